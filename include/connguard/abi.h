@@ -1,0 +1,290 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What the kernel side and userspace share: the values of the pinned maps and the events.
+ *
+ * Owns layouts and their meaning, decides nothing. Every structure has a fixed size, asserted below, and named BTF
+ * types, so that `bpftool map dump pinned /sys/fs/bpf/connguard/NAME/peers` can be read by a person: enumerations are
+ * 32 bits wide in both worlds (asserted) and print by name. All times are nanoseconds of CLOCK_BOOTTIME, ports are in
+ * host byte order, addresses in network byte order. Change a structure: change CONNGUARD_LAYOUT.
+ */
+#ifndef CONNGUARD_ABI_H
+#define CONNGUARD_ABI_H
+
+#include <linux/bpf.h>
+#include <linux/types.h>
+
+#include <connguard/address.h>
+#include <connguard/causes.h>
+
+/*
+ * The version of everything in this file. A daemon that finds another number in the pinned `layout` map refuses to take
+ * the guard over and leaves it as it is.
+ */
+enum connguard_layout {
+	CONNGUARD_LAYOUT = 1,
+};
+
+/*
+ * The single element of the `layout` map, written by whoever loads the guard when all else is in place: a version of 0
+ * is a load that did not finish.
+ */
+struct guard_layout {
+	enum connguard_layout version;
+	__u32 reserved;
+	__u64 cgroup_id; /* the guarded cgroup: inode number of its directory */
+};
+
+/* The single element of the `mode` map: its own map, so that panic is one short bpftool line (value 0 0 0 0). */
+enum guard_mode {
+	MODE_OFF = 0,     /* track links, refuse nothing, report nothing */
+	MODE_OBSERVE = 1, /* decide and count everything, refuse nothing */
+	MODE_ENFORCE = 2, /* refuse duplicates */
+};
+
+/* How a dial gets its slot in time and in space. DESIGN: dial policy. */
+enum dial_policy {
+	DIAL_POLICY_SHARED = 1,  /* any caller may dial an idle peer, the first one wins */
+	DIAL_POLICY_CENTRAL = 2, /* a dial passes only when the daemon has announced the peer as due */
+};
+
+/* Which of two crossing connections stays. */
+enum tie_break {
+	TIE_BREAK_ISN = 1,  /* the one whose client initial sequence number is greater */
+	TIE_BREAK_NONE = 2, /* the service has a rule of its own (BGP, Erlang) */
+};
+
+/* What a refused knock gets. */
+enum reject_style {
+	REJECT_RESET = 1, /* RST at once: the other end's connect() fails with ECONNREFUSED */
+	REJECT_DROP = 2,  /* nothing: the other end's SYN is retransmitted and times out */
+};
+
+/* Who sent the SYN. */
+enum link_direction {
+	DIRECTION_NONE = 0,
+	DIRECTION_OUTBOUND = 1, /* our dial */
+	DIRECTION_INBOUND = 2,  /* their knock */
+};
+
+enum slot_kind {
+	SLOT_FREE = 0,
+	SLOT_CLAIM = 1, /* a dial, from connect() until it is established, failed, closed or expired */
+	SLOT_LINK = 2,  /* an established connection */
+};
+
+/* Bits of slot.flags. */
+enum slot_flag {
+	SLOT_SENT = 1,    /* claim: its SYN left, local_port and client_isn are valid */
+	SLOT_ADOPTED = 2, /* link: older than the guard, client_isn unknown, since_ns is the time of adoption */
+	SLOT_DOOMED = 4,  /* link: a duplicate which lost; the daemon destroys its socket */
+};
+
+/* Claims and links of one peer that are known by socket. Also the greatest `max_links`. */
+#define PEER_SLOTS 8
+/* TASK_COMM_LEN of the kernel, include/linux/sched.h. */
+#define COMMAND_LENGTH 16
+
+/*
+ * One claim or link. Belongs to the socket named by its cookie: only that socket, or a repair that names the same
+ * cookie, ends it (edge case 7).
+ */
+struct slot {
+	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
+	__u64 since_ns;              /* claim: connect() called. link: established */
+	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
+	__u64 knocks_held_until_ns;  /* claim: it won a tie, knocks are held until then. 0: no tie yet */
+	__u64 answer_held_until_ns;  /* claim: it lost a tie, its SYN-ACK is held until then. 0: no tie yet */
+	enum slot_kind kind;
+	enum link_direction direction;
+	__u32 client_isn;            /* sequence number of the client's SYN, the tie-break's number */
+	__u32 flags;                 /* enum slot_flag */
+	__u32 process_id;            /* who called connect(); 0 for a knock */
+	__u32 thread_id;
+	__u16 local_port;
+	__u16 remote_port;
+	__u32 reserved;
+	char command[COMMAND_LENGTH]; /* comm of the thread that called connect(), NUL-terminated */
+};
+
+/* Bits of peer.flags. */
+enum peer_flag {
+	PEER_KNOWN = 1,   /* named in the peers file: never forgotten, always checked */
+	PEER_DIALED = 2,  /* we have dialed it: checked while remembered. A peer that only knocks is never due */
+	PEER_LEAVING = 4, /* the entry is being deleted: treat as absent */
+};
+
+/*
+ * One peer: an element of the `peers` hash map, its key is `address`. Every field but `address` is read and written
+ * under `lock`. The entry is created by a hook when a dial or a link shows the peer, or by the daemon for a known one;
+ * only the daemon deletes it.
+ */
+struct peer {
+	struct bpf_spin_lock lock;
+	__u32 limit;              /* max_links of this peer alone; 0: the policy's */
+	struct peer_address address; /* the key again: an entry recycled under a hook's hands is noticed by it */
+	__u64 first_seen_ns;
+	__u64 last_active_ns;     /* last claim, link or end of one */
+	__u64 next_attempt_ns;    /* backoff: no dial before. 0 or past: none */
+	__u64 due_ns;             /* central policy: announced as due at; 0: not announced */
+	__u64 exempt_until_ns;    /* nothing is refused before; ~0: for good. 0 or past: not exempt */
+	__u64 refused_dials;      /* since first_seen_ns; in observe mode: would have been refused */
+	__u64 refused_knocks;     /* refused or held */
+	__u64 last_refusal_ns;    /* 0: never */
+	enum cause last_refusal_cause;
+	__u32 attempts;           /* consecutive failures */
+	__u32 flags;              /* enum peer_flag */
+	__u32 reserved;
+	struct slot slots[PEER_SLOTS];
+};
+
+/*
+ * The single element of the `policy` map. Until it is written every hook lets everything pass and tracks nothing. Each field stands alone: a hook that runs during an update may see old and new fields together.
+ */
+struct guard_policy {
+	__u32 set;                /* 1: written; 0: not yet */
+	__u32 max_links;          /* links of one peer, 1..PEER_SLOTS */
+	__u32 refusal_errno;      /* positive errno of a refused dial; before Linux 6.1 it is always EPERM */
+	enum reject_style reject_style;
+	enum tie_break tie_break;
+	enum dial_policy dial_policy;
+	__u64 netns_cookie;       /* the guarded network namespace; 0: any below the cgroup */
+	__u64 backoff_initial_ns; /* first step */
+	__u64 backoff_max_ns;     /* cap of a step */
+	__u64 min_uptime_ns;      /* a dial whose link lived shorter has failed */
+	__u64 stable_after_ns;    /* a link that lives longer resets the attempts */
+	__u64 hold_max_ns;        /* longest hold of one race */
+	__u64 claim_max_ns;       /* a claim whose SYN left expires after this; longer than the SYN timeout */
+};
+
+/* The single element of the `daemon` map: the central dial policy is in force only while somebody announces. */
+struct guard_daemon {
+	__u64 alive_until_ns; /* renewed by the daemon; past: shared dial policy holds, nobody is locked out */
+	__u32 process_id;
+	__u32 reserved;
+};
+
+/* Key of the `exempt` map (longest prefix match); prefix_length counts bits of the 16-byte address. */
+struct exempt_prefix {
+	__u32 prefix_length; /* 0..128; an IPv4 /n is 96+n */
+	__u8 address[16];    /* network byte order */
+};
+
+/* Value of the `exempt` map. */
+struct exempt_value {
+	__u64 until_ns;   /* the entry counts before; ~0: for good. The daemon deletes it afterwards */
+	__u32 own;        /* 1: an address of this host, not a peer at all; 0: a peer that is never refused */
+	__u32 configured; /* 1: kept equal to the configuration by the daemon; 0: made by command */
+};
+
+/* Value of the `sockets` socket storage: what this socket owns. */
+struct owned_slot {
+	struct peer_address address;
+	enum slot_kind kind; /* SLOT_FREE: nothing, any more */
+	__u32 reserved;
+};
+
+/*
+ * An element of the fixed `handshakes` table, indexed by a hash of the address: the last handshake of a peer that was
+ * let in and has not become a link. Nothing is allocated for a SYN, and nothing here outlives hold_max_ns.
+ */
+struct pending_handshake {
+	struct bpf_spin_lock lock;
+	__u16 remote_port;
+	__u16 reserved;
+	struct peer_address address;
+	__u64 until_ns;       /* the handshake counts as pending before */
+	__u64 budget_from_ns; /* first hold of this address: holds end at most hold_max_ns later, and none follow
+			       * for HOLD_BUDGET_PERIOD_NS. Bounds what spoofed SYNs can do to a peer */
+};
+
+/* Index of the `counters` per-CPU array. */
+enum counters_index {
+	COUNTERS_ENFORCED = 0, /* what happened */
+	COUNTERS_OBSERVED = 1, /* what observe mode would have refused or held */
+	COUNTERS_COUNT,
+};
+
+/* One element of the `counters` array per CPU: a counter per cause, plus events that found the ring full. */
+struct guard_counters {
+#define COUNTER_FIELD(name, subject, verdict, text) __u64 name;
+	CONNGUARD_CAUSES(COUNTER_FIELD)
+#undef COUNTER_FIELD
+	__u64 events_lost;
+};
+
+_Static_assert(sizeof(struct guard_counters) == (CAUSE_COUNT + 1) * sizeof(__u64),
+	       "a counter per cause, in the order of the causes");
+
+/* A record of the `events` ring. */
+struct guard_event {
+	__u64 time_ns;
+	struct peer_address address;
+	__u64 cookie;       /* the socket it is about; 0: none yet (a knock) */
+	__u64 other_cookie; /* the socket that holds the link or claim in the way, or the loser of a duplicate; 0: none */
+	__u64 until_ns;     /* the deadline that follows: end of backoff, of a hold, of a claim. 0: none */
+	enum cause cause;
+	enum verdict verdict;
+	enum link_direction direction;
+	__u32 enforced;     /* 1: it happened; 0: observe mode let it pass */
+	__u32 attempts;     /* consecutive failures, after this event */
+	__u32 process_id;   /* dials: who called connect(). 0 elsewhere */
+	__u32 thread_id;
+	__u16 local_port;   /* 0 while unknown (a dial before its SYN) */
+	__u16 remote_port;
+	char command[COMMAND_LENGTH];
+};
+
+/*
+ * What userspace asks of a peer: data_in of one BPF_PROG_TEST_RUN of the `command` program, which runs the rule under
+ * the peer's lock. The program returns 0 or a negative errno as an unsigned 32-bit retval: -ENOENT no such peer or slot,
+ * -EBUSY not idle, -ENOSPC no room, -EINVAL unknown operation.
+ */
+enum command_operation {
+	COMMAND_ADD = 1,      /* create the peer if missing and set PEER_KNOWN */
+	COMMAND_UNKNOW = 2,   /* clear PEER_KNOWN */
+	COMMAND_KICK = 3,     /* clear the backoff and the attempts */
+	COMMAND_LIMIT = 4,    /* limit = value (0: the policy's); creates the peer */
+	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
+	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
+	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure */
+	COMMAND_ADOPT = 8,    /* an established socket that no slot shows: cookie, direction, ports */
+	COMMAND_EXPIRE = 9,   /* free the claims that have expired */
+	COMMAND_DEFAULTS = 11, /* no peer: write POLICY_DEFAULTS to the `policy` map (a guard loaded with bpftool) */
+	COMMAND_FORGET = 10,  /* delete the peer if it is idle, not known, and inactive since until_ns */
+};
+
+/* See enum command_operation. `padding` keeps it above the smallest packet BPF_PROG_TEST_RUN takes (14 bytes). */
+struct guard_command {
+	struct peer_address address;
+	__u64 cookie;
+	__u64 until_ns;
+	enum command_operation operation;
+	__u32 value;
+	enum link_direction direction;
+	__u16 local_port;
+	__u16 remote_port;
+};
+
+/* Value of the `adoptions` hash map (key: socket cookie): sockets that the `adopt` iterator shall take under guard. */
+struct adoption {
+	struct peer_address address;
+	enum link_direction direction;
+	__u16 local_port;
+	__u16 remote_port;
+};
+
+_Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
+_Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
+_Static_assert(sizeof(struct slot) == 88, "struct slot");
+_Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
+_Static_assert(sizeof(struct guard_policy) == 80, "struct guard_policy");
+_Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
+_Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
+_Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
+_Static_assert(sizeof(struct owned_slot) == 24, "struct owned_slot");
+_Static_assert(sizeof(struct pending_handshake) == 40, "struct pending_handshake");
+_Static_assert(sizeof(struct guard_event) == 96, "struct guard_event");
+_Static_assert(sizeof(struct guard_command) == 48, "struct guard_command");
+_Static_assert(sizeof(struct adoption) == 24, "struct adoption");
+
+#endif

@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The identity of a peer: one 16-byte key for IPv4, IPv6 and IPv4-mapped IPv6.
+ *
+ * Owns the layout of the key and the few questions that can be asked of it without a map or a clock. Knows nothing of
+ * peers, policies or sockets. Compiles for BPF and for userspace.
+ */
+#ifndef CONNGUARD_ADDRESS_H
+#define CONNGUARD_ADDRESS_H
+
+#include <linux/types.h>
+
+#include <connguard/arithmetic.h>
+
+/*
+ * A peer's address in network byte order. An IPv4 address a.b.c.d is held as ::ffff:a.b.c.d, so that one host has one
+ * key whichever socket family reached it (edge case 24). The scope of a link-local address is not part of the key: the
+ * connect hook cannot see it.
+ */
+struct peer_address {
+	__u8 bytes[16];
+} __attribute__((aligned(8)));
+
+_Static_assert(sizeof(struct peer_address) == 16, "the peer key is 16 bytes");
+
+/* The key of an IPv4 address given as a 32-bit word in network byte order. */
+static __always_inline struct peer_address address_from_ipv4(__u32 network_order)
+{
+	struct peer_address address = { .bytes = { [10] = 0xff, [11] = 0xff } };
+
+	__builtin_memcpy(&address.bytes[12], &network_order, sizeof(network_order));
+	return address;
+}
+
+/* The key of an IPv6 address given as four 32-bit words in network byte order; a mapped IPv4 address needs no change. */
+static __always_inline struct peer_address address_from_ipv6(__u32 word0, __u32 word1, __u32 word2,
+							     __u32 word3)
+{
+	struct peer_address address;
+
+	__builtin_memcpy(&address.bytes[0], &word0, sizeof(word0));
+	__builtin_memcpy(&address.bytes[4], &word1, sizeof(word1));
+	__builtin_memcpy(&address.bytes[8], &word2, sizeof(word2));
+	__builtin_memcpy(&address.bytes[12], &word3, sizeof(word3));
+	return address;
+}
+
+/* 1 when both keys name the same peer, else 0. */
+static __always_inline int address_equal(const struct peer_address *left,
+					 const struct peer_address *right)
+{
+	__u64 left_words[2], right_words[2];
+
+	__builtin_memcpy(left_words, left->bytes, sizeof(left_words));
+	__builtin_memcpy(right_words, right->bytes, sizeof(right_words));
+	return same(left_words[0], right_words[0]) & same(left_words[1], right_words[1]);
+}
+
+/* 1 for ::ffff:0:0/96, else 0. */
+static __always_inline int address_is_ipv4(const struct peer_address *address)
+{
+	__u64 high;
+	__u32 third;
+
+	__builtin_memcpy(&high, &address->bytes[0], sizeof(high));
+	__builtin_memcpy(&third, &address->bytes[8], sizeof(third));
+	return same(high, 0) & same(third, (__u32)__builtin_bswap32(0x0000ffff));
+}
+
+/* 1 for 127.0.0.0/8, ::1 and the unspecified addresses (which reach this host too), else 0. Edge case 26. */
+static __always_inline int address_is_loopback(const struct peer_address *address)
+{
+	__u64 high, low;
+
+	__builtin_memcpy(&high, &address->bytes[0], sizeof(high));
+	__builtin_memcpy(&low, &address->bytes[8], sizeof(low));
+	return (address_is_ipv4(address) &
+		(same(address->bytes[12], 127) | same(address->bytes[12], 0))) |
+	       (same(high, 0) & (same(low, 0) | same(low, __builtin_bswap64(1))));
+}
+
+#endif

@@ -1,0 +1,774 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * The rules of connguard, once: pure functions over `struct peer`.
+ *
+ * Everything that decides is here, and nothing here acts: no maps, no helpers, no locks, no clock. Time (`now`,
+ * nanoseconds of CLOCK_BOOTTIME), randomness and the identity of the socket come in as arguments. The hooks call these
+ * under the peer's bpf_spin_lock, which is what makes check and claim one step; unit tests, property tests and the CLI's
+ * `explain` call the very same code.
+ *
+ * Read it in this order: policy, backoff, slots, dial, knock, answer, ends, commands.
+ *
+ * Conventions. `peer` is locked by the caller (or private to it). `policy` is never NULL. A `_verdict` function looks and
+ * changes nothing; the function of the same name without it also takes the step. The direction of every doubt is
+ * "allow": a duplicate link costs little, a peer locked out costs a node.
+ *
+ * Verifier notes: everything is inlined, for no call may be made under a bpf_spin_lock. All loops run over the PEER_SLOTS
+ * slots of one peer, and what they look for is computed without branches (same(), before(), pick()): a branch a slot
+ * would make the verifier follow every combination of eight slots, which took it seconds.
+ */
+#ifndef CONNGUARD_RULES_H
+#define CONNGUARD_RULES_H
+
+#include <connguard/abi.h>
+#include <connguard/arithmetic.h>
+
+#define NS_PER_MS 1000000ULL
+#define NS_PER_SECOND 1000000000ULL
+
+/* Backoff doubles per failure (DESIGN section 3), at most this often: enough for the longest cap that a configuration takes,
+ * too little to overflow 64 bits. */
+#define BACKOFF_DOUBLINGS_MAX 20
+/* Jitter takes away at most this share of a step, never adds: a service whose own timer follows the same steps is never
+ * refused by our rounding (edge cases 19 and 22). */
+#define BACKOFF_JITTER_PERCENT 20
+/*
+ * A claim is void this long after connect() if no SYN left. The SYN leaves within the same system call, after route
+ * and source port are found (net/ipv4/tcp_ipv4.c, tcp_v4_connect), so two seconds are ample; then it never will.
+ */
+#define CLAIM_UNSENT_MAX_NS (2 * NS_PER_SECOND)
+/* After a peer's handshakes were held for hold_max, none is held for this long: what an off-path attacker who spoofs the
+ * peer's SYNs can cost it is one hold_max in this period. */
+#define HOLD_BUDGET_PERIOD_NS (30 * NS_PER_SECOND)
+/* Exempt for good. */
+#define NEVER_ENDS_NS (~0ULL)
+
+/* What was decided and why. */
+struct decision {
+	enum verdict verdict;
+	enum cause cause;
+	__u64 until_ns;     /* when the answer may change by itself; 0: not by time alone */
+	__u64 other_cookie; /* the socket in the way, or the loser of a duplicate; 0: none */
+	enum link_direction direction; /* ends of claims and links: the direction of the one that ended */
+	__u32 attempts;     /* consecutive failures after the step */
+};
+
+/* A dial, as the connect hook sees it: no route, no source port yet. */
+struct dial {
+	__u64 cookie;
+	__u64 now;
+	__u32 process_id;
+	__u32 thread_id;
+	enum guard_mode mode; /* below enforce a refusal is only counted: the dial goes on and needs its claim */
+	__u32 announced_only; /* 1: central dial policy, and the daemon is alive to announce */
+	char command[COMMAND_LENGTH];
+};
+
+/* A knock, as sk_lookup (without the sequence number) or ingress (with it) sees it. */
+struct knock {
+	__u64 now;
+	__u32 client_isn;
+	__u32 isn_known; /* 0: a tie cannot be decided here, it is left to the hook that sees the SYN */
+	__u16 remote_port;
+};
+
+/* An established connection. */
+struct link {
+	__u64 cookie;
+	__u64 now;
+	enum link_direction direction;
+	__u32 client_isn;
+	__u32 adopted; /* 1: older than the guard, client_isn unknown */
+	enum guard_mode mode; /* enforce: a link too many is doomed. observe: it is only reported. off: it is a link */
+	__u16 local_port;
+	__u16 remote_port;
+};
+
+/* ---- policy ---------------------------------------------------------------------------------------------------- */
+
+/*
+ * The policy of a guard that nobody configured (DESIGN section 3; connguard.conf(5) explains every value): an initializer
+ * of struct guard_policy. ECONNREFUSED is "peer down" to every runtime (edge cases 27 and 43); claim_max is longer than
+ * the 127 s after which tcp_syn_retries 6 gives up.
+ */
+#define POLICY_DEFAULTS                                  \
+	{                                                \
+		.set = 1,                                \
+		.max_links = 1,                          \
+		.refusal_errno = 111,                    \
+		.reject_style = REJECT_RESET,            \
+		.tie_break = TIE_BREAK_ISN,              \
+		.dial_policy = DIAL_POLICY_SHARED,       \
+		.backoff_initial_ns = 10 * NS_PER_SECOND, \
+		.backoff_max_ns = 300 * NS_PER_SECOND,   \
+		.min_uptime_ns = 10 * NS_PER_SECOND,     \
+		.stable_after_ns = 300 * NS_PER_SECOND,  \
+		.hold_max_ns = 1500 * NS_PER_MS,         \
+		.claim_max_ns = 180 * NS_PER_SECOND,     \
+	}
+
+/* POLICY_DEFAULTS as a value. */
+static __always_inline struct guard_policy policy_defaults(void)
+{
+	return (struct guard_policy)POLICY_DEFAULTS;
+}
+
+/* How many links the peer may have. */
+static __always_inline __u32 peer_limit(const struct peer *peer, const struct guard_policy *policy)
+{
+	return peer->limit ? peer->limit : policy->max_links;
+}
+
+/* 1 while nothing is refused to or from this peer. */
+static __always_inline int peer_exempt(const struct peer *peer, __u64 now)
+{
+	return peer->exempt_until_ns > now;
+}
+
+/* ---- backoff --------------------------------------------------------------------------------------------------- */
+
+/*
+ * Length in ns of the backoff after `attempts` consecutive failures (1 or more): initial, doubled per failure, capped,
+ * less a jitter of up to BACKOFF_JITTER_PERCENT taken from `random` (any 32 bits).
+ */
+static __always_inline __u64 backoff_step(const struct guard_policy *policy, __u32 attempts,
+					  __u32 random)
+{
+	/* 2^32 times a nanosecond is past any cap that the configuration takes; the shift of a sane initial cannot overflow. */
+	__u32 doublings = attempts > 1 ? attempts - 1 : 0;
+	__u64 step;
+
+	if (doublings > BACKOFF_DOUBLINGS_MAX)
+		doublings = BACKOFF_DOUBLINGS_MAX;
+	step = policy->backoff_initial_ns << doublings;
+	if (step > policy->backoff_max_ns)
+		step = policy->backoff_max_ns;
+	return step - step / 1000 * (random % (BACKOFF_JITTER_PERCENT * 10 + 1));
+}
+
+/* One more failure: count it and set the deadline that follows. */
+static __always_inline void backoff_fail(struct peer *peer, const struct guard_policy *policy,
+					 __u64 now, __u32 random)
+{
+	if (peer->attempts != ~0U)
+		peer->attempts++;
+	peer->next_attempt_ns = now + backoff_step(policy, peer->attempts, random);
+}
+
+/* No failure any more. */
+static __always_inline void backoff_clear(struct peer *peer)
+{
+	peer->attempts = 0;
+	peer->next_attempt_ns = 0;
+}
+
+/* ---- slots ----------------------------------------------------------------------------------------------------- */
+
+/* What the slots of a peer hold, as seen at one time by one socket. */
+struct slot_census {
+	__u32 links;          /* links of other sockets that are not doomed */
+	__u32 claims;         /* claims of other sockets that have not expired */
+	__u64 link_cookie;    /* one of those links; 0: none */
+	__u64 claim_cookie;   /* one of those claims; 0: none */
+	__u64 claim_until_ns; /* when that claim expires */
+};
+
+/* 1 for a link that counts, else 0. A doomed one is as good as gone. */
+static __always_inline __u64 slot_is_link(const struct slot *slot)
+{
+	return same(slot->kind, SLOT_LINK) & same(slot->flags & SLOT_DOOMED, 0);
+}
+
+/* 1 for a claim that is in force, else 0. */
+static __always_inline __u64 slot_is_claim(const struct slot *slot, __u64 now)
+{
+	return same(slot->kind, SLOT_CLAIM) & before(now, slot->expires_ns);
+}
+
+/* 1 for a slot that may be taken: free, or a claim that is void. */
+static __always_inline __u64 slot_is_open(const struct slot *slot, __u64 now)
+{
+	return same(slot->kind, SLOT_FREE) |
+	       (same(slot->kind, SLOT_CLAIM) & (1 ^ before(now, slot->expires_ns)));
+}
+
+/* Count what other sockets than `cookie` (0: all) hold. */
+static __always_inline struct slot_census peer_census(const struct peer *peer, __u64 cookie,
+						      __u64 now)
+{
+	struct slot_census census = {};
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		__u64 other = 1 ^ same(slot->cookie, cookie);
+		__u64 link = other & slot_is_link(slot);
+		__u64 claim = other & slot_is_claim(slot, now);
+
+		census.links += link;
+		census.claims += claim;
+		census.link_cookie = pick(link, slot->cookie, census.link_cookie);
+		census.claim_cookie = pick(claim, slot->cookie, census.claim_cookie);
+		census.claim_until_ns = pick(claim, slot->expires_ns, census.claim_until_ns);
+	}
+	return census;
+}
+
+/* The slot of this index, which is masked: what the verifier does not see, it does not have to believe. */
+static __always_inline struct slot *slot_at(struct peer *peer, __u64 index)
+{
+	_Static_assert((PEER_SLOTS & (PEER_SLOTS - 1)) == 0, "the mask needs a power of two");
+	return &peer->slots[opaque(index) & (PEER_SLOTS - 1)];
+}
+
+/* The slot that `cookie` holds, or NULL. 0 holds none. */
+static __always_inline struct slot *slot_of(struct peer *peer, __u64 cookie)
+{
+	__u64 index = 0, found = 0;
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		__u64 match = same(peer->slots[i].cookie, cookie) &
+			      (1 ^ same(peer->slots[i].kind, SLOT_FREE));
+
+		found |= match;
+		index = pick(match, i, index);
+	}
+	return found ? slot_at(peer, index) : 0;
+}
+
+/* How many more links the peer may have. */
+static __always_inline __u32 peer_room(const struct peer *peer, const struct guard_policy *policy,
+				       __u64 now)
+{
+	struct slot_census census = peer_census(peer, 0, now);
+	__u32 limit = peer_limit(peer, policy);
+
+	return census.links < limit ? limit - census.links : 0;
+}
+
+/* Empty a slot. */
+static __always_inline void slot_free(struct slot *slot)
+{
+	slot->kind = SLOT_FREE;
+	slot->cookie = 0;
+}
+
+/*
+ * Give `cookie` its slot: the one it has, else a free or expired one, emptied. NULL when all are taken.
+ */
+static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, __u64 now)
+{
+	struct slot *slot = slot_of(peer, cookie);
+	__u64 index = 0, found = 0;
+	int i;
+
+	if (slot)
+		return slot;
+	for (i = PEER_SLOTS - 1; i >= 0; i--) {
+		__u64 open = slot_is_open(&peer->slots[i], now);
+
+		found |= open;
+		index = pick(open, i, index);
+	}
+	if (!found)
+		return 0;
+	slot = slot_at(peer, index);
+	slot->kind = SLOT_FREE;
+	slot->cookie = cookie;
+	slot->since_ns = now;
+	slot->expires_ns = 0;
+	slot->knocks_held_until_ns = 0;
+	slot->answer_held_until_ns = 0;
+	slot->direction = DIRECTION_NONE;
+	slot->client_isn = 0;
+	slot->flags = 0;
+	slot->process_id = 0;
+	slot->thread_id = 0;
+	slot->local_port = 0;
+	slot->remote_port = 0;
+	__builtin_memset(slot->command, 0, sizeof(slot->command));
+	return slot;
+}
+
+/*
+ * A hook has looked the peer up and locked it: is it still, or for the first time, the entry of `address`? A new entry has
+ * no address yet and gets this one. 0: the entry was recycled for another peer, or is being deleted, under the hook's
+ * hands; the hook then allows and tracks nothing.
+ */
+static __always_inline int peer_is(struct peer *peer, const struct peer_address *address, __u64 now)
+{
+	if (!peer->first_seen_ns) {
+		peer->address = *address;
+		peer->first_seen_ns = now;
+		peer->last_active_ns = now;
+	}
+	return address_equal(&peer->address, address) &&
+	       !(peer->flags & PEER_LEAVING);
+}
+
+/* ---- our dial -------------------------------------------------------------------------------------------------- */
+
+/* May this dial pass now? Looks only. `cookie` 0 asks for a socket yet to be made. */
+static __always_inline struct decision dial_verdict(const struct peer *peer,
+						    const struct guard_policy *policy,
+						    __u64 cookie, __u64 now, __u32 announced_only)
+{
+	struct slot_census census = peer_census(peer, cookie, now);
+	struct decision decision = { .verdict = VERDICT_ALLOW, .attempts = peer->attempts };
+	__u64 own_claims = 0;
+	int i;
+
+	if (peer_exempt(peer, now)) {
+		decision.cause = CAUSE_dial_exempt;
+		return decision;
+	}
+	for (i = 0; i < PEER_SLOTS; i++)
+		own_claims += same(peer->slots[i].cookie, cookie) & slot_is_claim(&peer->slots[i], now);
+	/* A claim is no obstacle to the socket that holds it: connect() again after ENETUNREACH, say. */
+	if (own_claims) {
+		decision.cause = CAUSE_dial_again;
+		return decision;
+	}
+	decision.verdict = VERDICT_REFUSE;
+	if (census.links >= peer_limit(peer, policy)) {
+		decision.cause = CAUSE_dial_linked;
+		decision.other_cookie = census.link_cookie;
+	} else if (census.links + census.claims >= peer_limit(peer, policy)) {
+		decision.cause = CAUSE_dial_dialing;
+		decision.other_cookie = census.claim_cookie;
+		decision.until_ns = census.claim_until_ns;
+	} else if (peer->next_attempt_ns > now) {
+		decision.cause = CAUSE_dial_backoff;
+		decision.until_ns = peer->next_attempt_ns;
+	} else if (announced_only && !peer->due_ns) {
+		decision.cause = CAUSE_dial_not_due;
+	} else {
+		decision.verdict = VERDICT_ALLOW;
+		decision.cause = CAUSE_dial_idle;
+	}
+	return decision;
+}
+
+/*
+ * connect(): check and claim in one step. A dial that passes (or that observe mode lets pass) holds a claim afterwards;
+ * dial_unheld says that no slot was left. A refused dial changes nothing but the refusal record (edge case 18).
+ */
+static __always_inline struct decision dial_claim(struct peer *peer,
+						  const struct guard_policy *policy,
+						  const struct dial *dial)
+{
+	struct decision decision = dial_verdict(peer, policy, dial->cookie, dial->now,
+						dial->announced_only);
+	struct slot *slot;
+
+	if (decision.verdict != VERDICT_ALLOW && dial->mode != MODE_OFF) {
+		peer->refused_dials++;
+		peer->last_refusal_ns = dial->now;
+		peer->last_refusal_cause = decision.cause;
+		if (dial->mode == MODE_ENFORCE)
+			return decision;
+	}
+	slot = slot_take(peer, dial->cookie, dial->now);
+	if (!slot) {
+		if (decision.verdict == VERDICT_ALLOW)
+			decision.cause = CAUSE_dial_unheld;
+		return decision;
+	}
+	slot->kind = SLOT_CLAIM;
+	slot->direction = DIRECTION_OUTBOUND;
+	slot->since_ns = dial->now;
+	slot->expires_ns = dial->now + CLAIM_UNSENT_MAX_NS;
+	slot->flags = 0;
+	slot->process_id = dial->process_id;
+	slot->thread_id = dial->thread_id;
+	__builtin_memcpy(slot->command, dial->command, sizeof(slot->command));
+	peer->flags |= PEER_DIALED;
+	peer->due_ns = 0;
+	peer->last_active_ns = dial->now;
+	return decision;
+}
+
+/* The dial's SYN is about to leave: the claim is real, its number and port are known. No claim: nothing. */
+static __always_inline void dial_sent(struct peer *peer, const struct guard_policy *policy,
+				      __u64 cookie, __u32 client_isn, __u16 local_port,
+				      __u16 remote_port, __u64 now)
+{
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_CLAIM)
+		return;
+	slot->flags |= SLOT_SENT;
+	slot->expires_ns = now + policy->claim_max_ns;
+	slot->client_isn = client_isn;
+	slot->local_port = local_port;
+	slot->remote_port = remote_port;
+}
+
+/* ---- their knock ----------------------------------------------------------------------------------------------- */
+
+/*
+ * The claim that a knock crosses: one whose SYN left. No such claim: cookie 0, there is nothing to break a tie with (a
+ * claim whose SYN has not left finds their handshake when it is answered).
+ */
+static __always_inline struct crossing {
+	__u64 cookie;
+	__u64 knocks_held_until_ns;
+	__u64 client_isn;
+} knock_crosses(const struct peer *peer, __u64 now)
+{
+	struct crossing crossing = {};
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		__u64 sent = slot_is_claim(slot, now) & same(slot->flags & SLOT_SENT, SLOT_SENT);
+
+		crossing.cookie = pick(sent, slot->cookie, crossing.cookie);
+		crossing.knocks_held_until_ns =
+			pick(sent, slot->knocks_held_until_ns, crossing.knocks_held_until_ns);
+		crossing.client_isn = pick(sent, slot->client_isn, crossing.client_isn);
+	}
+	return crossing;
+}
+
+/* May this knock pass now? Looks only. */
+static __always_inline struct decision knock_verdict(const struct peer *peer,
+						     const struct guard_policy *policy,
+						     const struct knock *knock)
+{
+	struct slot_census census = peer_census(peer, 0, knock->now);
+	struct decision decision = { .verdict = VERDICT_ALLOW, .attempts = peer->attempts };
+	struct crossing claim;
+
+	if (peer_exempt(peer, knock->now)) {
+		decision.cause = CAUSE_knock_exempt;
+		return decision;
+	}
+	if (census.links >= peer_limit(peer, policy)) {
+		decision.verdict = VERDICT_REFUSE;
+		decision.cause = CAUSE_knock_linked;
+		decision.other_cookie = census.link_cookie;
+		return decision;
+	}
+	claim = knock_crosses(peer, knock->now);
+	if (claim.cookie && knock->isn_known &&
+	    census.links + census.claims >= peer_limit(peer, policy)) {
+		decision.other_cookie = claim.cookie;
+		if (policy->tie_break == TIE_BREAK_NONE) {
+			decision.cause = CAUSE_knock_tie_open;
+		} else if (knock->client_isn >= claim.client_isn) {
+			decision.cause = CAUSE_knock_tie_won;
+		} else if (claim.knocks_held_until_ns &&
+			   claim.knocks_held_until_ns <= knock->now) {
+			/* Our dial won the tie and did not complete, a firewall ate it: theirs gets in. */
+			decision.cause = CAUSE_knock_hold_spent;
+		} else {
+			decision.verdict = VERDICT_HOLD;
+			decision.cause = CAUSE_knock_tie_lost;
+			decision.until_ns = claim.knocks_held_until_ns ?
+						    claim.knocks_held_until_ns :
+						    knock->now + policy->hold_max_ns;
+		}
+		return decision;
+	}
+	decision.cause = peer->next_attempt_ns > knock->now ? CAUSE_knock_backoff :
+							      CAUSE_knock_idle;
+	return decision;
+}
+
+/*
+ * SYN: decide, and note on the claim which side of the tie it is on. Each note is made once per claim, so that however
+ * many SYNs are spoofed, neither side is held for longer than hold_max.
+ */
+static __always_inline struct decision knock_decide(struct peer *peer,
+						    const struct guard_policy *policy,
+						    const struct knock *knock)
+{
+	struct decision decision = knock_verdict(peer, policy, knock);
+	struct slot *claim;
+
+	if (decision.verdict != VERDICT_ALLOW) {
+		peer->refused_knocks++;
+		peer->last_refusal_ns = knock->now;
+		peer->last_refusal_cause = decision.cause;
+	}
+	if (decision.cause != CAUSE_knock_tie_lost && decision.cause != CAUSE_knock_tie_won)
+		return decision;
+	claim = slot_of(peer, decision.other_cookie);
+	if (!claim)
+		return decision;
+	if (decision.cause == CAUSE_knock_tie_lost && !claim->knocks_held_until_ns)
+		claim->knocks_held_until_ns = knock->now + policy->hold_max_ns;
+	if (decision.cause == CAUSE_knock_tie_won && !claim->answer_held_until_ns)
+		claim->answer_held_until_ns = knock->now + policy->hold_max_ns;
+	return decision;
+}
+
+/*
+ * A SYN that knock_decide() allows passes only if no other handshake of the same peer is pending, so that two SYNs inside
+ * one round trip do not both become links. `pending` is the peer's element of the fixed table, locked by the caller;
+ * `room` is how many more links the peer may have. Holds at most hold_max in HOLD_BUDGET_PERIOD_NS.
+ */
+static __always_inline struct decision handshake_decide(struct pending_handshake *pending,
+							const struct peer_address *address,
+							const struct guard_policy *policy,
+							__u16 remote_port, __u32 room, __u64 now)
+{
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_knock_idle };
+	int same_address = address_equal(&pending->address, address);
+
+	if (pending->until_ns > now) {
+		/* Another address owns the element: no memory for this one, so no hold. */
+		if (!same_address || pending->remote_port == remote_port || room > 1)
+			return decision;
+		if (!pending->budget_from_ns ||
+		    pending->budget_from_ns + HOLD_BUDGET_PERIOD_NS <= now)
+			pending->budget_from_ns = now;
+		if (pending->budget_from_ns + policy->hold_max_ns > now) {
+			decision.verdict = VERDICT_HOLD;
+			decision.cause = CAUSE_knock_pending;
+			decision.until_ns = pending->until_ns;
+			return decision;
+		}
+		decision.cause = CAUSE_knock_hold_spent;
+	}
+	if (!same_address) {
+		pending->address = *address;
+		pending->budget_from_ns = 0;
+	}
+	pending->remote_port = remote_port;
+	pending->until_ns = now + policy->hold_max_ns;
+	return decision;
+}
+
+/* The handshake became a link, or never will: it is pending no longer. */
+static __always_inline void handshake_done(struct pending_handshake *pending,
+					   const struct peer_address *address, __u16 remote_port)
+{
+	if (address_equal(&pending->address, address) && pending->remote_port == remote_port)
+		pending->until_ns = 0;
+}
+
+/* ---- the answer to our dial ------------------------------------------------------------------------------------ */
+
+/*
+ * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor, for a bounded time,
+ * when the dial lost a tie and their handshake is on its way. Dropping it here keeps the duplicate from both applications:
+ * the other end's accept() returns only after our ACK.
+ */
+static __always_inline struct decision answer_verdict(struct peer *peer,
+						      const struct guard_policy *policy,
+						      __u64 cookie, __u64 now)
+{
+	struct slot_census census = peer_census(peer, cookie, now);
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
+	const struct slot *claim = slot_of(peer, cookie);
+
+	if (!claim || claim->kind != SLOT_CLAIM || peer_exempt(peer, now) ||
+	    policy->tie_break == TIE_BREAK_NONE)
+		return decision;
+	if (census.links >= peer_limit(peer, policy)) {
+		decision.verdict = VERDICT_HOLD;
+		decision.cause = CAUSE_answer_linked;
+		decision.other_cookie = census.link_cookie;
+	} else if (claim->answer_held_until_ns > now) {
+		decision.verdict = VERDICT_HOLD;
+		decision.cause = CAUSE_answer_tie_lost;
+		decision.until_ns = claim->answer_held_until_ns;
+	}
+	return decision;
+}
+
+/* ---- a connection is established ------------------------------------------------------------------------------- */
+
+/*
+ * A connection is established: it is a link now, whatever was decided before. When it is one too many, name the loser
+ * (decision.other_cookie) and doom its slot: of two crossing ones the smaller client number, of two in the same direction
+ * the newcomer. The daemon destroys the loser's socket. Calling it twice for one socket changes nothing.
+ */
+static __always_inline struct decision link_up(struct peer *peer, const struct guard_policy *policy,
+					       const struct link *link)
+{
+	struct slot_census census = peer_census(peer, link->cookie, link->now);
+	struct decision decision = { .verdict = VERDICT_NONE, .direction = link->direction };
+	struct slot *mine = slot_take(peer, link->cookie, link->now);
+	__u64 crossed = 0, loser = link->cookie;
+	struct slot *slot;
+	int i;
+
+	decision.attempts = peer->attempts;
+	peer->last_active_ns = link->now;
+	peer->due_ns = 0;
+	if (!mine) {
+		decision.cause = CAUSE_link_unheld;
+		return decision;
+	}
+	if (mine->kind == SLOT_LINK) {
+		decision.cause = CAUSE_none;
+		return decision;
+	}
+	mine->kind = SLOT_LINK;
+	mine->direction = link->direction;
+	mine->since_ns = link->now;
+	mine->expires_ns = 0;
+	if (!(mine->flags & SLOT_SENT))
+		mine->client_isn = link->client_isn;
+	mine->local_port = link->local_port;
+	mine->remote_port = link->remote_port;
+	mine->flags = link->adopted ? SLOT_ADOPTED : 0;
+
+	decision.cause = link->adopted ? CAUSE_link_adopted :
+			 link->direction == DIRECTION_OUTBOUND ? CAUSE_link_outbound :
+								 CAUSE_link_inbound;
+	if (census.links < peer_limit(peer, policy) || peer_exempt(peer, link->now) ||
+	    link->adopted || link->mode == MODE_OFF)
+		return decision;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *other = &peer->slots[i];
+		__u64 crosses = slot_is_link(other) & (1 ^ same(other->cookie, link->cookie)) &
+				(1 ^ same(other->direction, link->direction)) &
+				same(other->flags & SLOT_ADOPTED, 0);
+
+		crossed = pick(crosses, other->cookie, crossed);
+		loser = pick(crosses & before(other->client_isn, mine->client_isn), other->cookie, loser);
+	}
+	if (crossed && policy->tie_break == TIE_BREAK_NONE) {
+		decision.cause = CAUSE_link_crossed;
+		decision.other_cookie = crossed;
+		return decision;
+	}
+	slot = slot_of(peer, loser);
+	if (slot && link->mode == MODE_ENFORCE)
+		slot->flags |= SLOT_DOOMED;
+	decision.cause = CAUSE_link_duplicate;
+	decision.other_cookie = loser;
+	return decision;
+}
+
+/* ---- ends ------------------------------------------------------------------------------------------------------ */
+
+/*
+ * The socket `cookie` holds nothing any more: its dial failed or was given up, or its link left ESTABLISHED. The failure
+ * and the backoff that follows are this one step, so that the peer never looks idle in between. `random` is any 32 bits,
+ * for the jitter. A cookie that owns no slot ends nothing: CAUSE_none.
+ *
+ * A short link counts as a failure only when it was our dial's: backoff is about our dials, and a peer that knocks and
+ * hangs up must not be able to keep us from dialing it.
+ */
+static __always_inline struct decision slot_end(struct peer *peer,
+						const struct guard_policy *policy, __u64 cookie,
+						__u64 now, __u32 random)
+{
+	struct slot_census census = peer_census(peer, cookie, now);
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
+	struct slot *slot = slot_of(peer, cookie);
+	__u64 lifetime;
+
+	decision.attempts = peer->attempts;
+	if (!slot)
+		return decision;
+	decision.direction = slot->direction;
+	lifetime = now - slot->since_ns;
+	if (slot->kind == SLOT_CLAIM) {
+		if (!(slot->flags & SLOT_SENT)) {
+			decision.cause = CAUSE_claim_closed;
+		} else if (census.links) {
+			decision.cause = CAUSE_dial_superseded;
+		} else {
+			decision.cause = CAUSE_dial_failed;
+			backoff_fail(peer, policy, now, random);
+		}
+	} else if (slot->flags & SLOT_DOOMED) {
+		decision.cause = CAUSE_link_destroyed;
+	} else if (census.links) {
+		decision.cause = CAUSE_link_ended;
+	} else if (slot->direction == DIRECTION_OUTBOUND && !(slot->flags & SLOT_ADOPTED) &&
+		   lifetime < policy->min_uptime_ns) {
+		decision.cause = CAUSE_link_short;
+		backoff_fail(peer, policy, now, random);
+	} else {
+		decision.cause = CAUSE_link_ended;
+		if (lifetime >= policy->stable_after_ns)
+			backoff_clear(peer);
+		else if (lifetime >= policy->min_uptime_ns)
+			peer->next_attempt_ns = 0;
+	}
+	slot_free(slot);
+	peer->last_active_ns = now;
+	decision.attempts = peer->attempts;
+	if (peer->next_attempt_ns > now)
+		decision.until_ns = peer->next_attempt_ns;
+	return decision;
+}
+
+/* ---- commands -------------------------------------------------------------------------------------------------- */
+
+/* 1 when the peer has no link, no claim and no backoff left. */
+static __always_inline int peer_idle(const struct peer *peer, __u64 now)
+{
+	struct slot_census census = peer_census(peer, 0, now);
+
+	return !census.links && !census.claims && peer->next_attempt_ns <= now;
+}
+
+/* 1 when the daemon may announce the peer: idle, and one that we dial (a peer that only knocks has no port to dial). */
+static __always_inline int peer_due(const struct peer *peer, __u64 now)
+{
+	return peer_idle(peer, now) && peer->flags & (PEER_KNOWN | PEER_DIALED);
+}
+
+/*
+ * A slot with no socket behind it is freed without a failure. `cookie` names it, so that a slot taken since by another
+ * socket stays.
+ */
+static __always_inline struct decision slot_release(struct peer *peer, __u64 cookie, __u64 now)
+{
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot)
+		return decision;
+	decision.cause = CAUSE_link_released;
+	decision.direction = slot->direction;
+	slot_free(slot);
+	peer->last_active_ns = now;
+	return decision;
+}
+
+/* Free every claim that has expired. claim_expired when there was one (other_cookie: the last of them). */
+static __always_inline struct decision claims_expire(struct peer *peer, __u64 now)
+{
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		struct slot *slot = &peer->slots[i];
+
+		if (slot->kind != SLOT_CLAIM || slot->expires_ns > now)
+			continue;
+		decision.cause = CAUSE_claim_expired;
+		decision.direction = slot->direction;
+		decision.other_cookie = slot->cookie;
+		slot_free(slot);
+	}
+	return decision;
+}
+
+/* Mark the peer for deletion if nobody needs it: 1, and every hook treats it as absent from now on. Else 0. */
+static __always_inline int peer_forget(struct peer *peer, __u64 now, __u64 inactive_since_ns)
+{
+	int i;
+
+	if (peer->flags & PEER_KNOWN || peer->last_active_ns > inactive_since_ns ||
+	    peer->next_attempt_ns > now || peer->exempt_until_ns > now || peer->limit)
+		return 0;
+	for (i = 0; i < PEER_SLOTS; i++)
+		if (peer->slots[i].kind != SLOT_FREE)
+			return 0;
+	peer->flags |= PEER_LEAVING;
+	return 1;
+}
+
+#endif
