@@ -1,0 +1,61 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * iter/tcp: take sockets that the guard did not see come up under guard.
+ *
+ * The daemon chooses them with sock_diag (which knows cgroups) and writes their cookies to `adoptions`; this iterator, run in
+ * the guarded network namespace, gives each its socket storage, its slot and its state callbacks while the socket is
+ * locked (net/ipv4/tcp_ipv4.c, bpf_iter_tcp_seq_show), so that no state change falls in between.
+ */
+#include "owned.bpf.h"
+
+#include <bpf/bpf_core_read.h>
+
+#define LEVEL_TCP 6
+/* TCP_BPF_SOCK_OPS_CB_FLAGS of bpf_setsockopt(), 6.12 and later; older kernels answer -EINVAL, and the end of an adopted link
+ * then shows at close() or in the periodic check. */
+#define OPTION_CALLBACK_FLAGS 1008
+
+struct sock_common {
+	unsigned char skc_state;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+} __attribute__((preserve_access_index));
+
+SEC("iter/tcp")
+int adopt(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
+	struct owned_slot *owned;
+	struct adoption *adoption;
+	struct peer_address address;
+	struct tcp_sock *sk;
+	union link_facts facts = {};
+	__u64 cookie;
+
+	if (!common || common->skc_state != BPF_TCP_ESTABLISHED)
+		return 0;
+	sk = bpf_skc_to_tcp_sock(common);
+	if (!sk)
+		return 0;
+	cookie = bpf_get_socket_cookie(sk);
+	adoption = bpf_map_lookup_elem(&adoptions, &cookie);
+	if (!adoption)
+		return 0;
+	owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!owned)
+		return 0;
+	address = adoption->address;
+	facts.local_port = adoption->local_port;
+	facts.remote_port = adoption->remote_port;
+	bpf_setsockopt(sk, LEVEL_TCP, OPTION_CALLBACK_FLAGS, &flags, sizeof(flags));
+	owned->address = address;
+	owned->kind = link_established(address_high(&address), address_low(&address), cookie,
+				       facts.scalar, adoption->direction | LINK_IS_ADOPTED) ?
+			      SLOT_LINK :
+			      SLOT_FREE;
+	return 0;
+}

@@ -1,0 +1,120 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * The one door through which userspace changes a peer.
+ *
+ * Never attached: userspace runs it with BPF_PROG_TEST_RUN and a struct guard_command as the packet, so that commands take the
+ * same rules under the same lock as the hooks. (Writing a whole map value from userspace would undo whatever a hook changed
+ * between the read and the write.) A classifier, because those can be run and can lock on every kernel from 5.10 on; the
+ * syscall program type is younger.
+ */
+#include "owned.bpf.h"
+
+#define ERROR_NO_ENTRY 2
+#define ERROR_BUSY 16
+#define ERROR_INVALID 22
+#define ERROR_NO_SPACE 28
+
+/* 1: the operation is about a peer that need not be there yet. */
+static __always_inline int creates(enum command_operation operation)
+{
+	return operation == COMMAND_ADD || operation == COMMAND_LIMIT ||
+	       operation == COMMAND_ALLOW || operation == COMMAND_ADOPT;
+}
+
+/* For a guard without a daemon: bpftool cannot spell a policy. */
+static __always_inline int set_default_policy(void)
+{
+	static const struct guard_policy defaults = POLICY_DEFAULTS;
+	__u32 zero = 0;
+
+	return bpf_map_update_elem(&policy, &zero, &defaults, BPF_ANY);
+}
+
+SEC("classifier")
+int command(struct __sk_buff *skb)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct happening happening = {};
+	struct decision decision = {};
+	struct guard_command request;
+	struct link link = {};
+	struct peer *peer;
+	int result = 0, forget = 0;
+	__u64 now;
+
+	if (bpf_skb_load_bytes(skb, 0, &request, sizeof(request)))
+		return -ERROR_INVALID;
+	if (request.operation == COMMAND_DEFAULTS)
+		return set_default_policy();
+	if (!rules)
+		return -ERROR_INVALID;
+	now = bpf_ktime_get_boot_ns();
+	peer = creates(request.operation) ? peer_get(&request.address) :
+					    bpf_map_lookup_elem(&peers, &request.address);
+	if (!peer)
+		return creates(request.operation) ? -ERROR_NO_SPACE : -ERROR_NO_ENTRY;
+	link.cookie = request.cookie;
+	link.now = now;
+	link.direction = request.direction;
+	link.local_port = request.local_port;
+	link.remote_port = request.remote_port;
+	link.adopted = 1;
+
+	bpf_spin_lock(&peer->lock);
+	if (!peer_is(peer, &request.address, now)) {
+		result = -ERROR_BUSY;
+	} else if (request.operation == COMMAND_ADD) {
+		peer->flags |= PEER_KNOWN;
+	} else if (request.operation == COMMAND_UNKNOW) {
+		peer->flags &= ~(__u32)PEER_KNOWN;
+	} else if (request.operation == COMMAND_KICK) {
+		backoff_clear(peer);
+		decision.cause = CAUSE_peer_kicked;
+	} else if (request.operation == COMMAND_LIMIT) {
+		if (request.value > PEER_SLOTS)
+			result = -ERROR_INVALID;
+		else
+			peer->limit = request.value;
+	} else if (request.operation == COMMAND_ALLOW) {
+		peer->exempt_until_ns = request.until_ns;
+	} else if (request.operation == COMMAND_ANNOUNCE) {
+		if (peer_due(peer, now)) {
+			peer->due_ns = now;
+			decision.cause = CAUSE_peer_due;
+		} else {
+			result = -ERROR_BUSY;
+		}
+	} else if (request.operation == COMMAND_RELEASE) {
+		decision = slot_release(peer, request.cookie, now);
+		if (decision.cause == CAUSE_none)
+			result = -ERROR_NO_ENTRY;
+	} else if (request.operation == COMMAND_ADOPT) {
+		decision = link_up(peer, rules, &link);
+		if (decision.cause == CAUSE_link_unheld)
+			result = -ERROR_NO_SPACE;
+	} else if (request.operation == COMMAND_EXPIRE) {
+		decision = claims_expire(peer, now);
+	} else if (request.operation == COMMAND_FORGET) {
+		forget = peer_forget(peer, now, request.until_ns);
+		if (!forget)
+			result = -ERROR_BUSY;
+	} else {
+		result = -ERROR_INVALID;
+	}
+	decision.attempts = peer->attempts;
+	bpf_spin_unlock(&peer->lock);
+
+	/* Marked as leaving under the lock: no hook takes a slot in it any more. */
+	if (forget)
+		bpf_map_delete_elem(&peers, &request.address);
+	if (decision.cause != CAUSE_none) {
+		happening.address = request.address;
+		happening.now = now;
+		happening.cookie = request.cookie;
+		happening.direction = decision.direction;
+		happening.local_port = request.local_port;
+		happening.remote_port = request.remote_port;
+		report(&decision, &happening, 0, 1);
+	}
+	return result;
+}

@@ -1,0 +1,153 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * cgroup/connect4 and cgroup/connect6: our dials.
+ *
+ * Runs once per connect() of a TCP socket, before route and source port exist. Decodes the address, asks dial_claim() under
+ * the peer's lock, and refuses with the configured errno. A claim made here may never become a SYN (no route, a later program
+ * refuses): sock_ops confirms it, sock_release ends it, and until confirmed it is void after CLAIM_UNSENT_MAX_NS.
+ */
+#include "owned.bpf.h"
+
+#include <bpf/bpf_core_read.h>
+
+#define SOCKET_STREAM 1 /* SOCK_STREAM, include/linux/net.h */
+#define PROTOCOL_TCP 6
+
+/*
+ * bpf_set_retval() and bpf_get_retval() exist since 5.18 but are offered to the connect hooks only since 6.1. A helper
+ * that appeared in 6.1 marks the kernels where they are: the loader resolves the constant and the verifier then drops the
+ * dead branch.
+ */
+enum bpf_func_id___since_6_1 {
+	BPF_FUNC_user_ringbuf_drain___since_6_1 = 209,
+};
+static int (*const set_retval)(int) = (void *)187;
+static int (*const get_retval)(void) = (void *)186;
+
+static __always_inline int retval_offered(void)
+{
+	return bpf_core_enum_value_exists(enum bpf_func_id___since_6_1,
+					  BPF_FUNC_user_ringbuf_drain___since_6_1);
+}
+
+#define HOOK_REFUSE 0
+#define HOOK_ALLOW 1
+
+/* One global function for both families: the verifier checks it once (see owned.bpf.h). */
+__weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64 high, __u64 low,
+						__u32 port)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct peer_address address = address_of_halves(high, low);
+	struct bpf_sock *sk = ctx->sk;
+	struct happening happening = {
+		.address = address,
+		.direction = DIRECTION_OUTBOUND,
+		.remote_port = port,
+	};
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_dial_unheld };
+	struct dial dial = { .mode = mode_in_force() };
+	enum exemption exemption;
+	struct owned_slot *owned;
+	struct peer *peer;
+	__u64 task;
+	int enforced;
+
+	/* Else clang tests ctx->sk and loads it again, and the verifier takes the second load for one that may be NULL. */
+	barrier_var(sk);
+	if (!sk || !rules)
+		return HOOK_ALLOW;
+	/* Every program at the hook runs: a dial that an earlier one refused is no dial. */
+	if (retval_offered() && get_retval() < 0)
+		return HOOK_ALLOW;
+	if (!port_guarded(port))
+		return HOOK_ALLOW;
+	if (rules->netns_cookie && rules->netns_cookie != bpf_get_netns_cookie(ctx))
+		return HOOK_ALLOW;
+	dial.now = bpf_ktime_get_boot_ns();
+	exemption = exemption_of(&address, dial.now);
+	if (exemption == EXEMPT_SELF)
+		return HOOK_ALLOW;
+	/* An exempt prefix is tracked but neither refused nor counted as refused, as if the guard were off for it. */
+	if (exemption == EXEMPT_PEER)
+		dial.mode = MODE_OFF;
+
+	task = bpf_get_current_pid_tgid();
+	dial.process_id = task >> 32;
+	dial.thread_id = (__u32)task;
+	bpf_get_current_comm(dial.command, sizeof(dial.command));
+	dial.cookie = bpf_get_socket_cookie(ctx);
+	dial.announced_only = rules->dial_policy == DIAL_POLICY_CENTRAL && daemon_alive(dial.now);
+	happening.now = dial.now;
+	happening.cookie = dial.cookie;
+	enforced = dial.mode != MODE_OBSERVE;
+
+	owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	/* The same socket dials another peer after a dial that never left: the old claim is over. */
+	if (owned && owned->kind == SLOT_CLAIM && !address_equal(&owned->address, &address))
+		owned_end(owned, dial.cookie);
+	peer = owned ? peer_get(&happening.address) : 0;
+	if (!peer) {
+		report(&decision, &happening, &dial, 1);
+		return HOOK_ALLOW;
+	}
+
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &happening.address, dial.now))
+		decision = dial_claim(peer, rules, &dial);
+	else
+		decision.cause = CAUSE_dial_recycled;
+	bpf_spin_unlock(&peer->lock);
+
+	if (decision.verdict == VERDICT_REFUSE && dial.mode == MODE_ENFORCE) {
+		report(&decision, &happening, &dial, 1);
+		if (retval_offered())
+			set_retval(-(int)rules->refusal_errno);
+		return HOOK_REFUSE;
+	}
+	if (decision.cause != CAUSE_dial_unheld && decision.cause != CAUSE_dial_recycled) {
+		owned->address = address;
+		owned->kind = SLOT_CLAIM;
+	}
+	if (decision.verdict == VERDICT_REFUSE && dial.mode == MODE_OFF) {
+		decision.verdict = VERDICT_ALLOW;
+		decision.cause = CAUSE_dial_exempt;
+	}
+	report(&decision, &happening, &dial, decision.verdict == VERDICT_ALLOW || enforced);
+	return HOOK_ALLOW;
+}
+
+SEC("cgroup/connect4")
+int connect4(struct bpf_sock_addr *ctx)
+{
+	__u32 type = ctx->type, protocol = ctx->protocol, ip = ctx->user_ip4, port = ctx->user_port;
+	struct peer_address address = address_from_ipv4(ip);
+
+	if (type != SOCKET_STREAM || protocol != PROTOCOL_TCP)
+		return HOOK_ALLOW;
+	/* The verifier knows nothing of what a global function returns. */
+	return guard_dial(ctx, address_high(&address), address_low(&address),
+			  bpf_ntohs((__u16)port)) ?
+		       HOOK_ALLOW :
+		       HOOK_REFUSE;
+}
+
+/* An IPv6 socket that dials ::ffff:a.b.c.d runs this hook, not connect4: the key is the same. */
+SEC("cgroup/connect6")
+int connect6(struct bpf_sock_addr *ctx)
+{
+	__u32 type = ctx->type, protocol = ctx->protocol, port = ctx->user_port;
+	__u32 word0 = ctx->user_ip6[0], word1 = ctx->user_ip6[1];
+	__u32 word2 = ctx->user_ip6[2], word3 = ctx->user_ip6[3];
+	struct peer_address address = address_from_ipv6(word0, word1, word2, word3);
+
+	if (type != SOCKET_STREAM || protocol != PROTOCOL_TCP)
+		return HOOK_ALLOW;
+	/* The verifier knows nothing of what a global function returns. */
+	return guard_dial(ctx, address_high(&address), address_low(&address),
+			  bpf_ntohs((__u16)port)) ?
+		       HOOK_ALLOW :
+		       HOOK_REFUSE;
+}
+
+char guard_license[] SEC("license") = "Dual BSD/GPL";

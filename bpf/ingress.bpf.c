@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * cgroup_skb/ingress: their SYNs, with sequence numbers, and the SYN-ACKs to our dials.
+ *
+ * Runs for every packet to the cgroup's sockets, so the first test lets nearly all of them go: only a listener and a socket in
+ * SYN_SENT matter. Return 0 drops silently, which is a hold: the sender's own retransmission asks again. It is also the
+ * backstop where sk_lookup is missing or told to drop: a knock that should be refused is dropped here.
+ *
+ * It cannot tell network namespaces apart: the guard's cgroup should hold one network namespace.
+ */
+#include "report.bpf.h"
+
+#define PROTOCOL_TCP 6
+#define ETHERTYPE_IPV4 0x0800
+#define ETHERTYPE_IPV6 0x86dd
+#define IPV4_HEADER_MIN 20
+#define IPV6_HEADER 40
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+#define PACKET_DROP 0
+#define PACKET_PASS 1
+
+/* What the guard reads of a packet. */
+struct segment {
+	struct peer_address source;
+	struct peer_address destination;
+	__u16 source_port;
+	__u16 destination_port;
+	__u32 sequence;
+	__u8 flags;
+};
+
+/* The start of a TCP header (RFC 9293, section 3.1). */
+struct tcp_start {
+	__be16 source;
+	__be16 destination;
+	__be32 sequence;
+	__be32 acknowledgment;
+	__u8 offset;
+	__u8 flags;
+};
+
+/* 0, or -1 for what is no plain TCP segment (IPv6 extension headers included: such a SYN is allowed, and what it becomes is
+ * seen when it is established). */
+static __always_inline int segment_read(struct __sk_buff *skb, struct segment *segment)
+{
+	struct tcp_start tcp;
+	__u32 words[10];
+	__u32 offset;
+
+	if (skb->protocol == bpf_htons(ETHERTYPE_IPV4)) {
+		if (bpf_skb_load_bytes(skb, 0, words, IPV4_HEADER_MIN))
+			return -1;
+		if (((bpf_ntohl(words[2]) >> 16) & 0xff) != PROTOCOL_TCP)
+			return -1;
+		offset = ((bpf_ntohl(words[0]) >> 24) & 0xf) * 4;
+		segment->source = address_from_ipv4(words[3]);
+		segment->destination = address_from_ipv4(words[4]);
+	} else if (skb->protocol == bpf_htons(ETHERTYPE_IPV6)) {
+		if (bpf_skb_load_bytes(skb, 0, words, IPV6_HEADER))
+			return -1;
+		if (((bpf_ntohl(words[1]) >> 8) & 0xff) != PROTOCOL_TCP)
+			return -1;
+		offset = IPV6_HEADER;
+		segment->source = address_from_ipv6(words[2], words[3], words[4], words[5]);
+		segment->destination = address_from_ipv6(words[6], words[7], words[8], words[9]);
+	} else {
+		return -1;
+	}
+	if (bpf_skb_load_bytes(skb, offset, &tcp, sizeof(tcp)))
+		return -1;
+	segment->source_port = bpf_ntohs(tcp.source);
+	segment->destination_port = bpf_ntohs(tcp.destination);
+	segment->sequence = bpf_ntohl(tcp.sequence);
+	segment->flags = tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
+	return 0;
+}
+
+/* Count, tell what was not let pass, and turn the decision into what becomes of the packet. */
+static __always_inline int conclude(const struct decision *decision,
+				    const struct happening *happening, enum guard_mode mode)
+{
+	int enforced = mode == MODE_ENFORCE;
+
+	if (decision->verdict == VERDICT_ALLOW || decision->verdict == VERDICT_NONE) {
+		/* No event: anybody can send SYNs, and the link tells when there is one. */
+		if (decision->cause != CAUSE_none)
+			count(decision->cause, 1);
+		return PACKET_PASS;
+	}
+	report(decision, happening, 0, enforced);
+	return enforced ? PACKET_DROP : PACKET_PASS;
+}
+
+static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct happening happening = { .direction = DIRECTION_INBOUND };
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_knock_idle };
+	struct knock knock = { .isn_known = 1 };
+	enum guard_mode mode = mode_in_force();
+	struct pending_handshake *pending;
+	__u32 room;
+	struct segment segment;
+	struct peer *peer;
+
+	if (!rules || mode == MODE_OFF || !port_guarded(listen_port))
+		return PACKET_PASS;
+	room = rules->max_links;
+	if (segment_read(skb, &segment) || segment.flags != TCP_SYN ||
+	    address_equal(&segment.source, &segment.destination))
+		return PACKET_PASS;
+	knock.now = bpf_ktime_get_boot_ns();
+	switch (exemption_of(&segment.source, knock.now)) {
+	case EXEMPT_SELF:
+		return PACKET_PASS;
+	case EXEMPT_PEER:
+		count(CAUSE_knock_exempt, 1);
+		return PACKET_PASS;
+	case EXEMPT_NOT:
+		break;
+	}
+	knock.remote_port = segment.source_port;
+	knock.client_isn = segment.sequence;
+	happening.address = segment.source;
+	happening.now = knock.now;
+	happening.local_port = segment.destination_port;
+	happening.remote_port = segment.source_port;
+	peer = bpf_map_lookup_elem(&peers, &happening.address);
+	if (peer) {
+		bpf_spin_lock(&peer->lock);
+		if (peer_is(peer, &happening.address, knock.now)) {
+			decision = knock_decide(peer, rules, &knock);
+			room = peer_room(peer, rules, knock.now);
+		}
+		bpf_spin_unlock(&peer->lock);
+	}
+	pending = handshake_of(&happening.address);
+	if (pending && decision.verdict == VERDICT_ALLOW && decision.cause != CAUSE_knock_exempt) {
+		struct decision held;
+
+		bpf_spin_lock(&pending->lock);
+		held = handshake_decide(pending, &happening.address, rules, segment.source_port,
+					room, knock.now);
+		bpf_spin_unlock(&pending->lock);
+		if (held.cause != CAUSE_knock_idle)
+			decision = held;
+	}
+	return conclude(&decision, &happening, mode);
+}
+
+static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct happening happening = { .direction = DIRECTION_OUTBOUND };
+	struct decision decision = {};
+	enum guard_mode mode = mode_in_force();
+	struct owned_slot *owned;
+	struct segment segment;
+	struct peer *peer;
+	__u64 now;
+
+	if (!rules || mode == MODE_OFF)
+		return PACKET_PASS;
+	owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (!owned || owned->kind != SLOT_CLAIM)
+		return PACKET_PASS;
+	happening.address = owned->address;
+	now = bpf_ktime_get_boot_ns();
+	if (exemption_of(&happening.address, now) != EXEMPT_NOT)
+		return PACKET_PASS;
+	if (segment_read(skb, &segment) || segment.flags != (TCP_SYN | TCP_ACK))
+		return PACKET_PASS;
+	peer = bpf_map_lookup_elem(&peers, &happening.address);
+	if (!peer)
+		return PACKET_PASS;
+	happening.now = now;
+	happening.cookie = bpf_get_socket_cookie(skb);
+	happening.local_port = segment.destination_port;
+	happening.remote_port = segment.source_port;
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &happening.address, now))
+		decision = answer_verdict(peer, rules, happening.cookie, now);
+	bpf_spin_unlock(&peer->lock);
+	return conclude(&decision, &happening, mode);
+}
+
+SEC("cgroup_skb/ingress")
+int ingress(struct __sk_buff *skb)
+{
+	struct bpf_sock *sk = skb->sk;
+	__u32 state;
+
+	if (!sk)
+		return PACKET_PASS;
+	state = sk->state;
+	if (state == BPF_TCP_LISTEN)
+		return on_knock(skb, sk->src_port);
+	if (state == BPF_TCP_SYN_SENT) {
+		sk = bpf_sk_fullsock(sk);
+		return sk ? on_answer(skb, sk) : PACKET_PASS;
+	}
+	return PACKET_PASS;
+}

@@ -1,0 +1,144 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * What a socket owns, and how it ends: shared by the hooks that see a socket's life.
+ *
+ * The socket storage names the peer and the kind of the slot; the slot itself is in the peer, under its lock. A socket
+ * whose storage says SLOT_FREE can end nothing, whatever happens to it.
+ */
+#ifndef CONNGUARD_OWNED_BPF_H
+#define CONNGUARD_OWNED_BPF_H
+
+#include "report.bpf.h"
+
+/*
+ * The two steps below are global functions of scalars: the verifier checks each once, by itself, instead of once for every
+ * path that leads to a call. (Before Linux 5.12 a global function takes no pointer but the context.)
+ */
+
+/* The halves of an address, to pass it as scalars. */
+static __always_inline __u64 address_high(const struct peer_address *address)
+{
+	__u64 half;
+
+	__builtin_memcpy(&half, &address->bytes[0], sizeof(half));
+	return half;
+}
+
+static __always_inline __u64 address_low(const struct peer_address *address)
+{
+	__u64 half;
+
+	__builtin_memcpy(&half, &address->bytes[8], sizeof(half));
+	return half;
+}
+
+static __always_inline struct peer_address address_of_halves(__u64 high, __u64 low)
+{
+	struct peer_address address;
+
+	__builtin_memcpy(&address.bytes[0], &high, sizeof(high));
+	__builtin_memcpy(&address.bytes[8], &low, sizeof(low));
+	return address;
+}
+
+/* The claim or link of `cookie` at this peer is over: free the slot, with the failure and the backoff that follow. */
+__weak __attribute__((noinline)) int slot_over(__u64 high, __u64 low, __u64 cookie)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct happening happening = { .address = address_of_halves(high, low), .cookie = cookie };
+	struct decision decision = {};
+	__u32 random = bpf_get_prandom_u32();
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct peer *peer;
+
+	peer = bpf_map_lookup_elem(&peers, &happening.address);
+	if (!peer || !rules)
+		return 0;
+	happening.now = now;
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &happening.address, now))
+		decision = slot_end(peer, rules, cookie, now, random);
+	bpf_spin_unlock(&peer->lock);
+	happening.direction = decision.direction;
+	if (decision.cause != CAUSE_none)
+		report(&decision, &happening, 0, 1);
+	return 0;
+}
+
+/* What link_established() needs beside address and cookie, as one scalar. */
+union link_facts {
+	struct {
+		__u32 client_isn;
+		__u16 local_port;
+		__u16 remote_port;
+	};
+	__u64 scalar;
+};
+
+/* Bit beside the direction: the link is older than the guard. */
+#define LINK_IS_ADOPTED 0x100
+
+/*
+ * The connection of `cookie` is established: it becomes a link of the peer. 1: it holds a slot now; 0: none could be had, and
+ * it is not tracked.
+ */
+__weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u64 cookie,
+						      __u64 facts_scalar,
+						      __u32 direction_and_adopted)
+{
+	enum link_direction direction = direction_and_adopted & ~(__u32)LINK_IS_ADOPTED;
+	const struct guard_policy *rules = policy_in_force();
+	union link_facts facts = { .scalar = facts_scalar };
+	struct link link = {
+		.cookie = cookie,
+		.now = bpf_ktime_get_boot_ns(),
+		.direction = direction,
+		.client_isn = facts.client_isn,
+		.adopted = direction_and_adopted & LINK_IS_ADOPTED ? 1 : 0,
+		.local_port = facts.local_port,
+		.remote_port = facts.remote_port,
+	};
+	struct happening happening = {
+		.address = address_of_halves(high, low),
+		.now = link.now,
+		.cookie = cookie,
+		.direction = direction,
+		.local_port = facts.local_port,
+		.remote_port = facts.remote_port,
+	};
+	struct decision decision = { .cause = CAUSE_link_unheld };
+	struct pending_handshake *pending;
+	struct peer *peer;
+
+	if (!rules)
+		return 0;
+	/* Nothing is refused to an exempt peer, nor too many. */
+	link.mode = pick(same(exemption_of(&happening.address, link.now), EXEMPT_PEER), MODE_OFF,
+			 mode_in_force());
+	peer = peer_get(&happening.address);
+	if (peer) {
+		bpf_spin_lock(&peer->lock);
+		if (peer_is(peer, &happening.address, link.now))
+			decision = link_up(peer, rules, &link);
+		bpf_spin_unlock(&peer->lock);
+	}
+	pending = handshake_of(&happening.address);
+	if (pending) {
+		bpf_spin_lock(&pending->lock);
+		handshake_done(pending, &happening.address, link.remote_port);
+		bpf_spin_unlock(&pending->lock);
+	}
+	if (decision.cause != CAUSE_none)
+		report(&decision, &happening, 0,
+		       decision.cause != CAUSE_link_duplicate || link.mode == MODE_ENFORCE);
+	return decision.cause != CAUSE_link_unheld;
+}
+
+/* The socket holds its claim or link no longer. */
+static __always_inline void owned_end(struct owned_slot *owned, __u64 cookie)
+{
+	owned->kind = SLOT_FREE;
+	slot_over(address_high(&owned->address), address_low(&owned->address), cookie);
+}
+
+#endif

@@ -1,0 +1,70 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * sk_lookup: their knocks, refused with RST at once.
+ *
+ * Runs in the guarded network namespace for every packet that belongs to no connection, before the listener is found.
+ * SK_DROP there makes TCP answer with RST (net/ipv4/tcp_ipv4.c, tcp_v4_rcv, no_tcp_socket). It sees neither flags nor sequence
+ * numbers, so it refuses only what needs neither: a knock while linked. The rest is the ingress hook's, which runs next. A SYN
+ * on the very 4-tuple of a link or a handshake finds that socket and never comes here (edge case 6).
+ */
+#include "report.bpf.h"
+
+#define PROTOCOL_TCP 6
+#define FAMILY_IPV4 2
+
+static __always_inline void addresses_read(struct bpf_sk_lookup *ctx, struct peer_address *remote,
+					   struct peer_address *local)
+{
+	/* All read before the branch, or clang folds the reads into one of a modified ctx pointer. */
+	__u32 remote_ip = ctx->remote_ip4, local_ip = ctx->local_ip4;
+	__u32 remote0 = ctx->remote_ip6[0], remote1 = ctx->remote_ip6[1];
+	__u32 remote2 = ctx->remote_ip6[2], remote3 = ctx->remote_ip6[3];
+	__u32 local0 = ctx->local_ip6[0], local1 = ctx->local_ip6[1];
+	__u32 local2 = ctx->local_ip6[2], local3 = ctx->local_ip6[3];
+
+	barrier_var(remote_ip);
+	barrier_var(local_ip);
+	if (ctx->family == FAMILY_IPV4) {
+		*remote = address_from_ipv4(remote_ip);
+		*local = address_from_ipv4(local_ip);
+	} else {
+		*remote = address_from_ipv6(remote0, remote1, remote2, remote3);
+		*local = address_from_ipv6(local0, local1, local2, local3);
+	}
+}
+
+SEC("sk_lookup")
+int lookup(struct bpf_sk_lookup *ctx)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct happening happening = { .direction = DIRECTION_INBOUND };
+	struct decision decision = {};
+	struct peer_address local;
+	struct knock knock = {};
+	struct peer *peer;
+
+	if (ctx->protocol != PROTOCOL_TCP || !port_guarded(ctx->local_port))
+		return SK_PASS;
+	/* Observe mode decides where the whole SYN is seen, so that each knock is counted once. */
+	if (!rules || mode_in_force() != MODE_ENFORCE || rules->reject_style != REJECT_RESET)
+		return SK_PASS;
+	addresses_read(ctx, &happening.address, &local);
+	if (address_equal(&local, &happening.address))
+		return SK_PASS;
+	peer = bpf_map_lookup_elem(&peers, &happening.address);
+	knock.now = bpf_ktime_get_boot_ns();
+	if (!peer || exemption_of(&happening.address, knock.now) != EXEMPT_NOT)
+		return SK_PASS;
+	knock.remote_port = bpf_ntohs(ctx->remote_port);
+	happening.now = knock.now;
+	happening.local_port = ctx->local_port;
+	happening.remote_port = knock.remote_port;
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &happening.address, knock.now))
+		decision = knock_decide(peer, rules, &knock);
+	bpf_spin_unlock(&peer->lock);
+	if (decision.verdict != VERDICT_REFUSE)
+		return SK_PASS;
+	report(&decision, &happening, 0, 1);
+	return SK_DROP;
+}

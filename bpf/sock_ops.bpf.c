@@ -1,0 +1,157 @@
+// SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
+/*
+ * sock_ops: the life of a connection after connect() and before close().
+ *
+ * Confirms a claim when its SYN leaves, makes links of established connections, and ends both when the state changes. Asks for
+ * state callbacks on each socket it follows; sockets older than the guard get them from the adopt iterator.
+ */
+#include "owned.bpf.h"
+
+#include <bpf/bpf_core_read.h>
+
+#define FAMILY_IPV4 2
+#define FAMILY_IPV6 10
+
+/* bpf_get_netns_cookie() is offered to sock_ops since 5.15, as is this helper, which marks those kernels. */
+enum bpf_func_id___since_5_15 {
+	BPF_FUNC_get_attach_cookie___since_5_15 = 174,
+};
+
+static __always_inline int in_guarded_netns(struct bpf_sock_ops *ctx)
+{
+	const struct guard_policy *rules = policy_in_force();
+
+	if (!rules || !rules->netns_cookie ||
+	    !bpf_core_enum_value_exists(enum bpf_func_id___since_5_15,
+					BPF_FUNC_get_attach_cookie___since_5_15))
+		return 1;
+	return rules->netns_cookie == bpf_get_netns_cookie(ctx);
+}
+
+static __always_inline void follow_states(struct bpf_sock_ops *ctx)
+{
+	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
+}
+
+/* The SYN is about to leave: snd_nxt is its sequence number (net/ipv4/tcp_output.c, tcp_connect_init). */
+static __always_inline void on_dial_sent(struct bpf_sock_ops *ctx, struct owned_slot *owned)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct peer_address address = owned->address;
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	__u64 now = bpf_ktime_get_boot_ns();
+	__u32 client_isn = ctx->snd_nxt;
+	__u16 local_port = ctx->local_port;
+	__u16 remote_port = bpf_ntohl(ctx->remote_port);
+	struct peer *peer;
+
+	follow_states(ctx);
+	peer = bpf_map_lookup_elem(&peers, &address);
+	if (!peer || !rules)
+		return;
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &address, now))
+		dial_sent(peer, rules, cookie, client_isn, local_port, remote_port, now);
+	bpf_spin_unlock(&peer->lock);
+}
+
+/*
+ * `active`: connect() established it. A passive one whose socket holds a claim is our dial all the same: both ends opened
+ * the one 4-tuple together (edge case 41).
+ */
+static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+					   struct owned_slot *owned, int active)
+{
+	/* All read before the first branch, or clang folds the reads into one of a modified ctx pointer. */
+	__u32 sent = ctx->snd_nxt, received = ctx->rcv_nxt, family = ctx->family;
+	__u32 local_port = ctx->local_port, remote_port = bpf_ntohl(ctx->remote_port);
+	__u32 ip = ctx->remote_ip4, word0 = ctx->remote_ip6[0], word1 = ctx->remote_ip6[1];
+	__u32 word2 = ctx->remote_ip6[2], word3 = ctx->remote_ip6[3];
+	__u64 cookie = bpf_get_socket_cookie(ctx);
+	int claimed = owned && owned->kind == SLOT_CLAIM;
+	enum link_direction direction = DIRECTION_INBOUND;
+	union link_facts facts = {};
+	struct peer_address address;
+
+	barrier_var(ip);
+	barrier_var(word0);
+	barrier_var(word1);
+	barrier_var(word2);
+	barrier_var(word3);
+	if (family == FAMILY_IPV4)
+		address = address_from_ipv4(ip);
+	else if (family == FAMILY_IPV6)
+		address = address_from_ipv6(word0, word1, word2, word3);
+	else
+		return;
+	facts.local_port = local_port;
+	facts.remote_port = remote_port;
+	facts.client_isn = received - 1;
+	if (active || claimed) {
+		direction = DIRECTION_OUTBOUND;
+		facts.client_isn = sent - 1;
+	}
+	if (!claimed) {
+		/* A knock, or a dial that the connect hook did not see or could not hold. */
+		if (!port_guarded(direction == DIRECTION_OUTBOUND ? remote_port : local_port) ||
+		    !in_guarded_netns(ctx) ||
+		    exemption_of(&address, bpf_ktime_get_boot_ns()) == EXEMPT_SELF)
+			return;
+		owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+		/* Without storage nobody would see the link end: better not tracked than tracked for ever. */
+		if (!owned) {
+			count(CAUSE_link_unheld, 1);
+			return;
+		}
+		follow_states(ctx);
+	}
+	owned->address = address;
+	owned->kind = link_established(address_high(&address), address_low(&address), cookie,
+				       facts.scalar, direction) ?
+			      SLOT_LINK :
+			      SLOT_FREE;
+}
+
+static __always_inline void on_state(struct bpf_sock_ops *ctx, struct owned_slot *owned)
+{
+	__u32 next = ctx->args[1];
+
+	if ((owned->kind == SLOT_CLAIM && next == BPF_TCP_CLOSE) ||
+	    (owned->kind == SLOT_LINK && next != BPF_TCP_ESTABLISHED))
+		owned_end(owned, bpf_get_socket_cookie(ctx));
+}
+
+SEC("sockops")
+int sock_ops(struct bpf_sock_ops *ctx)
+{
+	__u32 operation = ctx->op;
+	struct owned_slot *owned;
+	struct bpf_sock *sk;
+
+	if (operation != BPF_SOCK_OPS_TIMEOUT_INIT &&
+	    operation != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
+	    operation != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && operation != BPF_SOCK_OPS_STATE_CB)
+		return 1;
+	/* NULL for a request socket: TIMEOUT_INIT of a SYN-ACK. */
+	sk = ctx->sk;
+	if (!sk)
+		return 1;
+	owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	switch (operation) {
+	case BPF_SOCK_OPS_TIMEOUT_INIT:
+		if (owned && owned->kind == SLOT_CLAIM && ctx->state == BPF_TCP_SYN_SENT)
+			on_dial_sent(ctx, owned);
+		break;
+	case BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB:
+		on_established(ctx, sk, owned, 1);
+		break;
+	case BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB:
+		on_established(ctx, sk, owned, 0);
+		break;
+	case BPF_SOCK_OPS_STATE_CB:
+		if (owned)
+			on_state(ctx, owned);
+		break;
+	}
+	return 1;
+}
