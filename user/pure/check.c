@@ -1,0 +1,452 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * See check.h. Each peer is copied, the repairs are made on the copy with the rules themselves, and
+ * the copy is asked what is due.
+ */
+#include "pure/check.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <connguard/rules.h>
+
+#include "base/cleanup.h"
+
+#define FIRST_CAPACITY 16
+
+/*
+ * A difference seen once. The cookie names the socket for as long as the host is up, so it cannot
+ * mean another one.
+ */
+struct suspicion {
+	struct peer_address address;
+	__u64 cookie;
+	enum check_kind kind;
+};
+
+struct check_memory {
+	struct suspicion *suspicions; /* in the order of compare_suspicions() */
+	size_t count;
+};
+
+/* One check under way. */
+struct run {
+	const struct check_input *input;
+	const struct check_memory *memory;
+	const struct seen_socket **sockets; /* by address, then cookie; those with a cookie only */
+	bool *of_peer;                      /* per element of `sockets`: a peer of the map has it */
+	size_t socket_count;
+	struct check_action *actions;
+	size_t action_count;
+	size_t action_capacity;
+	struct suspicion *suspicions;
+	size_t suspicion_count;
+	size_t suspicion_capacity;
+};
+
+/* The sockets of one peer: elements first to end - 1 of run.sockets. */
+struct range {
+	size_t first;
+	size_t end;
+};
+
+struct check_memory *check_memory_new(void)
+{
+	return calloc(1, sizeof(struct check_memory));
+}
+
+void check_memory_free(struct check_memory *memory)
+{
+	if (!memory)
+		return;
+	free(memory->suspicions);
+	free(memory);
+}
+
+static int compare_numbers(__u64 left, __u64 right)
+{
+	return (left > right) - (left < right);
+}
+
+static int compare_addresses(const struct peer_address *left, const struct peer_address *right)
+{
+	return memcmp(left->bytes, right->bytes, sizeof(left->bytes));
+}
+
+static int compare_suspicions(const void *left, const void *right)
+{
+	const struct suspicion *one = left, *other = right;
+	int order = compare_addresses(&one->address, &other->address);
+
+	if (!order)
+		order = compare_numbers(one->cookie, other->cookie);
+	return order ? order : compare_numbers(one->kind, other->kind);
+}
+
+static int compare_sockets(const void *left, const void *right)
+{
+	const struct seen_socket *one = *(const struct seen_socket *const *)left;
+	const struct seen_socket *other = *(const struct seen_socket *const *)right;
+	int order = compare_addresses(&one->address, &other->address);
+
+	return order ? order : compare_numbers(one->cookie, other->cookie);
+}
+
+/* Room for one more element in a growing array. */
+static int reserve(void *pointer_to_array, size_t count, size_t *capacity, size_t element_size)
+{
+	void **array = pointer_to_array;
+	size_t wanted = *capacity ? 2 * *capacity : FIRST_CAPACITY;
+	void *grown;
+
+	if (count < *capacity)
+		return 0;
+	grown = reallocarray(*array, wanted, element_size);
+	if (!grown)
+		return -ENOMEM;
+	*array = grown;
+	*capacity = wanted;
+	return 0;
+}
+
+static int act(struct run *run, const struct check_action *action)
+{
+	if (reserve(&run->actions, run->action_count, &run->action_capacity, sizeof(*action)))
+		return -ENOMEM;
+	run->actions[run->action_count++] = *action;
+	return 0;
+}
+
+/* Note a difference. 1: the last check saw it too, 0: not yet, or -ENOMEM. */
+static int suspect(struct run *run, enum check_kind kind, const struct peer_address *address,
+		   __u64 cookie)
+{
+	struct suspicion suspicion = { .address = *address, .cookie = cookie, .kind = kind };
+
+	if (reserve(&run->suspicions, run->suspicion_count, &run->suspicion_capacity,
+		    sizeof(suspicion)))
+		return -ENOMEM;
+	run->suspicions[run->suspicion_count++] = suspicion;
+	return run->memory->count && bsearch(&suspicion, run->memory->suspicions,
+					     run->memory->count, sizeof(suspicion),
+					     compare_suspicions);
+}
+
+/* The first socket whose peer is `address` or greater. */
+static size_t first_socket(const struct run *run, const struct peer_address *address)
+{
+	size_t low = 0, high = run->socket_count;
+
+	while (low < high) {
+		size_t middle = low + (high - low) / 2;
+
+		if (compare_addresses(&run->sockets[middle]->address, address) < 0)
+			low = middle + 1;
+		else
+			high = middle;
+	}
+	return low;
+}
+
+static struct range sockets_of(const struct run *run, const struct peer_address *address)
+{
+	struct range range = { .first = first_socket(run, address) };
+
+	for (range.end = range.first; range.end < run->socket_count; range.end++)
+		if (!address_equal(&run->sockets[range.end]->address, address))
+			break;
+	return range;
+}
+
+static const struct seen_socket *find_socket(const struct run *run, struct range range,
+					     __u64 cookie)
+{
+	size_t index;
+
+	for (index = range.first; index < range.end; index++)
+		if (run->sockets[index]->cookie == cookie)
+			return run->sockets[index];
+	return NULL;
+}
+
+/* Whether the socket of a link slot is there and established. */
+static bool link_lives(const struct run *run, struct range range, const struct slot *slot)
+{
+	const struct seen_socket *socket = find_socket(run, range, slot->cookie);
+
+	return socket && socket->established;
+}
+
+static bool has_established(const struct run *run, struct range range)
+{
+	size_t index;
+
+	for (index = range.first; index < range.end; index++)
+		if (run->sockets[index]->established)
+			return true;
+	return false;
+}
+
+static const struct slot *find_slot(const struct peer *peer, __u64 cookie)
+{
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++)
+		if (peer->slots[i].kind != SLOT_FREE && peer->slots[i].cookie == cookie)
+			return &peer->slots[i];
+	return NULL;
+}
+
+/* Links that are not to be destroyed and whose sockets live. */
+static unsigned int count_live_links(const struct run *run, struct range range,
+				     const struct peer *peer)
+{
+	unsigned int count = 0;
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++)
+		if (peer->slots[i].kind == SLOT_LINK && !(peer->slots[i].flags & SLOT_DOOMED) &&
+		    link_lives(run, range, &peer->slots[i]))
+			count++;
+	return count;
+}
+
+/*
+ * Free the slots that have no live socket behind them. *ret_spared is the doomed link whose socket
+ * turned out to be the peer's last one and whose slot was freed so that it can be adopted; 0: none.
+ */
+static int release_slots(struct run *run, struct range range, struct peer *peer, __u64 *ret_spared)
+{
+	bool last_link_doomed = !count_live_links(run, range, peer);
+	int i;
+
+	*ret_spared = 0;
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		struct check_action action = { .kind = CHECK_RELEASE,
+					       .address = peer->address,
+					       .cookie = slot->cookie };
+		bool spared = false;
+		int seen_twice;
+
+		if (slot->kind == SLOT_LINK && link_lives(run, range, slot)) {
+			if (!(slot->flags & SLOT_DOOMED) || !last_link_doomed)
+				continue;
+			spared = true;
+			/*
+			 * Of several doomed ones the first stays; the others have a live link
+			 * beside them then.
+			 */
+			last_link_doomed = false;
+		} else if (slot->kind == SLOT_CLAIM) {
+			/*
+			 * Before its SYN a socket is in no list; such a claim expires within
+			 * seconds.
+			 */
+			if (!(slot->flags & SLOT_SENT) || find_socket(run, range, slot->cookie))
+				continue;
+		} else if (slot->kind == SLOT_FREE) {
+			continue;
+		}
+		seen_twice = suspect(run, CHECK_RELEASE, &peer->address, slot->cookie);
+		if (seen_twice < 0)
+			return seen_twice;
+		if (!seen_twice)
+			continue;
+		if (act(run, &action))
+			return -ENOMEM;
+		if (spared)
+			*ret_spared = action.cookie;
+		slot_release(peer, action.cookie, run->input->now_ns);
+	}
+	return 0;
+}
+
+/*
+ * Take the established sockets that no slot shows as links under guard; `spared` without another
+ * look.
+ */
+static int adopt_sockets(struct run *run, struct range range, struct peer *peer, __u64 spared)
+{
+	size_t index;
+
+	for (index = range.first; index < range.end; index++) {
+		const struct seen_socket *socket = run->sockets[index];
+		const struct slot *slot = find_slot(peer, socket->cookie);
+		struct check_action action = {
+			.kind = CHECK_ADOPT,
+			/*
+			 * A claim knows who dialed; the socket itself bears no certain trace of it.
+			 */
+			.direction = slot ? slot->direction : socket->direction,
+			.address = socket->address,
+			.cookie = socket->cookie,
+			.local_port = socket->local_port,
+			.remote_port = socket->remote_port,
+		};
+		struct link link = {
+			.cookie = action.cookie,
+			.now = run->input->now_ns,
+			.direction = action.direction,
+			.adopted = 1,
+			.local_port = action.local_port,
+			.remote_port = action.remote_port,
+		};
+		int seen_twice;
+
+		if (!socket->established || (slot && slot->kind == SLOT_LINK))
+			continue;
+		seen_twice = suspect(run, CHECK_ADOPT, &socket->address, socket->cookie);
+		if (seen_twice < 0)
+			return seen_twice;
+		if (!seen_twice && socket->cookie != spared)
+			continue;
+		if (link_up(peer, run->input->policy, &link).cause == CAUSE_link_unheld)
+			continue;
+		if (act(run, &action))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+/* Destroy the links too many, as long as one that lives remains. */
+static int destroy_doomed(struct run *run, struct range range, const struct peer *peer)
+{
+	int i;
+
+	if (!count_live_links(run, range, peer))
+		return 0;
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		struct check_action action = {
+			.kind = CHECK_DESTROY,
+			.direction = slot->direction,
+			.address = peer->address,
+			.cookie = slot->cookie,
+			.local_port = slot->local_port,
+			.remote_port = slot->remote_port,
+		};
+
+		if (slot->kind != SLOT_LINK || !(slot->flags & SLOT_DOOMED) ||
+		    !link_lives(run, range, slot))
+			continue;
+		if (act(run, &action))
+			return -ENOMEM;
+	}
+	return 0;
+}
+
+static int check_peer(struct run *run, const struct peer *seen)
+{
+	struct range range = sockets_of(run, &seen->address);
+	const struct check_input *input = run->input;
+	__u64 now_ns = input->now_ns, spared, inactive_since_ns;
+	struct check_action action = { .address = seen->address };
+	struct peer peer = *seen, forgotten;
+	size_t index;
+	int result;
+
+	/* Its entry is on its way out: its sockets are nobody's. */
+	if (peer.flags & PEER_LEAVING)
+		return 0;
+	for (index = range.first; index < range.end; index++)
+		run->of_peer[index] = true;
+
+	if (claims_expire(&peer, now_ns).cause == CAUSE_claim_expired) {
+		action.kind = CHECK_EXPIRE;
+		if (act(run, &action))
+			return -ENOMEM;
+	}
+	result = release_slots(run, range, &peer, &spared);
+	if (!result)
+		result = adopt_sockets(run, range, &peer, spared);
+	if (!result)
+		result = destroy_doomed(run, range, &peer);
+	/*
+	 * An established socket that is about to be adopted is a link that the map does not know
+	 * yet.
+	 */
+	if (result || has_established(run, range))
+		return result;
+
+	inactive_since_ns = now_ns > input->forget_after_ns ? now_ns - input->forget_after_ns : 0;
+	forgotten = peer;
+	if (peer_forget(&forgotten, now_ns, inactive_since_ns))
+		action.kind = CHECK_FORGET;
+	else if (peer_due(&peer, now_ns))
+		action.kind = CHECK_ANNOUNCE_DUE;
+	else
+		return 0;
+	return act(run, &action);
+}
+
+/* Sockets of peers that the map does not have. */
+static int check_strangers(struct run *run)
+{
+	size_t index = 0;
+	int result;
+
+	while (index < run->socket_count) {
+		struct range range = sockets_of(run, &run->sockets[index]->address);
+		struct peer stranger = { .address = run->sockets[index]->address };
+
+		result = run->of_peer[index] ? 0 : adopt_sockets(run, range, &stranger, 0);
+		if (result)
+			return result;
+		index = range.end;
+	}
+	return 0;
+}
+
+static int index_sockets(struct run *run)
+{
+	const struct check_input *input = run->input;
+	size_t index;
+
+	if (!input->socket_count)
+		return 0;
+	run->sockets = reallocarray(NULL, input->socket_count, sizeof(const struct seen_socket *));
+	run->of_peer = calloc(input->socket_count, sizeof(*run->of_peer));
+	if (!run->sockets || !run->of_peer)
+		return -ENOMEM;
+	for (index = 0; index < input->socket_count; index++)
+		if (input->sockets[index].cookie)
+			run->sockets[run->socket_count++] = &input->sockets[index];
+	qsort(run->sockets, run->socket_count, sizeof(*run->sockets), compare_sockets);
+	return 0;
+}
+
+static void run_end(struct run *run)
+{
+	free(run->sockets);
+	free(run->of_peer);
+	free(run->actions);
+	free(run->suspicions);
+}
+
+int check_run(const struct check_input *input, struct check_memory *memory,
+	      struct check_action **ret_actions, size_t *ret_count)
+{
+	__attribute__((cleanup(run_end))) struct run run = { .input = input, .memory = memory };
+	size_t index;
+	int result;
+
+	result = index_sockets(&run);
+	for (index = 0; index < input->peer_count && !result; index++)
+		result = check_peer(&run, &input->peers[index]);
+	if (!result)
+		result = check_strangers(&run);
+	if (result)
+		return result;
+
+	if (run.suspicion_count)
+		qsort(run.suspicions, run.suspicion_count, sizeof(*run.suspicions),
+		      compare_suspicions);
+	free(memory->suspicions);
+	memory->suspicions = take_pointer(run.suspicions);
+	memory->count = run.suspicion_count;
+	*ret_actions = take_pointer(run.actions);
+	*ret_count = run.action_count;
+	return 0;
+}

@@ -1,0 +1,103 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The periodic check: compares what the peers map says with the sockets that there are, and says
+ * what to do.
+ *
+ * A pure function of its input and of what the check before suspected. Owns the comparison; decides
+ * about peers by the rules of connguard/rules.h only; does nothing itself. Both snapshots are a
+ * little old when they are compared, and not of the same instant: so a difference is repaired only
+ * when two consecutive checks saw it (edge case 5), and every action names the socket it is about,
+ * so that the kernel side can refuse it when the world has moved on.
+ */
+#ifndef PURE_CHECK_H
+#define PURE_CHECK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <connguard/abi.h>
+
+/* A real TCP socket of the guard (its namespace, cgroup and ports), as the kernel listed it. */
+struct seen_socket {
+	__u64 cookie;                  /* 0: the kernel names none (TIME_WAIT): ignored */
+	struct peer_address address;   /* the remote end */
+	enum link_direction direction; /* meaningful when established */
+	bool established;              /* TCP_ESTABLISHED; any other state but LISTEN: false */
+	__u16 local_port;              /* host byte order */
+	__u16 remote_port;
+};
+
+/* What to do. In brackets what carries it out. */
+enum check_kind {
+	/* address: free the claims that have expired (COMMAND_EXPIRE) */
+	CHECK_EXPIRE = 1,
+	/* address, cookie: free a slot that has no live socket behind it (COMMAND_RELEASE) */
+	CHECK_RELEASE = 2,
+	/* address, cookie, direction, ports: take a socket under guard (guard_adopt) */
+	CHECK_ADOPT = 3,
+	/* address, cookie, direction, ports: destroy the socket of a link too many (sock_diag) */
+	CHECK_DESTROY = 4,
+	/* address: delete the peer if it is still inactive (COMMAND_FORGET) */
+	CHECK_FORGET = 5,
+	/* address: announce the peer if it is still idle (COMMAND_ANNOUNCE) */
+	CHECK_ANNOUNCE_DUE = 6,
+};
+
+/* One action. Fields that the kind does not name are 0. */
+struct check_action {
+	enum check_kind kind;
+	enum link_direction direction;
+	struct peer_address address;
+	__u64 cookie;
+	__u16 local_port;
+	__u16 remote_port;
+};
+
+/* Everything a check looks at; nothing in it is changed. */
+struct check_input {
+	const struct peer *peers; /* a snapshot of the peers map */
+	size_t peer_count;
+	/*
+	 * All sockets of the guard whose peer is guarded: not loopback, not this host's own
+	 * addresses. A list that could not be read completely must not be checked: absent sockets
+	 * would look dead.
+	 */
+	const struct seen_socket *sockets;
+	size_t socket_count;
+	const struct guard_policy *policy;
+	__u64 now_ns;
+	__u64 forget_after_ns; /* a peer inactive for so long is forgotten */
+};
+
+/* What the last check suspected: of the next one it takes the same suspicion to act. */
+struct check_memory;
+
+/* No suspicions. NULL: no memory. The caller's, until check_memory_free(). */
+struct check_memory *check_memory_new(void);
+
+/* NULL is allowed. */
+void check_memory_free(struct check_memory *memory);
+
+/*
+ * Check once. The actions are in the order in which they must be taken: for each peer EXPIRE,
+ * RELEASE, ADOPT, DESTROY, then FORGET or ANNOUNCE_DUE; *ret_actions is the caller's to free, NULL
+ * when there are none. -ENOMEM: nothing is returned and the memory is as before.
+ *
+ * EXPIRE, DESTROY, FORGET and ANNOUNCE_DUE follow from the rules and are given at once:
+ *   EXPIRE        a claim of the peer has expired
+ *   DESTROY       a slot is doomed, its socket lives, and the peer has another link that lives: the
+ *                 last one is never destroyed
+ *   FORGET        peer_forget() would let go of it and no socket to it is established
+ *   ANNOUNCE_DUE  peer_due(), once the repairs of this very check are made, and no socket to it is
+ *                 established; linked, dialing and backing-off peers are left out
+ * RELEASE and ADOPT are repairs, given when two consecutive checks saw the same:
+ *   RELEASE       a link whose socket is gone or not established any more; a claim, SYN sent and
+ *                 not expired, whose socket is gone; a doomed link whose socket is the peer's last
+ *                 one (its ADOPT follows in the same list)
+ *   ADOPT         an established socket that no slot shows as a link, if the peer has a slot left
+ *                 for it
+ */
+int check_run(const struct check_input *input, struct check_memory *memory,
+	      struct check_action **ret_actions, size_t *ret_count);
+
+#endif
