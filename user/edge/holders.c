@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Sockets by cookie and inode, processes by inode: see holders.h. */
+#include "edge/holders.h"
+
+#include <errno.h>
+#include <stdbool.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/cleanup.h"
+#include "edge/processes.h"
+
+static bool on_port(const struct tcp_socket *socket, const __u16 *ports, size_t port_count)
+{
+	size_t i;
+
+	for (i = 0; i < port_count; i++)
+		if (socket->local_port == ports[i] || socket->remote_port == ports[i])
+			return true;
+	return false;
+}
+
+int holders_read(struct sockets *sockets, const __u16 *ports, size_t port_count,
+		 struct view_holder **ret_holders, size_t *ret_count)
+{
+	cleanup_free struct tcp_socket *list = NULL;
+	cleanup_free __u32 *inodes = NULL;
+	cleanup_free struct process_info *processes = NULL;
+	cleanup_free struct view_holder *holders = NULL;
+	size_t listed = 0, wanted = 0, known = 0, i;
+	int error;
+
+	error = sockets_list(sockets, SOCKET_STATES_LINK | SOCKET_STATES_DIAL, &list, &listed);
+	if (error)
+		return error;
+	for (i = 0; i < listed; i++)
+		if (list[i].inode && on_port(&list[i], ports, port_count))
+			list[wanted++] = list[i];
+	if (wanted) {
+		inodes = calloc(wanted, sizeof(*inodes));
+		processes = calloc(wanted, sizeof(*processes));
+		holders = calloc(wanted, sizeof(*holders));
+		if (!inodes || !processes || !holders)
+			return -ENOMEM;
+		for (i = 0; i < wanted; i++)
+			inodes[i] = list[i].inode;
+		error = processes_of_sockets(inodes, wanted, processes);
+		if (error < 0)
+			return error;
+	}
+	for (i = 0; i < wanted; i++) {
+		if (!processes[i].process_id)
+			continue;
+		holders[known].cookie = list[i].cookie;
+		holders[known].process_id = processes[i].process_id;
+		memcpy(holders[known].command, processes[i].command, COMMAND_LENGTH);
+		known++;
+	}
+	*ret_holders = take_pointer(holders);
+	*ret_count = known;
+	return 0;
+}

@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guard in the kernel, as userspace sees it: load, take over, attach, remove; read and write the pinned maps.
+ *
+ * kernel.c is the one file of userspace that sees libbpf. It owns file descriptors and pins, decides nothing about peers
+ * (the rules do, in the kernel) and logs nothing. All functions return 0 or a negative errno unless they say otherwise;
+ * what went wrong beyond the number is in `struct guard_error`, a text for a person.
+ */
+#ifndef EDGE_KERNEL_H
+#define EDGE_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <connguard/abi.h>
+
+/* Pins of the guard NAME are below PIN_ROOT/NAME: maps by their names, links/HOOK, programs/command. */
+#define PIN_ROOT "/sys/fs/bpf/connguard"
+
+/* Longest guard name; letters, digits, '-', '_' (it becomes a file name, a unit instance and a pin). */
+#define GUARD_NAME_MAX 32
+
+/* A text for a person that goes with a negative return; empty when the errno says it all. */
+struct guard_error {
+	char text[512];
+};
+
+/* The hooks, in the order in which they are attached. */
+enum guard_hook {
+	HOOK_SOCK_OPS,
+	HOOK_SOCK_RELEASE,
+	HOOK_INGRESS,
+	HOOK_SK_LOOKUP,
+	HOOK_CONNECT4,
+	HOOK_CONNECT6,
+	HOOK_COUNT,
+};
+
+/* What the kernel can be asked to do beyond the floor; each is probed by loading a program that needs it. */
+enum guard_feature {
+	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
+	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
+	FEATURE_ADOPT_ITERATOR, /* 5.12: sockets older than the guard are followed; else the check alone sees their end */
+	FEATURE_COUNT,
+};
+
+/* How to load a guard. */
+struct guard_options {
+	const char *name;
+	const char *cgroup;   /* absolute path of the cgroup2 directory */
+	int netns_fd;         /* the guarded network namespace; the caller keeps it */
+	__u32 max_peers;      /* elements of the peers map */
+};
+
+/* What is in force at one hook. */
+struct hook_state {
+	bool attached;        /* our program is in the kernel's effective list */
+	bool pinned;          /* by a pinned link: survives the daemon and a foreign detach */
+	__u32 program_id;     /* ours; 0 when unknown */
+	__u32 foreign;        /* programs of others at the same hook */
+};
+
+/* A guard: its maps, open. */
+struct guard;
+
+/* Name of a hook as in links/HOOK ("connect4"), of a feature ("refusal_errno"), and what its lack means. */
+const char *guard_hook_name(enum guard_hook hook);
+const char *guard_feature_name(enum guard_feature feature);
+const char *guard_feature_lack(enum guard_feature feature);
+
+/* 1 when `name` may name a guard. */
+bool guard_name_valid(const char *name);
+
+/*
+ * Load the guard, or take over the one that is pinned under the name already: maps are kept, programs are replaced in
+ * place, so that enforcement has no gap. Refused with -EPROTO when the pinned layout is another one; the pinned guard
+ * then stays as it is. On success *ret_guard is the caller's (guard_close) and *ret_taken_over says which it was.
+ */
+int guard_load(const struct guard_options *options, struct guard **ret_guard, bool *ret_taken_over,
+	       struct guard_error *ret_error);
+
+/*
+ * Open the pinned maps of a guard, which may have no daemon. -ENOENT: no such guard (ret_error says whether bpffs is
+ * mounted at all); -EPROTO: another layout; -EPERM.
+ */
+int guard_open(const char *name, struct guard **ret_guard, struct guard_error *ret_error);
+
+/* Close the descriptors; the guard stays in the kernel. NULL is allowed. */
+void guard_close(struct guard *guard);
+
+/* Detach and unpin everything of a guard, whoever loaded it. -ENOENT: there was nothing. */
+int guard_remove(const char *name, struct guard_error *ret_error);
+
+/* Probe the kernel by loading. */
+void guard_probe(bool ret_features[FEATURE_COUNT]);
+
+/* What the kernel says is attached now, for the cgroup and the namespace the guard was loaded with. */
+int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT]);
+
+/*
+ * Absolute path of the guarded cgroup. *ret_path is the caller's to free. -ENOENT: the cgroup is gone.
+ */
+int guard_cgroup(const struct guard *guard, char **ret_path);
+
+/* ---- maps ---- */
+
+int guard_mode_read(const struct guard *guard, enum guard_mode *ret_mode);
+int guard_mode_write(const struct guard *guard, enum guard_mode mode);
+/* The policy in force; its `set` is 0 when none was ever written. */
+int guard_policy_read(const struct guard *guard, struct guard_policy *ret_policy);
+int guard_policy_write(const struct guard *guard, const struct guard_policy *policy);
+/* Renew or (0) end the time until which the central dial policy is in force. */
+int guard_daemon_write(const struct guard *guard, const struct guard_daemon *value);
+int guard_daemon_read(const struct guard *guard, struct guard_daemon *ret_value);
+/* The guarded ports, host byte order, ascending. -ENOSPC: more than max. */
+int guard_ports_read(const struct guard *guard, __u16 *ret_ports, size_t max, size_t *ret_count);
+/* Make the guarded ports these. */
+int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count);
+/* Sum of all CPUs. */
+int guard_counters_read(const struct guard *guard, enum counters_index index,
+			struct guard_counters *ret_counters);
+
+/* One peer. -ENOENT: not in the map. */
+int guard_peer_read(const struct guard *guard, const struct peer_address *address,
+		    struct peer *ret_peer);
+/*
+ * All peers, in an array that the caller frees. A peer added or deleted meanwhile may or may not be in it; each peer is a
+ * consistent copy.
+ */
+int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t *ret_count);
+/* Capacity of the peers map. */
+__u32 guard_peers_max(const struct guard *guard);
+
+/* Prefixes of the exempt map. */
+int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *prefix,
+		       const struct exempt_value *value);
+int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *prefix);
+int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_prefixes,
+		      struct exempt_value **ret_values, size_t *ret_count);
+
+/* Run one command on a peer, under its lock. Errors as enum command_operation says. Works without a daemon. */
+int guard_command(const struct guard *guard, const struct guard_command *command);
+
+/*
+ * Take established sockets under guard: writes the adoptions, runs the iterator in the calling thread's network
+ * namespace, falls back to COMMAND_ADOPT where the kernel lacks the iterator.
+ */
+int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
+		size_t count);
+
+/* ---- events ---- */
+
+typedef void (*guard_event_handler)(const struct guard_event *event, void *argument);
+
+/* Read the ring from here on: *ret_fd polls readable. There is one reader at a time. */
+int guard_events_open(struct guard *guard, guard_event_handler handler, void *argument,
+		      int *ret_fd);
+/* Hand every waiting event to the handler. Returns how many, or a negative errno. */
+int guard_events_drain(struct guard *guard);
+
+#endif

@@ -1,0 +1,447 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * TCP sockets over NETLINK_SOCK_DIAG. See sockets.h.
+ */
+#include "edge/sockets.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+
+#include <libmnl/libmnl.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+
+#include "base/cleanup.h"
+
+/* Largest message of a dump: the most the kernel puts in one, af_netlink.c. */
+#define BUFFER_SIZE 32768
+
+/* An inconsistent list is asked for anew this often. */
+#define LIST_ATTEMPTS 5
+
+/* The kernel answers in the same system call; longer than this means that an answer was lost. */
+#define ANSWER_SECONDS 5
+
+struct sockets {
+	struct mnl_socket *netlink;
+	__u32 sequence; /* of the request under way */
+	unsigned int port_id;
+	char *buffer; /* BUFFER_SIZE bytes */
+};
+
+/* What an answer to a request is collected into. */
+struct answer {
+	struct tcp_socket *list;
+	size_t count;
+	size_t capacity;
+	bool interrupted; /* the list may be inconsistent */
+};
+
+/* ---- messages -------------------------------------------------------------------------------- */
+
+static bool address_unspecified(const struct peer_address *address)
+{
+	struct peer_address ipv6 = { 0 }, ipv4 = address_from_ipv4(0);
+
+	return address_equal(address, &ipv6) || address_equal(address, &ipv4);
+}
+
+static struct peer_address address_of(__u8 family, const __be32 words[4])
+{
+	if (family == AF_INET)
+		return address_from_ipv4(words[0]);
+	return address_from_ipv6(words[0], words[1], words[2], words[3]);
+}
+
+/*
+ * Decode one socket. Returns 1, or 0 for a stand-in: only a full socket is reported with the
+ * INET_DIAG_SHUTDOWN attribute, which the kernel adds to every one (inet_diag_msg_attrs_fill()).
+ */
+static int socket_decode(const struct nlmsghdr *header, struct tcp_socket *ret_socket)
+{
+	const struct inet_diag_msg *message = mnl_nlmsg_get_payload(header);
+	struct tcp_socket socket = { 0 };
+	const struct nlattr *attribute;
+	bool full = false;
+
+	if (mnl_nlmsg_get_payload_len(header) < sizeof(*message) ||
+	    (message->idiag_family != AF_INET && message->idiag_family != AF_INET6))
+		return 0;
+	mnl_attr_for_each(attribute, header, sizeof(*message)) {
+		switch (mnl_attr_get_type(attribute)) {
+		case INET_DIAG_SHUTDOWN:
+			full = true;
+			break;
+		case INET_DIAG_CGROUP_ID:
+			if (mnl_attr_validate(attribute, MNL_TYPE_U64) >= 0)
+				socket.cgroup_id = mnl_attr_get_u64(attribute);
+			break;
+		}
+	}
+	if (!full)
+		return 0;
+	socket.cookie = (__u64)message->id.idiag_cookie[1] << 32 | message->id.idiag_cookie[0];
+	socket.local = address_of(message->idiag_family, message->id.idiag_src);
+	socket.remote = address_of(message->idiag_family, message->id.idiag_dst);
+	socket.local_port = ntohs(message->id.idiag_sport);
+	socket.remote_port = ntohs(message->id.idiag_dport);
+	socket.inode = message->idiag_inode;
+	socket.interface = message->id.idiag_if;
+	socket.state = message->idiag_state;
+	*ret_socket = socket;
+	return 1;
+}
+
+static int answer_add(struct answer *answer, const struct nlmsghdr *header)
+{
+	size_t capacity = answer->capacity ? answer->capacity * 2 : 64;
+	struct tcp_socket *list;
+
+	if (answer->count == answer->capacity) {
+		list = reallocarray(answer->list, capacity, sizeof(*list));
+		if (!list)
+			return -ENOMEM;
+		answer->list = list;
+		answer->capacity = capacity;
+	}
+	if (socket_decode(header, &answer->list[answer->count]))
+		answer->count++;
+	return 0;
+}
+
+/*
+ * Read up to the end of the answer to the last request, into `answer`. What is left of an earlier
+ * request is passed over. The answer is read to its end also after an error of ours: the kernel
+ * takes no new dump while one is under way.
+ */
+static int answer_read(struct sockets *sockets, struct answer *answer)
+{
+	const struct nlmsghdr *header;
+	const struct nlmsgerr *result;
+	int error = 0, length;
+	ssize_t received;
+
+	for (;;) {
+		received = mnl_socket_recvfrom(sockets->netlink, sockets->buffer, BUFFER_SIZE);
+		if (received < 0) {
+			if (errno == EINTR)
+				continue;
+			if (errno == EAGAIN || errno == EWOULDBLOCK)
+				return -ETIMEDOUT;
+			if (errno != ENOBUFS && errno != ENOSPC)
+				return -errno;
+			/* A message was lost. The end still comes, or the time-out. */
+			answer->interrupted = true;
+			continue;
+		}
+		header = (const struct nlmsghdr *)sockets->buffer;
+		length = (int)received;
+		for (; mnl_nlmsg_ok(header, length); header = mnl_nlmsg_next(header, &length)) {
+			if (header->nlmsg_seq != sockets->sequence ||
+			    header->nlmsg_pid != sockets->port_id)
+				continue;
+			if (header->nlmsg_flags & NLM_F_DUMP_INTR)
+				answer->interrupted = true;
+			switch (header->nlmsg_type) {
+			case NLMSG_ERROR:
+				result = mnl_nlmsg_get_payload(header);
+				if (mnl_nlmsg_get_payload_len(header) < sizeof(*result))
+					return -EBADMSG;
+				return error ? error : result->error;
+			case NLMSG_DONE:
+				/* The kernel ends a dump that failed half-way with its errno. */
+				if (!error && mnl_nlmsg_get_payload_len(header) >= sizeof(int))
+					error = *(const int *)mnl_nlmsg_get_payload(header);
+				return error < 0 ? error : 0;
+			case SOCK_DIAG_BY_FAMILY:
+				if (!error)
+					error = answer_add(answer, header);
+				break;
+			}
+		}
+	}
+}
+
+/* Ask and read the answer. `flags`: NLM_F_DUMP, or NLM_F_ACK so that every answer has an end. */
+static int request_run(struct sockets *sockets, __u16 type, __u16 flags,
+		       const struct inet_diag_req_v2 *request, struct answer *answer)
+{
+	struct nlmsghdr *header = mnl_nlmsg_put_header(sockets->buffer);
+
+	header->nlmsg_type = type;
+	header->nlmsg_flags = NLM_F_REQUEST | flags;
+	header->nlmsg_seq = ++sockets->sequence;
+	memcpy(mnl_nlmsg_put_extra_header(header, sizeof(*request)), request, sizeof(*request));
+	while (mnl_socket_sendto(sockets->netlink, header, header->nlmsg_len) < 0)
+		if (errno != EINTR)
+			return -errno;
+	return answer_read(sockets, answer);
+}
+
+/* The request that names exactly this socket. An IPv4 address finds sockets of either family. */
+static struct inet_diag_req_v2 request_exact(const struct tcp_socket *socket)
+{
+	struct inet_diag_req_v2 request = {
+		.sdiag_family = address_is_ipv4(&socket->remote) ? AF_INET : AF_INET6,
+		.sdiag_protocol = IPPROTO_TCP,
+		.idiag_states = ~0U,
+		.id = {
+			.idiag_sport = htons(socket->local_port),
+			.idiag_dport = htons(socket->remote_port),
+			.idiag_if = socket->interface,
+			.idiag_cookie = { (__u32)socket->cookie, (__u32)(socket->cookie >> 32) },
+		},
+	};
+
+	if (request.sdiag_family == AF_INET) {
+		memcpy(request.id.idiag_src, &socket->local.bytes[12], 4);
+		memcpy(request.id.idiag_dst, &socket->remote.bytes[12], 4);
+	} else {
+		memcpy(request.id.idiag_src, socket->local.bytes, 16);
+		memcpy(request.id.idiag_dst, socket->remote.bytes, 16);
+	}
+	return request;
+}
+
+/* ---- open and close -------------------------------------------------------------------------- */
+
+int sockets_open(struct sockets **ret_sockets)
+{
+	struct inet_diag_req_v2 nothing = {
+		.sdiag_family = AF_INET,
+		.sdiag_protocol = IPPROTO_TCP,
+	};
+	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
+	struct answer answer = { 0 };
+	struct sockets *sockets;
+	int error;
+
+	sockets = calloc(1, sizeof(*sockets));
+	if (!sockets)
+		return -ENOMEM;
+	sockets->buffer = malloc(BUFFER_SIZE);
+	if (!sockets->buffer) {
+		error = -ENOMEM;
+		goto fail;
+	}
+	sockets->netlink = mnl_socket_open2(NETLINK_SOCK_DIAG, SOCK_CLOEXEC);
+	if (!sockets->netlink || mnl_socket_bind(sockets->netlink, 0, MNL_SOCKET_AUTOPID) < 0 ||
+	    setsockopt(mnl_socket_get_fd(sockets->netlink), SOL_SOCKET, SO_RCVTIMEO, &patience,
+		       sizeof(patience)) < 0) {
+		error = errno == EPROTONOSUPPORT ? -EOPNOTSUPP : -errno;
+		goto fail;
+	}
+	sockets->port_id = mnl_socket_get_portid(sockets->netlink);
+
+	/* A list of no state at all: only a kernel without sock_diag for TCP says ENOENT to it. */
+	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &nothing, &answer);
+	free(answer.list);
+	if (error) {
+		error = error == -ENOENT ? -EOPNOTSUPP : error;
+		goto fail;
+	}
+	*ret_sockets = sockets;
+	return 0;
+fail:
+	sockets_close(sockets);
+	return error;
+}
+
+void sockets_close(struct sockets *sockets)
+{
+	if (!sockets)
+		return;
+	if (sockets->netlink)
+		mnl_socket_close(sockets->netlink);
+	free(sockets->buffer);
+	free(sockets);
+}
+
+/* ---- lists ----------------------------------------------------------------------------------- */
+
+static int compare_cookies(const void *left, const void *right)
+{
+	const struct tcp_socket *a = left, *b = right;
+
+	return a->cookie < b->cookie ? -1 : a->cookie > b->cookie;
+}
+
+/* One bit per port. */
+struct port_bits {
+	__u64 words[65536 / 64];
+};
+
+static void port_set(struct port_bits *bits, __u16 port)
+{
+	bits->words[port / 64] |= 1ULL << port % 64;
+}
+
+static bool port_is_set(const struct port_bits *bits, __u16 port)
+{
+	return bits->words[port / 64] >> port % 64 & 1;
+}
+
+/*
+ * Sort by cookie and drop what is there twice: a dump goes on by position in a hash chain, which
+ * moves when sockets come and go. Mark the ports that have a listener, then drop the listeners
+ * unless they were asked for.
+ */
+static size_t list_arrange(struct tcp_socket *list, size_t count, __u32 state_mask)
+{
+	struct port_bits listening = { 0 };
+	size_t i, kept = 0;
+
+	if (!count)
+		return 0;
+	qsort(list, count, sizeof(*list), compare_cookies);
+	for (i = 0; i < count; i++)
+		if (list[i].state == TCP_LISTEN)
+			port_set(&listening, list[i].local_port);
+	for (i = 0; i < count; i++) {
+		if (kept && list[kept - 1].cookie == list[i].cookie)
+			continue;
+		if (!(state_mask & 1U << list[i].state))
+			continue;
+		list[kept] = list[i];
+		list[kept].listening_port = port_is_set(&listening, list[i].local_port);
+		kept++;
+	}
+	return kept;
+}
+
+int sockets_list(struct sockets *sockets, __u32 state_mask, struct tcp_socket **ret_list,
+		 size_t *ret_count)
+{
+	static const __u8 families[] = { AF_INET, AF_INET6 };
+	struct inet_diag_req_v2 request = {
+		.sdiag_protocol = IPPROTO_TCP,
+		.idiag_states = (state_mask | SOCKET_STATES_LISTEN) & ~(1U << TCP_TIME_WAIT),
+	};
+	int error, attempt;
+	size_t i;
+
+	for (attempt = 0; attempt < LIST_ATTEMPTS; attempt++) {
+		struct answer answer = { 0 };
+
+		/* A v4-mapped socket is of AF_INET6: each socket is in one of the two dumps. */
+		for (error = 0, i = 0; !error && i < sizeof(families); i++) {
+			request.sdiag_family = families[i];
+			error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request,
+					    &answer);
+		}
+		if (error) {
+			free(answer.list);
+			return error;
+		}
+		if (answer.interrupted) {
+			free(answer.list);
+			continue;
+		}
+		*ret_count = list_arrange(answer.list, answer.count, state_mask);
+		*ret_list = answer.list;
+		return 0;
+	}
+	return -EAGAIN;
+}
+
+int sockets_find(struct sockets *sockets, __u64 cookie, struct tcp_socket *ret_socket)
+{
+	struct tcp_socket *found, key = { .cookie = cookie };
+	cleanup_free struct tcp_socket *list = NULL;
+	size_t count;
+	int error;
+
+	error = sockets_list(sockets, ~SOCKET_STATES_LISTEN, &list, &count);
+	if (error)
+		return error;
+	found = count ? bsearch(&key, list, count, sizeof(key), compare_cookies) : NULL;
+	if (!found)
+		return -ENOENT;
+	*ret_socket = *found;
+	return 0;
+}
+
+/* ---- one socket ------------------------------------------------------------------------------ */
+
+int sockets_query(struct sockets *sockets, const struct tcp_socket *socket,
+		  struct tcp_socket *ret_socket)
+{
+	struct inet_diag_req_v2 request = request_exact(socket);
+	struct answer answer = { 0 };
+	int error;
+
+	if (address_unspecified(&socket->remote))
+		return -EINVAL;
+	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_ACK, &request, &answer);
+	/* ESTALE: found, with another cookie. No error and no socket: only a stand-in is left. */
+	if (error == -ESTALE || (!error && !answer.count))
+		error = -ENOENT;
+	if (!error) {
+		answer.list[0].listening_port = socket->listening_port;
+		*ret_socket = answer.list[0];
+	}
+	free(answer.list);
+	return error;
+}
+
+int sockets_destroy(struct sockets *sockets, const struct tcp_socket *socket)
+{
+	struct inet_diag_req_v2 request = request_exact(socket);
+	struct answer answer = { 0 };
+	struct tcp_socket now;
+	int error;
+
+	/* A stand-in inherits the cookie, and its time in TIME_WAIT is there for a reason. */
+	error = sockets_query(sockets, socket, &now);
+	if (error)
+		return error;
+	error = request_run(sockets, SOCK_DESTROY, NLM_F_ACK, &request, &answer);
+	free(answer.list);
+	if (error == -ESTALE)
+		return -ENOENT;
+	/* Some kernels say this of a stand-in, which may just have taken its place. */
+	if (error == -EOPNOTSUPP && sockets_query(sockets, socket, &now) == -ENOENT)
+		return -ENOENT;
+	return error;
+}
+
+/* ---- whose socket ---------------------------------------------------------------------------- */
+
+static bool port_guarded(const struct socket_filter *filter, __u16 port)
+{
+	size_t i;
+
+	for (i = 0; i < filter->port_count; i++)
+		if (filter->ports[i] == port)
+			return true;
+	return false;
+}
+
+bool socket_is_guarded(const struct tcp_socket *socket, const struct socket_filter *filter,
+		       enum link_direction *ret_direction)
+{
+	bool local = port_guarded(filter, socket->local_port);
+	bool remote = port_guarded(filter, socket->remote_port);
+
+	if (!local && !remote)
+		return false;
+	if (!cgroup_set_contains(filter->cgroups, socket->cgroup_id) ||
+	    address_is_loopback(&socket->remote) ||
+	    address_equal(&socket->remote, &socket->local))
+		return false;
+	if (socket->state == TCP_SYN_SENT) {
+		if (!remote)
+			return false;
+		*ret_direction = DIRECTION_OUTBOUND;
+	} else if (local && (socket->listening_port || !remote)) {
+		*ret_direction = DIRECTION_INBOUND;
+	} else {
+		*ret_direction = DIRECTION_OUTBOUND;
+	}
+	return true;
+}

@@ -1,0 +1,749 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Documents: see view.h for their members. First those made from values, then those made from the
+ * pinned maps.
+ *
+ * Memory: json_pack() takes over every "o" it is given, also when it fails, and a NULL "o" makes it
+ * fail; so a document is built in one expression and memory running out shows as one NULL at its
+ * end.
+ */
+#include "edge/view.h"
+
+#include <errno.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <connguard/rules.h>
+
+#include "base/cleanup.h"
+#include "pure/address_text.h"
+#include "pure/config.h"
+#include "pure/names.h"
+
+/* ---- values ---- */
+
+/* JSON numbers here are signed; what lies beyond (a clock of 292 years, "for good") is cut. */
+static json_t *number(__u64 value)
+{
+	return json_integer(value > INT64_MAX ? INT64_MAX : (json_int_t)value);
+}
+
+static json_t *number_or_null(__u64 value)
+{
+	return value ? number(value) : json_null();
+}
+
+/* A point in time, and what is left until then. */
+static json_t *left_or_null(__u64 until_ns, __u64 now)
+{
+	return until_ns > now ? number(until_ns - now) : json_null();
+}
+
+static __u64 age(__u64 since_ns, __u64 now)
+{
+	return now > since_ns ? now - since_ns : 0;
+}
+
+/*
+ * A command as the kernel or /proc gave it. A process names itself as it likes: what is not plain
+ * ASCII becomes '?', so that the document is valid and a terminal is safe.
+ */
+static json_t *command_or_null(const char command[COMMAND_LENGTH])
+{
+	char text[COMMAND_LENGTH + 1];
+	size_t i;
+
+	for (i = 0; i < COMMAND_LENGTH && command[i]; i++)
+		text[i] = command[i] >= ' ' && command[i] <= '~' ? command[i] : '?';
+	text[i] = '\0';
+	return i ? json_string(text) : json_null();
+}
+
+static json_t *address_text(const struct peer_address *address)
+{
+	char text[ADDRESS_TEXT_MAX];
+
+	return json_string(address_to_text(address, text));
+}
+
+static const char *source_of(const struct view_origin *origin)
+{
+	return origin->daemon ? "daemon" : "maps";
+}
+
+/*
+ * A sentence of the given format appended; NULL arrays and memory running out show in the pack that
+ * follows.
+ */
+static void say(json_t *sentences, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void say(json_t *sentences, const char *format, ...)
+{
+	char text[512];
+	va_list arguments;
+
+	va_start(arguments, format);
+	vsnprintf(text, sizeof(text), format, arguments);
+	va_end(arguments);
+	json_array_append_new(sentences, json_string(text));
+}
+
+/* ---- a peer ---- */
+
+static const struct view_holder *holder_of(const struct view_rules *rules, __u64 cookie)
+{
+	size_t i;
+
+	for (i = 0; i < rules->holder_count; i++)
+		if (rules->holders[i].cookie == cookie)
+			return &rules->holders[i];
+	return NULL;
+}
+
+/*
+ * The process behind a slot: who dialed, as the hook saw it; else who was found to hold the socket.
+ */
+static json_t *view_slot(const struct view_rules *rules, const struct slot *slot)
+{
+	const struct view_holder *holder = slot->process_id ? NULL : holder_of(rules, slot->cookie);
+	__u32 process_id = holder ? holder->process_id : slot->process_id;
+	const char *command = holder ? holder->command : slot->command;
+
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
+			 "kind", names_slot_kind(slot->kind),
+			 "direction", names_direction(slot->direction),
+			 "cookie", number(slot->cookie),
+			 "since_ns", number(slot->since_ns),
+			 "age_ns", number(age(slot->since_ns, rules->now)),
+			 "local_port", number_or_null(slot->local_port),
+			 "remote_port", number_or_null(slot->remote_port),
+			 "process_id", number_or_null(process_id),
+			 "thread_id", number_or_null(slot->thread_id),
+			 "command", command_or_null(command),
+			 "sent", (slot->flags & SLOT_SENT) != 0,
+			 "adopted", (slot->flags & SLOT_ADOPTED) != 0,
+			 "doomed", (slot->flags & SLOT_DOOMED) != 0,
+			 "expires_ns", number_or_null(slot->expires_ns));
+}
+
+/* The links, doomed ones too, or the claims that the rules still see. */
+static json_t *view_slots(const struct view_rules *rules, const struct peer *peer,
+			  enum slot_kind kind)
+{
+	json_t *slots = json_array();
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+
+		if (kind == SLOT_LINK ? slot->kind == SLOT_LINK : slot_is_claim(slot, rules->now))
+			json_array_append_new(slots, view_slot(rules, slot));
+	}
+	return slots;
+}
+
+/*
+ * One word for where a peer stands. A link or a claim says more than an exemption, which shows on
+ * its own.
+ */
+static const char *peer_state(const struct peer *peer, __u64 now)
+{
+	struct slot_census census = peer_census(peer, 0, now);
+
+	if (census.links)
+		return "linked";
+	if (census.claims)
+		return "dialing";
+	if (peer_exempt(peer, now))
+		return "exempt";
+	if (peer->next_attempt_ns > now)
+		return "backoff";
+	return "idle";
+}
+
+static json_t *view_exemption(const struct peer *peer, __u64 now)
+{
+	if (!peer_exempt(peer, now))
+		return json_null();
+	if (peer->exempt_until_ns == NEVER_ENDS_NS)
+		return json_pack("{s:n, s:n}", "until_ns", "left_ns");
+	return json_pack("{s:o, s:o}", "until_ns", number(peer->exempt_until_ns), "left_ns",
+			 number(peer->exempt_until_ns - now));
+}
+
+static json_t *view_last_refusal(const struct peer *peer, __u64 now)
+{
+	if (!peer->last_refusal_ns)
+		return json_null();
+	return json_pack("{s:s, s:s, s:o, s:o}",
+			 "cause", names_cause(peer->last_refusal_cause),
+			 "sentence", names_cause_text(peer->last_refusal_cause),
+			 "time_ns", number(peer->last_refusal_ns),
+			 "age_ns", number(age(peer->last_refusal_ns, now)));
+}
+
+json_t *view_peer(const struct view_rules *rules, const struct peer *peer)
+{
+	__u64 now = rules->now;
+	__u64 next_attempt_ns = peer->next_attempt_ns > now ? peer->next_attempt_ns : 0;
+
+	return json_pack("{s:o, s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+			 "s:o, s:o, s:o}",
+			 "address", address_text(&peer->address),
+			 "state", peer_state(peer, now),
+			 "known", (peer->flags & PEER_KNOWN) != 0,
+			 "dialed", (peer->flags & PEER_DIALED) != 0,
+			 "due", peer_due(peer, now),
+			 "limit", (int)peer_limit(peer, &rules->policy),
+			 "own_limit", number_or_null(peer->limit),
+			 "links", view_slots(rules, peer, SLOT_LINK),
+			 "claims", view_slots(rules, peer, SLOT_CLAIM),
+			 "attempts", number(peer->attempts),
+			 "next_attempt_ns", number_or_null(next_attempt_ns),
+			 "backoff_left_ns", left_or_null(next_attempt_ns, now),
+			 "announced_ns", number_or_null(peer->due_ns),
+			 "exempt", view_exemption(peer, now),
+			 "first_seen_ns", number(peer->first_seen_ns),
+			 "last_active_ns", number_or_null(peer->last_active_ns),
+			 "refused_dials", number(peer->refused_dials),
+			 "refused_knocks", number(peer->refused_knocks),
+			 "last_refusal", view_last_refusal(peer, now));
+}
+
+json_t *view_due_peer(const struct peer *peer, __u64 now)
+{
+	return json_pack("{s:o, s:o, s:b, s:o, s:o}",
+			 "address", address_text(&peer->address),
+			 "now_ns", number(now),
+			 "known", (peer->flags & PEER_KNOWN) != 0,
+			 "attempts", number(peer->attempts),
+			 "last_active_ns", number_or_null(peer->last_active_ns));
+}
+
+/* ---- an event ---- */
+
+json_t *view_event(const struct guard_event *event)
+{
+	return json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+			 "time_ns", number(event->time_ns),
+			 "address", address_text(&event->address),
+			 "cause", names_cause(event->cause),
+			 "sentence", names_cause_text(event->cause),
+			 "subject", names_subject(names_cause_subject(event->cause)),
+			 "verdict", names_verdict(event->verdict),
+			 "direction", names_direction(event->direction),
+			 "enforced", event->enforced != 0,
+			 "attempts", number(event->attempts),
+			 "until_ns", number_or_null(event->until_ns),
+			 "cookie", number_or_null(event->cookie),
+			 "other_cookie", number_or_null(event->other_cookie),
+			 "process_id", number_or_null(event->process_id),
+			 "thread_id", number_or_null(event->thread_id),
+			 "command", command_or_null(event->command),
+			 "local_port", number_or_null(event->local_port),
+			 "remote_port", number_or_null(event->remote_port));
+}
+
+json_t *view_events(const struct view_origin *origin)
+{
+	json_t *array = json_array();
+	size_t i;
+
+	for (i = 0; i < origin->event_count; i++)
+		json_array_append_new(array, view_event(&origin->events[i]));
+	return json_pack("{s:s, s:s, s:o, s:o}", "name", origin->name, "source", source_of(origin),
+			 "now_ns", number(origin->now), "events", array);
+}
+
+/* ---- why ---- */
+
+static json_t *view_prefix(const struct exempt_prefix *prefix, const struct exempt_value *value,
+			   __u64 now)
+{
+	bool for_good = value->until_ns == NEVER_ENDS_NS;
+	char text[PREFIX_TEXT_MAX];
+
+	return json_pack("{s:s, s:b, s:b, s:o, s:o}",
+			 "prefix", prefix_to_text(prefix, text),
+			 "own", value->own != 0,
+			 "configured", value->configured != 0,
+			 "until_ns", for_good ? json_null() : number(value->until_ns),
+			 "left_ns", for_good ? json_null() : left_or_null(value->until_ns, now));
+}
+
+static bool prefix_covers(const struct exempt_prefix *prefix, const struct peer_address *address)
+{
+	__u32 whole = prefix->prefix_length / 8, rest = prefix->prefix_length % 8;
+
+	if (prefix->prefix_length > 128 || memcmp(prefix->address, address->bytes, whole))
+		return false;
+	return !rest || !((prefix->address[whole] ^ address->bytes[whole]) >> (8 - rest));
+}
+
+/*
+ * The prefixes that cover the address, expired ones left out. *ret_longest: the one that holds;
+ * NULL: none does. The hooks look at the longest one only, so when that has expired a shorter one
+ * does not hold either.
+ */
+static json_t *view_covering(const struct view_rules *rules, const struct peer_address *address,
+			     const struct exempt_value **ret_longest)
+{
+	const struct exempt_value *found = NULL;
+	json_t *covering = json_array();
+	__u32 longest = 0;
+	size_t i;
+
+	for (i = 0; i < rules->prefix_count; i++) {
+		if (!prefix_covers(&rules->prefixes[i], address))
+			continue;
+		if (rules->values[i].until_ns > rules->now)
+			json_array_append_new(covering, view_prefix(&rules->prefixes[i],
+								    &rules->values[i], rules->now));
+		if (!found || rules->prefixes[i].prefix_length >= longest) {
+			found = &rules->values[i];
+			longest = rules->prefixes[i].prefix_length;
+		}
+	}
+	*ret_longest = found && found->until_ns > rules->now ? found : NULL;
+	return covering;
+}
+
+static bool passes(const struct view_rules *rules, const struct decision *decision)
+{
+	return decision->verdict == VERDICT_ALLOW || rules->mode != MODE_ENFORCE;
+}
+
+static json_t *view_decision(const struct view_rules *rules, const struct decision *decision)
+{
+	return json_pack("{s:s, s:b, s:s, s:s, s:o, s:o}",
+			 "verdict", names_verdict(decision->verdict),
+			 "passes", passes(rules, decision),
+			 "cause", names_cause(decision->cause),
+			 "sentence", names_cause_text(decision->cause),
+			 "until_ns", number_or_null(decision->until_ns),
+			 "left_ns", left_or_null(decision->until_ns, rules->now));
+}
+
+static json_t *view_events_of(const struct peer_address *address, const struct guard_event *events,
+			      size_t count)
+{
+	json_t *array = json_array();
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (address_equal(&events[i].address, address))
+			json_array_append_new(array, view_event(&events[i]));
+	return array;
+}
+
+json_t *view_explain_peer(const struct view_rules *rules, const struct peer_address *address,
+			  const struct peer *peer, const struct guard_event *events, size_t event_count)
+{
+	/*
+	 * A peer that the map does not have is decided as the entry that the hook would make for
+	 * it.
+	 */
+	struct peer blank = { .address = *address };
+	const struct peer *asked = peer ? peer : &blank;
+	struct knock knock = { .now = rules->now };
+	struct decision dial, answer_to_knock;
+	const struct exempt_value *longest;
+	bool loopback = address_is_loopback(address);
+	json_t *notes = json_array();
+	json_t *covering = view_covering(rules, address, &longest);
+
+	dial = dial_verdict(asked, &rules->policy, 0, rules->now, rules->announced_only);
+	answer_to_knock = knock_verdict(asked, &rules->policy, &knock);
+	if (loopback || longest) {
+		dial = (struct decision){ .verdict = VERDICT_ALLOW, .cause = CAUSE_dial_exempt };
+		answer_to_knock =
+			(struct decision){ .verdict = VERDICT_ALLOW, .cause = CAUSE_knock_exempt };
+	}
+
+	if (loopback)
+		say(notes, "loopback is this host itself, no peer: it is never refused");
+	else if (longest && longest->own)
+		say(notes, "this is an address of this host, no peer: it is never refused");
+	if (rules->mode == MODE_OFF)
+		say(notes, "the guard is off: whatever the verdict, everything passes");
+	else if (rules->mode == MODE_OBSERVE)
+		say(notes, "the guard only observes: a refusal is counted, and passes");
+	if (answer_to_knock.verdict == VERDICT_ALLOW && !longest &&
+	    knock_crosses(asked, rules->now).cookie)
+		say(notes,
+		    "a dial of ours is under way: a knock that crosses it may be held up to %" PRIu64
+		    " ms while the tie-break decides",
+		    (uint64_t)(rules->policy.hold_max_ns / NS_PER_MS));
+
+	return json_pack("{s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o}",
+			 "address", address_text(address),
+			 "mode", names_mode(rules->mode),
+			 "known_to_guard", peer != NULL,
+			 "refused", !passes(rules, &dial) || !passes(rules, &answer_to_knock),
+			 "dial", view_decision(rules, &dial),
+			 "knock", view_decision(rules, &answer_to_knock),
+			 "exempt_prefixes", covering,
+			 "loopback", loopback,
+			 "peer", peer ? view_peer(rules, peer) : json_null(),
+			 "events", view_events_of(address, events, event_count),
+			 "notes", notes);
+}
+
+/* ---- from the pinned maps ---- */
+
+/* The rules of view.h with the arrays that they point to. */
+struct loaded_rules {
+	struct view_rules rules;
+	struct guard_daemon daemon;
+	struct exempt_prefix *prefixes;
+	struct exempt_value *values;
+};
+
+static void loaded_rules_free(struct loaded_rules *loaded)
+{
+	free(loaded->prefixes);
+	free(loaded->values);
+}
+
+static int load_rules(const struct guard *guard, const struct view_origin *origin,
+		      struct loaded_rules *loaded)
+{
+	struct view_rules *rules = &loaded->rules;
+	int error;
+
+	rules->now = origin->now;
+	rules->holders = origin->holders;
+	rules->holder_count = origin->holder_count;
+	error = guard_mode_read(guard, &rules->mode);
+	if (!error)
+		error = guard_policy_read(guard, &rules->policy);
+	if (!error)
+		error = guard_daemon_read(guard, &loaded->daemon);
+	if (!error)
+		error = guard_exempt_read(guard, &loaded->prefixes, &loaded->values,
+					  &rules->prefix_count);
+	if (error)
+		return error;
+	rules->announced_only = rules->policy.dial_policy == DIAL_POLICY_CENTRAL &&
+				loaded->daemon.alive_until_ns > origin->now;
+	rules->prefixes = loaded->prefixes;
+	rules->values = loaded->values;
+	return 0;
+}
+
+#define cleanup_rules __attribute__((cleanup(loaded_rules_free)))
+
+static int by_address(const void *left, const void *right)
+{
+	return memcmp(((const struct peer *)left)->address.bytes,
+		      ((const struct peer *)right)->address.bytes, sizeof(struct peer_address));
+}
+
+/* Hand the document out, or say that memory ran out. */
+static int deliver(json_t *document, json_t **ret_document)
+{
+	if (!document)
+		return -ENOMEM;
+	*ret_document = document;
+	return 0;
+}
+
+int view_peers(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
+{
+	cleanup_rules struct loaded_rules loaded = {};
+	cleanup_free struct peer *peers = NULL;
+	size_t count = 0, i;
+	json_t *array;
+	int error;
+
+	error = load_rules(guard, origin, &loaded);
+	if (!error)
+		error = guard_peers_read(guard, &peers, &count);
+	if (error)
+		return error;
+	if (count)
+		qsort(peers, count, sizeof(*peers), by_address);
+	array = json_array();
+	for (i = 0; i < count; i++)
+		json_array_append_new(array, view_peer(&loaded.rules, &peers[i]));
+	return deliver(json_pack("{s:s, s:s, s:o, s:s, s:o}", "name", origin->name,
+				 "source", source_of(origin), "now_ns", number(origin->now),
+				 "mode", names_mode(loaded.rules.mode), "peers", array),
+		       ret_document);
+}
+
+int view_due(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
+{
+	cleanup_free struct peer *peers = NULL;
+	size_t count = 0, i;
+	json_t *array;
+	int error;
+
+	error = guard_peers_read(guard, &peers, &count);
+	if (error)
+		return error;
+	if (count)
+		qsort(peers, count, sizeof(*peers), by_address);
+	array = json_array();
+	for (i = 0; i < count; i++)
+		if (peer_due(&peers[i], origin->now))
+			json_array_append_new(array, view_due_peer(&peers[i], origin->now));
+	return deliver(json_pack("{s:s, s:s, s:o, s:o}", "name", origin->name, "source",
+				 source_of(origin), "now_ns", number(origin->now), "due", array),
+		       ret_document);
+}
+
+int view_explain(const struct guard *guard, const struct view_origin *origin,
+		 const struct peer_address *address, json_t **ret_document)
+{
+	cleanup_rules struct loaded_rules loaded = {};
+	struct peer peer;
+	json_t *document;
+	int error, found;
+
+	error = load_rules(guard, origin, &loaded);
+	if (error)
+		return error;
+	found = guard_peer_read(guard, address, &peer);
+	if (found && found != -ENOENT)
+		return found;
+	document = view_explain_peer(&loaded.rules, address, found ? NULL : &peer, origin->events,
+				     origin->event_count);
+	if (document && (json_object_set_new(document, "name", json_string(origin->name)) ||
+			 json_object_set_new(document, "source", json_string(source_of(origin))) ||
+			 json_object_set_new(document, "now_ns", number(origin->now)))) {
+		json_decref(document);
+		document = NULL;
+	}
+	return deliver(document, ret_document);
+}
+
+/* ---- status ---- */
+
+/* What is attached, and a sentence for everything that is not as it should be. */
+static json_t *view_hooks(const struct hook_state hooks[HOOK_COUNT], json_t *problems, json_t *notes)
+{
+	json_t *array = json_array();
+	int unpinned = 0, i;
+
+	for (i = 0; i < HOOK_COUNT; i++) {
+		const char *name = guard_hook_name(i);
+
+		json_array_append_new(array, json_pack("{s:s, s:b, s:b, s:o, s:o}",
+						       "name", name,
+						       "attached", hooks[i].attached,
+						       "pinned", hooks[i].pinned,
+						       "program_id", number_or_null(hooks[i].program_id),
+						       "foreign", number(hooks[i].foreign)));
+		if (!hooks[i].attached)
+			say(problems, "hook %s: our program is not attached%s", name,
+			    i == HOOK_SK_LOOKUP ? ": a knock is dropped where RST would be its answer" : "");
+		else if (!hooks[i].pinned)
+			unpinned++;
+		if (hooks[i].foreign)
+			say(notes, "hook %s: %u program(s) of others run beside ours", name,
+			    hooks[i].foreign);
+	}
+	if (unpinned)
+		say(notes, "%d hook(s) are attached without a pinned link: anybody's detach takes them away",
+		    unpinned);
+	return array;
+}
+
+static json_t *view_features(const bool features[FEATURE_COUNT], json_t *notes)
+{
+	json_t *array = json_array();
+	int i;
+
+	for (i = 0; i < FEATURE_COUNT; i++) {
+		json_t *lack = features[i] ? json_null() : json_string(guard_feature_lack(i));
+
+		json_array_append_new(array, json_pack("{s:s, s:b, s:o}",
+						       "name", guard_feature_name(i),
+						       "available", features[i], "lack", lack));
+		if (!features[i])
+			say(notes, "this kernel lacks %s: %s", guard_feature_name(i),
+			    guard_feature_lack(i));
+	}
+	return array;
+}
+
+static json_t *view_policy(const struct guard_policy *policy)
+{
+	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+			 "set", policy->set != 0,
+			 "max_links", (int)policy->max_links,
+			 "refusal_errno", names_errno(policy->refusal_errno),
+			 "reject_style", names_reject_style(policy->reject_style),
+			 "tie_break", names_tie_break(policy->tie_break),
+			 "dial_policy", names_dial_policy(policy->dial_policy),
+			 "netns_cookie", number_or_null(policy->netns_cookie),
+			 "backoff_initial_ns", number(policy->backoff_initial_ns),
+			 "backoff_max_ns", number(policy->backoff_max_ns),
+			 "min_uptime_ns", number(policy->min_uptime_ns),
+			 "stable_after_ns", number(policy->stable_after_ns),
+			 "hold_max_ns", number(policy->hold_max_ns),
+			 "claim_max_ns", number(policy->claim_max_ns));
+}
+
+/* The counters of one book that are not 0, by cause. */
+static json_t *view_counters(const struct guard_counters *counters)
+{
+	json_t *object = json_object();
+
+#define COUNTER_MEMBER(name, subject, verdict, text) \
+	if (counters->name) \
+		json_object_set_new(object, #name, number(counters->name));
+	CONNGUARD_CAUSES(COUNTER_MEMBER)
+#undef COUNTER_MEMBER
+	return object;
+}
+
+/* How many peers are in which state; counted over the whole map. */
+static json_t *view_census(const struct guard *guard, const struct peer *peers, size_t count,
+			   __u64 now, json_t *problems)
+{
+	static const char *const states[] = { "linked", "dialing", "backoff", "idle", "exempt" };
+	int counts[sizeof(states) / sizeof(*states)] = {};
+	__u32 max = guard_peers_max(guard);
+	json_t *census;
+	size_t i, state;
+
+	for (i = 0; i < count; i++)
+		for (state = 0; state < sizeof(states) / sizeof(*states); state++)
+			if (!strcmp(peer_state(&peers[i], now), states[state]))
+				counts[state]++;
+	if (count >= max)
+		say(problems, "the peers map is full (%zu): further peers are allowed without a guard",
+		    count);
+	census = json_pack("{s:o, s:o}", "count", number(count), "max", number(max));
+	for (state = 0; state < sizeof(states) / sizeof(*states); state++)
+		json_object_set_new(census, states[state], json_integer(counts[state]));
+	return census;
+}
+
+/*
+ * Does the daemon that this guard once had still answer? A guard loaded without one is complete
+ * without one.
+ */
+static json_t *view_daemon(const struct guard_daemon *daemon, const struct view_origin *origin,
+			   json_t *problems, json_t *notes)
+{
+	bool alive = daemon->alive_until_ns > origin->now;
+
+	if (!origin->daemon && daemon->process_id)
+		say(problems,
+		    "the daemon (process %u) does not answer: the kernel goes on enforcing, "
+		    "but nothing is scheduled, checked or repaired",
+		    daemon->process_id);
+	else if (!origin->daemon)
+		say(notes, "no daemon: nothing is scheduled, checked or repaired");
+	return json_pack("{s:b, s:b, s:o}", "running", origin->daemon, "alive", alive,
+			 "process_id", number_or_null(daemon->process_id));
+}
+
+static void say_mode(const struct loaded_rules *loaded, json_t *notes)
+{
+	if (loaded->rules.mode == MODE_OFF)
+		say(notes, "the mode is off: nothing is refused");
+	else if (loaded->rules.mode == MODE_OBSERVE)
+		say(notes, "the mode is observe: refusals are counted, nothing is refused");
+	if (loaded->rules.policy.dial_policy == DIAL_POLICY_CENTRAL && !loaded->rules.announced_only)
+		say(notes, "the dial policy is central, but nobody announces: shared holds meanwhile");
+}
+
+static void say_untracked(const struct guard_counters *counters, json_t *notes)
+{
+	if (counters->dial_unheld || counters->link_unheld)
+		say(notes,
+		    "%" PRIu64 " dial(s) and %" PRIu64
+		    " link(s) were allowed without a guard, for lack of room or memory",
+		    (uint64_t)counters->dial_unheld, (uint64_t)counters->link_unheld);
+	if (counters->events_lost)
+		say(notes, "%" PRIu64 " event(s) were lost: the ring was full",
+		    (uint64_t)counters->events_lost);
+}
+
+int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
+{
+	cleanup_rules struct loaded_rules loaded = {};
+	struct guard_counters counters[COUNTERS_COUNT];
+	struct hook_state hooks[HOOK_COUNT] = {};
+	bool features[FEATURE_COUNT] = {};
+	__u16 port_list[CONFIG_PORTS_MAX * 4];
+	cleanup_free struct peer *peers = NULL;
+	cleanup_free char *cgroup = NULL;
+	json_t *problems, *notes, *ports, *prefixes, *document;
+	size_t port_count = 0, peer_count = 0, i;
+	__u64 lost;
+	int error;
+
+	error = load_rules(guard, origin, &loaded);
+	for (i = 0; !error && i < COUNTERS_COUNT; i++)
+		error = guard_counters_read(guard, i, &counters[i]);
+	if (!error)
+		error = guard_hooks(guard, hooks);
+	if (!error)
+		error = guard_ports_read(guard, port_list, sizeof(port_list) / sizeof(*port_list),
+					 &port_count);
+	if (!error)
+		error = guard_peers_read(guard, &peers, &peer_count);
+	if (error)
+		return error;
+	if (origin->features)
+		memcpy(features, origin->features, sizeof(features));
+	else
+		guard_probe(features);
+	lost = counters[COUNTERS_ENFORCED].events_lost + counters[COUNTERS_OBSERVED].events_lost;
+
+	problems = json_array();
+	notes = json_array();
+	ports = json_array();
+	prefixes = json_array();
+	for (i = 0; i < port_count; i++)
+		json_array_append_new(ports, json_integer(port_list[i]));
+	if (!port_count)
+		say(problems, "no port is guarded");
+	for (i = 0; i < loaded.rules.prefix_count; i++)
+		if (loaded.values[i].until_ns > origin->now)
+			json_array_append_new(prefixes, view_prefix(&loaded.prefixes[i],
+								    &loaded.values[i], origin->now));
+	if (guard_cgroup(guard, &cgroup))
+		say(problems, "the guarded cgroup is gone: nothing is guarded");
+	say_mode(&loaded, notes);
+	say_untracked(&counters[COUNTERS_ENFORCED], notes);
+
+	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+			     "s:{s:o, s:o}, s:o}",
+			     "name", origin->name,
+			     "healthy", false,
+			     "source", source_of(origin),
+			     "now_ns", number(origin->now),
+			     "layout", (int)CONNGUARD_LAYOUT,
+			     "cgroup", cgroup,
+			     "mode", names_mode(loaded.rules.mode),
+			     "ports", ports,
+			     "daemon", view_daemon(&loaded.daemon, origin, problems, notes),
+			     "hooks", view_hooks(hooks, problems, notes),
+			     "features", view_features(features, notes),
+			     "policy", view_policy(&loaded.rules.policy),
+			     "peers", view_census(guard, peers, peer_count, origin->now, problems),
+			     "exempt_prefixes", prefixes,
+			     "counters",
+			     "enforced", view_counters(&counters[COUNTERS_ENFORCED]),
+			     "observed", view_counters(&counters[COUNTERS_OBSERVED]),
+			     "events_lost", number(lost));
+	if (document && json_array_size(problems) == 0)
+		json_object_set_new(document, "healthy", json_true());
+	if (!document || json_object_set(document, "problems", problems) ||
+	    json_object_set(document, "notes", notes)) {
+		json_decref(document);
+		document = NULL;
+	}
+	json_decref(problems);
+	json_decref(notes);
+	return deliver(document, ret_document);
+}

@@ -1,0 +1,133 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What a guard holds, as JSON documents: the one source of the control socket's answers, of
+ * `connguard --json` and (through render.c) of the text that people read.
+ *
+ * Owns the documents' members and their meaning. The daemon calls these to answer a request, the
+ * CLI calls the very same when the daemon is down. Knows nothing of sockets, files, terminals or
+ * libbpf: the lower half makes documents from values and needs no kernel, the upper half reads the
+ * pinned maps through kernel.h first.
+ *
+ * In every document: times are nanoseconds of CLOCK_BOOTTIME (members that end in _ns; _age_ns and
+ * _left_ns are spans from and to now), addresses are text, absent things are null, enumerations go
+ * by their names in the ABI header, and each cause comes with its sentence.
+ */
+#ifndef EDGE_VIEW_H
+#define EDGE_VIEW_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <jansson.h>
+
+#include <connguard/abi.h>
+#include "edge/kernel.h"
+
+/* Who has a socket open, found from outside: for links that came in or are older than the guard. */
+struct view_holder {
+	__u64 cookie;
+	__u32 process_id;
+	char command[COMMAND_LENGTH]; /* NUL-terminated */
+};
+
+/*
+ * What a document depends on beside the pinned maps. All pointers are borrowed; NULL with a count
+ * of 0 is "none".
+ */
+struct view_origin {
+	const char *name;    /* of the guard */
+	__u64 now;
+	bool daemon;         /* true: the running daemon makes the document; false: nobody answers for the guard */
+	const bool *features; /* FEATURE_COUNT of them, as probed at start; NULL: probe now (status only) */
+	const struct view_holder *holders;
+	size_t holder_count;
+	const struct guard_event *events; /* recent ones, oldest first; explain picks those of its peer */
+	size_t event_count;
+};
+
+/* ---- from the pinned maps: 0 or a negative errno; *ret_document is the caller's (json_decref) ---- */
+
+/*
+ * {"name", "healthy": bool, "problems": [sentence], "notes": [sentence], "source": "daemon"|"maps", "now_ns", "layout",
+ *  "cgroup": path|null (gone), "mode", "ports": [number],
+ *  "daemon": {"running": bool (it made this document), "alive": bool (it renewed its sign of life in time),
+ *             "process_id": number|null},
+ *  "hooks": [{"name", "attached", "pinned", "program_id", "foreign"}],
+ *  "features": [{"name", "available", "lack": sentence|null}],
+ *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie",
+ *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns"},
+ *  "peers": {"count", "max", "linked", "dialing", "backoff", "idle", "exempt"},
+ *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
+ *                       "until_ns", "left_ns": number|null (for good)}],
+ *  "counters": {"enforced": {cause: number}, "observed": {cause: number}} (those that are not 0),
+ *  "events_lost": number}
+ *
+ * A problem is something that should be there and is not: healthy is true when there is none. A note is worth knowing.
+ */
+int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
+
+/* {"name", "source", "now_ns", "mode", "peers": [view_peer() ...]}, in the order of the addresses. */
+int view_peers(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
+
+/* view_explain_peer() of what the maps say about the address. */
+int view_explain(const struct guard *guard, const struct view_origin *origin,
+		 const struct peer_address *address, json_t **ret_document);
+
+/* {"name", "source", "now_ns", "due": [view_due_peer() ...]}: the peers that are due now. */
+int view_due(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
+
+/* ---- from values: a new document, or NULL when memory runs out ---- */
+
+/* What the verdicts on a peer depend on beside the peer. Pointers are borrowed. */
+struct view_rules {
+	__u64 now;
+	enum guard_mode mode;
+	struct guard_policy policy;
+	bool announced_only; /* the dial policy is central and somebody announces */
+	const struct exempt_prefix *prefixes;
+	const struct exempt_value *values;
+	size_t prefix_count;
+	const struct view_holder *holders;
+	size_t holder_count;
+};
+
+/*
+ * {"address", "state": "linked"|"dialing"|"backoff"|"exempt"|"idle", "known", "dialed", "due": bool,
+ *  "limit": number (in force), "own_limit": number|null,
+ *  "links": [slot], "claims": [slot], "attempts", "next_attempt_ns": number|null, "backoff_left_ns": number|null,
+ *  "announced_ns": number|null,
+ *  "exempt": null | {"until_ns": number|null (for good), "left_ns": number|null},
+ *  "first_seen_ns", "last_active_ns", "refused_dials", "refused_knocks",
+ *  "last_refusal": null | {"cause", "sentence", "time_ns", "age_ns"}}
+ * with slot = {"kind": "link"|"claim", "direction", "cookie", "since_ns", "age_ns", "local_port", "remote_port",
+ *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent", "adopted", "doomed": bool,
+ *  "expires_ns": number|null}. Expired claims are left out: the rules do not see them either.
+ */
+json_t *view_peer(const struct view_rules *rules, const struct peer *peer);
+
+/*
+ * Would a dial to and a knock from this address on a guarded port pass now, and why?
+ * {"address", "mode", "known_to_guard": bool, "refused": bool (dial or knock would not pass),
+ *  "dial", "knock": {"verdict", "passes": bool (the verdict as the mode enforces it), "cause", "sentence",
+ *                    "until_ns": number|null, "left_ns": number|null},
+ *  "exempt_prefixes": [as in view_status()] (those that match), "loopback": bool,
+ *  "peer": view_peer()|null, "events": [view_event()], "notes": [sentence]}
+ * `peer` NULL: the map has no such peer. `events` are those of this address, oldest first.
+ */
+json_t *view_explain_peer(const struct view_rules *rules, const struct peer_address *address,
+			  const struct peer *peer, const struct guard_event *events, size_t event_count);
+
+/*
+ * {"time_ns", "address", "cause", "sentence", "subject", "verdict", "direction", "enforced": bool, "attempts",
+ *  "until_ns": number|null, "cookie", "other_cookie", "process_id", "thread_id": number|null, "command": text|null,
+ *  "local_port", "remote_port": number|null}
+ */
+json_t *view_event(const struct guard_event *event);
+
+/* {"name", "source", "now_ns", "events": [view_event() ...]} of the origin's events, oldest first. */
+json_t *view_events(const struct view_origin *origin);
+
+/* {"address", "now_ns", "known": bool, "attempts", "last_active_ns": number|null}: one line of the due stream. */
+json_t *view_due_peer(const struct peer *peer, __u64 now);
+
+#endif
