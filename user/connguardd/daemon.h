@@ -1,0 +1,126 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * One running connguardd: its state, and the parts it is made of.
+ *
+ *     main.c        command line, signals, the loop
+ *     lifecycle.c   from configuration to a guard in the kernel, reload, the end
+ *     upkeep.c      time and truth: due peers, the periodic check, adoption, own addresses
+ *     happenings.c  events from the kernel: history, log, followers, what must be destroyed
+ *     requests.c    the control socket's requests
+ *
+ * Single-threaded: everything runs in the one event loop, so nothing here is locked. Only main.c and lifecycle.c decide to
+ * end; the rest reports and goes on.
+ */
+#ifndef CONNGUARDD_DAEMON_H
+#define CONNGUARDD_DAEMON_H
+
+#include <stdbool.h>
+#include <stddef.h>
+
+#include <event2/event.h>
+
+#include "edge/cgroups.h"
+#include "edge/kernel.h"
+#include "edge/server.h"
+#include "edge/sockets.h"
+#include "pure/check.h"
+#include "pure/config.h"
+#include "pure/deadlines.h"
+#include "pure/throttle.h"
+
+/* Events kept for `events` and `explain`. */
+#define HISTORY_LENGTH 1024
+
+/* What the command line says; it overrides the file, at start and at every reload. */
+struct overrides {
+	const char *file; /* NULL: none, the command line has the port */
+	const char *ports[CONFIG_PORTS_MAX];
+	size_t port_count;
+	const char *cgroup, *netns, *mode, *peers; /* NULL: as in the file */
+};
+
+struct daemon {
+	const char *name;
+	const struct overrides *overrides;
+	struct config config; /* the last good one: what is in force */
+
+	struct guard *guard;
+	struct sockets *sockets;
+	struct cgroup_set *cgroups;
+	int netns_fd;
+	int lock_fd;
+	__u64 netns_cookie;
+	bool features[FEATURE_COUNT];
+
+	struct event_base *base;
+	struct server *server;
+	struct event *ring_event, *deadline_event, *check_event, *confirm_event, *heartbeat_event;
+	int deadline_fd; /* a timerfd, CLOCK_BOOTTIME: due peers do not wait for a suspend to end twice */
+
+	struct deadlines *deadlines;
+	struct check_memory *check_memory;
+	struct throttle *throttle;
+	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
+	size_t history_next, history_count;
+	__u64 events_lost;           /* as last counted */
+	__u64 repairs;               /* slots and links that the check had to put right; zero is normal */
+};
+
+/* ---- lifecycle.c ---- */
+
+/* The configuration as file and command line say. 0, or a negative errno and a text. */
+int daemon_configure(const struct overrides *overrides, struct config *ret_config,
+		     struct config_error *ret_error);
+
+/* From configuration to a guard that enforces and a control socket that answers. 0, or a negative errno, logged. */
+int daemon_start(struct daemon *daemon);
+
+/* Read the configuration and the peers file again. On failure the last good policy stays: negative errno and a text. */
+int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size);
+
+/* Let go of everything. `remove_guard`: take the guard out of the kernel too; else its hooks go on enforcing. */
+void daemon_stop(struct daemon *daemon, bool remove_guard);
+
+/* ---- upkeep.c ---- */
+
+/* Start the timers. */
+int upkeep_start(struct daemon *daemon);
+void upkeep_stop(struct daemon *daemon);
+
+/* Take established sockets that no slot shows under guard: at start. Returns how many, or a negative errno. */
+int upkeep_adopt(struct daemon *daemon);
+
+/* Make the exempt map equal to the configuration and this host's own addresses; drop entries that have ended. */
+int upkeep_exempt(struct daemon *daemon);
+
+/* Make the peer due at `deadline_ns` (now or past: at once). */
+void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns);
+void upkeep_not_due(struct daemon *daemon, const struct peer_address *address);
+
+/* Check soon: something may differ from the sockets. */
+void upkeep_check_soon(struct daemon *daemon);
+
+/* The check's interval has changed. */
+void upkeep_reschedule(struct daemon *daemon);
+
+/* ---- happenings.c ---- */
+
+/* Begin to read the ring. */
+int happenings_start(struct daemon *daemon);
+void happenings_stop(struct daemon *daemon);
+
+/* The recent events, oldest first, into an array of HISTORY_LENGTH. Returns how many. */
+size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events);
+
+/*
+ * Destroy the socket of a slot if another established link of the same peer remains (never the last one), or, for
+ * `superseded` claims, if a link is up. 0, -EBUSY: it must stay, or the error of sockets_destroy().
+ */
+int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
+
+/* ---- requests.c ---- */
+
+int requests_handle(const struct server_request *request, json_t **ret_result, char *ret_error,
+		    size_t error_size, void *argument);
+
+#endif

@@ -1,0 +1,223 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Events from the kernel: history, log, followers, what must be destroyed. See daemon.h. */
+#include "connguardd/daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <connguard/rules.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "edge/view.h"
+#include "pure/address_text.h"
+#include "pure/names.h"
+
+/* Pairs of peer and cause whose log lines are counted at one time. */
+#define THROTTLE_PAIRS 4096
+
+/* What an operator wants to read without asking; the rest is for `events` and the debug level. */
+static bool worth_a_line(enum cause cause)
+{
+	switch (cause) {
+	case CAUSE_dial_idle:
+	case CAUSE_dial_again:
+	case CAUSE_dial_exempt:
+	case CAUSE_claim_closed:
+	case CAUSE_link_ended:
+	case CAUSE_peer_due:
+		return false;
+	default:
+		return true;
+	}
+}
+
+static void log_event(struct daemon *daemon, const struct guard_event *event)
+{
+	static const char *const outcomes[] = { [VERDICT_ALLOW] = "allowed",
+						[VERDICT_REFUSE] = "refused",
+						[VERDICT_HOLD] = "held" };
+	char address[ADDRESS_TEXT_MAX], until[CLOCK_DURATION_TEXT_MAX] = "", more[64] = "";
+	char who[64] = "", what[160] = "";
+	__u64 now = clock_now_ns(), left_out = 0;
+
+	if (!worth_a_line(event->cause)) {
+		log_debug("%s: %s", address_to_text(&event->address, address),
+			  names_cause(event->cause));
+		return;
+	}
+	if (!throttle_pass(daemon->throttle, &event->address, event->cause, now, &left_out))
+		return;
+	if (event->until_ns > now)
+		clock_duration_format(event->until_ns - now, until);
+	if (left_out)
+		snprintf(more, sizeof(more), " (%llu more since the last such line)",
+			 (unsigned long long)left_out);
+	if (event->process_id)
+		snprintf(who, sizeof(who), " by %.16s[%u/%u]", event->command, event->process_id,
+			 event->thread_id);
+	if (event->verdict != VERDICT_NONE)
+		snprintf(what, sizeof(what), "%s%s %s%s: ",
+			 names_subject(names_cause_subject(event->cause)), who,
+			 event->enforced ? "" : "would have been ", outcomes[event->verdict]);
+	log_info("%s: %s%s%s%s%s", address_to_text(&event->address, address), what,
+		 names_cause_text(event->cause), *until ? ", for " : "", until, more);
+}
+
+int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
+{
+	struct tcp_socket victim, other;
+	char text[ADDRESS_TEXT_MAX];
+	bool another = false;
+	enum guard_mode mode;
+	struct peer peer;
+	int result;
+
+	result = guard_mode_read(daemon->guard, &mode);
+	if (!result && mode != MODE_ENFORCE)
+		result = -EBUSY;
+	if (!result)
+		result = guard_peer_read(daemon->guard, address, &peer);
+	if (!result)
+		result = sockets_find(daemon->sockets, cookie, &victim);
+	if (result)
+		return result;
+	/* The map may be behind the world: ask the sockets themselves before taking one away. */
+	for (int i = 0; i < PEER_SLOTS && !another; i++)
+		another = peer.slots[i].kind == SLOT_LINK && peer.slots[i].cookie != cookie &&
+			  !(peer.slots[i].flags & SLOT_DOOMED) &&
+			  sockets_find(daemon->sockets, peer.slots[i].cookie, &other) == 0 &&
+			  other.state == TCP_ESTABLISHED;
+	if (!another)
+		return -EBUSY;
+	result = sockets_destroy(daemon->sockets, &victim);
+	if (result && result != -ENOENT)
+		log_warning("%s: a connection too many cannot be destroyed: %s",
+			    address_to_text(address, text), strerror(-result));
+	return result;
+}
+
+/*
+ * The peer is linked: dials that are still under way lost. Their answers are held in the kernel; ending them tells the
+ * application now rather than when its SYN times out.
+ */
+static void give_up_dials(struct daemon *daemon, const struct guard_event *event)
+{
+	struct guard_policy policy;
+	struct peer peer;
+
+	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
+	    guard_policy_read(daemon->guard, &policy))
+		return;
+	if (policy.tie_break == TIE_BREAK_NONE || peer_exempt(&peer, event->time_ns) ||
+	    peer_room(&peer, &policy, clock_now_ns()))
+		return;
+	for (int i = 0; i < PEER_SLOTS; i++)
+		if (peer.slots[i].kind == SLOT_CLAIM && peer.slots[i].flags & SLOT_SENT)
+			happenings_destroy(daemon, &event->address, peer.slots[i].cookie);
+}
+
+static void on_event(const struct guard_event *event, void *argument)
+{
+	struct daemon *daemon = argument;
+	__u64 now = clock_now_ns();
+
+	/* First what cannot wait. */
+	switch (event->cause) {
+	case CAUSE_link_duplicate:
+		happenings_destroy(daemon, &event->address, event->other_cookie);
+		upkeep_not_due(daemon, &event->address);
+		break;
+	case CAUSE_link_outbound:
+	case CAUSE_link_inbound:
+	case CAUSE_link_adopted:
+		give_up_dials(daemon, event);
+		upkeep_not_due(daemon, &event->address);
+		break;
+	case CAUSE_dial_failed:
+	case CAUSE_link_short:
+	case CAUSE_link_ended:
+	case CAUSE_link_released:
+	case CAUSE_claim_closed:
+	case CAUSE_claim_expired:
+	case CAUSE_peer_kicked:
+		upkeep_due_at(daemon, &event->address,
+			      event->until_ns > now ? event->until_ns : now);
+		break;
+	default:
+		break;
+	}
+	daemon->history[daemon->history_next] = *event;
+	daemon->history_next = (daemon->history_next + 1) % HISTORY_LENGTH;
+	if (daemon->history_count < HISTORY_LENGTH)
+		daemon->history_count++;
+	if (server_followed(daemon->server, STREAM_EVENTS)) {
+		json_t *object = view_event(event);
+
+		server_publish(daemon->server, STREAM_EVENTS, object);
+		json_decref(object);
+	}
+	if (event->cause == CAUSE_peer_due && server_followed(daemon->server, STREAM_DUE)) {
+		struct peer peer;
+
+		if (guard_peer_read(daemon->guard, &event->address, &peer) == 0) {
+			json_t *object = view_due_peer(&peer, event->time_ns);
+
+			server_publish(daemon->server, STREAM_DUE, object);
+			json_decref(object);
+		}
+	}
+	log_event(daemon, event);
+}
+
+static void on_ring(evutil_socket_t fd, short what, void *argument)
+{
+	struct daemon *daemon = argument;
+	int result = guard_events_drain(daemon->guard);
+
+	(void)fd;
+	(void)what;
+	if (result < 0)
+		log_warning("reading events: %s", strerror(-result));
+}
+
+size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events)
+{
+	size_t first = (daemon->history_next + HISTORY_LENGTH - daemon->history_count) %
+		       HISTORY_LENGTH;
+
+	for (size_t i = 0; i < daemon->history_count; i++)
+		ret_events[i] = daemon->history[(first + i) % HISTORY_LENGTH];
+	return daemon->history_count;
+}
+
+int happenings_start(struct daemon *daemon)
+{
+	int fd, result;
+
+	daemon->throttle = throttle_new(THROTTLE_PAIRS);
+	daemon->history = calloc(HISTORY_LENGTH, sizeof(*daemon->history));
+	if (!daemon->throttle || !daemon->history)
+		return -ENOMEM;
+	result = guard_events_open(daemon->guard, on_event, daemon, &fd);
+	if (result)
+		return result;
+	daemon->ring_event = event_new(daemon->base, fd, EV_READ | EV_PERSIST, on_ring, daemon);
+	if (!daemon->ring_event)
+		return -ENOMEM;
+	return event_add(daemon->ring_event, NULL) ? -ENOMEM : 0;
+}
+
+void happenings_stop(struct daemon *daemon)
+{
+	if (daemon->ring_event)
+		event_free(daemon->ring_event);
+	daemon->ring_event = NULL;
+	throttle_free(daemon->throttle);
+	free(daemon->history);
+	daemon->throttle = NULL;
+	daemon->history = NULL;
+}

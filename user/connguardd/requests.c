@@ -1,0 +1,294 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* The control socket's requests. See daemon.h and include/connguard/protocol.h. */
+#include "connguardd/daemon.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <connguard/protocol.h>
+#include <connguard/rules.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "edge/holders.h"
+#include "edge/view.h"
+#include "pure/address_text.h"
+
+/* Everything a request function needs. */
+struct call {
+	struct daemon *daemon;
+	const struct server_request *request;
+	json_t **ret_result;
+	char *error;
+	size_t error_size;
+};
+
+static int fail(const struct call *call, int code, const char *text)
+{
+	snprintf(call->error, call->error_size, "%s", text);
+	return code;
+}
+
+/* The argument "address". */
+static int address_argument(const struct call *call, struct peer_address *ret_address)
+{
+	const char *text = json_string_value(json_object_get(call->request->arguments, "address"));
+
+	if (!text)
+		return fail(call, -EINVAL, "\"address\" (text) is missing");
+	if (address_from_text(text, ret_address)) {
+		snprintf(call->error, call->error_size,
+			 "address '%.64s': expected an IPv4 or IPv6 address", text);
+		return -EINVAL;
+	}
+	return 0;
+}
+
+/* An integer argument within bounds. */
+static int integer_argument(const struct call *call, const char *name, json_int_t min,
+			    json_int_t max, json_int_t *ret_value)
+{
+	const json_t *value = json_object_get(call->request->arguments, name);
+
+	if (!json_is_integer(value) || json_integer_value(value) < min ||
+	    json_integer_value(value) > max) {
+		snprintf(call->error, call->error_size, "\"%s\": expected an integer from %lld to %lld",
+			 name, (long long)min, (long long)max);
+		return -EINVAL;
+	}
+	*ret_value = json_integer_value(value);
+	return 0;
+}
+
+static struct view_origin origin_of(const struct daemon *daemon)
+{
+	return (struct view_origin){ .name = daemon->name,
+				     .now = clock_now_ns(),
+				     .daemon = true,
+				     .features = daemon->features };
+}
+
+/* Run a command on one peer and answer with its address. */
+static int command_one(const struct call *call, const struct guard_command *command)
+{
+	char text[ADDRESS_TEXT_MAX];
+	int result = guard_command(call->daemon->guard, command);
+
+	if (result == -ENOENT)
+		return fail(call, result, "the guard knows no such peer");
+	if (result == -ENOSPC)
+		return fail(call, result, "the peers map is full");
+	if (result)
+		return result;
+	*call->ret_result = json_pack("{s:s}", "address", address_to_text(&command->address, text));
+	return 0;
+}
+
+static int request_status(const struct call *call)
+{
+	const struct view_origin origin = origin_of(call->daemon);
+
+	return view_status(call->daemon->guard, &origin, call->ret_result);
+}
+
+/* Who holds the sockets: without it a document still says everything else. */
+static void find_holders(const struct call *call, struct view_origin *origin,
+			 struct view_holder **ret_holders)
+{
+	const struct config *config = &call->daemon->config;
+
+	if (holders_read(call->daemon->sockets, config->ports.number, config->ports.count, ret_holders,
+			 &origin->holder_count) == 0)
+		origin->holders = *ret_holders;
+}
+
+static int request_peers(const struct call *call)
+{
+	cleanup_free struct view_holder *holders = NULL;
+	struct view_origin origin = origin_of(call->daemon);
+
+	find_holders(call, &origin, &holders);
+	return view_peers(call->daemon->guard, &origin, call->ret_result);
+}
+
+static int request_explain(const struct call *call)
+{
+	cleanup_free struct view_holder *holders = NULL;
+	cleanup_free struct guard_event *events = calloc(HISTORY_LENGTH, sizeof(*events));
+	struct view_origin origin = origin_of(call->daemon);
+	struct peer_address address;
+	int result = address_argument(call, &address);
+
+	if (result)
+		return result;
+	if (!events)
+		return -ENOMEM;
+	origin.events = events;
+	origin.event_count = happenings_recent(call->daemon, events);
+	find_holders(call, &origin, &holders);
+	return view_explain(call->daemon->guard, &origin, &address, call->ret_result);
+}
+
+/* 1 when the argument "follow" is true. */
+static bool follows(const struct call *call)
+{
+	return json_is_true(json_object_get(call->request->arguments, "follow"));
+}
+
+static int request_events(const struct call *call)
+{
+	cleanup_free struct guard_event *events = calloc(HISTORY_LENGTH, sizeof(*events));
+	struct view_origin origin = origin_of(call->daemon);
+
+	if (!events)
+		return -ENOMEM;
+	origin.events = events;
+	origin.event_count = happenings_recent(call->daemon, events);
+	*call->ret_result = view_events(&origin);
+	if (follows(call))
+		server_follow(call->request->client, STREAM_EVENTS);
+	return *call->ret_result ? 0 : -ENOMEM;
+}
+
+static int request_due(const struct call *call)
+{
+	const struct view_origin origin = origin_of(call->daemon);
+
+	if (follows(call))
+		server_follow(call->request->client, STREAM_DUE);
+	return view_due(call->daemon->guard, &origin, call->ret_result);
+}
+
+static int request_kick(const struct call *call)
+{
+	struct guard_command command = { .operation = COMMAND_KICK };
+	cleanup_free struct peer *peers = NULL;
+	json_int_t kicked = 0;
+	size_t count;
+	int result;
+
+	if (json_object_get(call->request->arguments, "address")) {
+		result = address_argument(call, &command.address);
+		return result ? result : command_one(call, &command);
+	}
+	result = guard_peers_read(call->daemon->guard, &peers, &count);
+	if (result)
+		return result;
+	for (size_t i = 0; i < count; i++) {
+		command.address = peers[i].address;
+		if ((peers[i].next_attempt_ns || peers[i].attempts) &&
+		    guard_command(call->daemon->guard, &command) == 0)
+			kicked++;
+	}
+	*call->ret_result = json_pack("{s:I}", "kicked", kicked);
+	return 0;
+}
+
+static int request_limit(const struct call *call)
+{
+	struct guard_command command = { .operation = COMMAND_LIMIT };
+	json_int_t limit = 0;
+	int result = address_argument(call, &command.address);
+
+	if (!result)
+		result = integer_argument(call, "limit", 0, PEER_SLOTS, &limit);
+	command.value = limit;
+	return result ? result : command_one(call, &command);
+}
+
+/* An address or a prefix; -1: for good, 0: no longer. */
+static int request_allow(const struct call *call)
+{
+	const char *text = json_string_value(json_object_get(call->request->arguments, "address"));
+	struct guard_command command = { .operation = COMMAND_ALLOW };
+	struct exempt_value value = {};
+	struct exempt_prefix prefix;
+	const char *problem = NULL;
+	json_int_t seconds;
+	int result = integer_argument(call, "seconds", -1, 100LL * 366 * 86400, &seconds);
+
+	if (result)
+		return result;
+	value.until_ns = seconds < 0  ? NEVER_ENDS_NS :
+			 seconds == 0 ? 0 :
+					clock_now_ns() + (__u64)seconds * NS_PER_SECOND;
+	if (!text || !strchr(text, '/')) {
+		command.until_ns = value.until_ns;
+		result = address_argument(call, &command.address);
+		return result ? result : command_one(call, &command);
+	}
+	if (prefix_from_text(text, &prefix, &problem)) {
+		snprintf(call->error, call->error_size, "prefix '%.64s': %s", text,
+			 problem ? problem : "expected ADDRESS/LENGTH");
+		return -EINVAL;
+	}
+	result = seconds ? guard_exempt_write(call->daemon->guard, &prefix, &value) :
+			   guard_exempt_delete(call->daemon->guard, &prefix);
+	if (result == -ENOENT)
+		return fail(call, result, "no such prefix is exempt");
+	if (!result)
+		*call->ret_result = json_pack("{s:s}", "address", text);
+	return result;
+}
+
+/* End the peer's links. Slots are freed first: a cut is no failure and brings no backoff. */
+static int request_cut(const struct call *call)
+{
+	struct guard_command command = { .operation = COMMAND_RELEASE };
+	struct tcp_socket victim;
+	struct peer peer;
+	json_int_t cut = 0;
+	int result = address_argument(call, &command.address);
+
+	if (!result)
+		result = guard_peer_read(call->daemon->guard, &command.address, &peer);
+	if (result == -ENOENT)
+		return fail(call, result, "the guard knows no such peer");
+	for (int i = 0; i < PEER_SLOTS && !result; i++) {
+		if (peer.slots[i].kind != SLOT_LINK)
+			continue;
+		command.cookie = peer.slots[i].cookie;
+		guard_command(call->daemon->guard, &command);
+		result = sockets_find(call->daemon->sockets, command.cookie, &victim);
+		if (!result)
+			result = sockets_destroy(call->daemon->sockets, &victim);
+		if (!result)
+			cut++;
+		else if (result == -ENOENT)
+			result = 0;
+	}
+	if (!result)
+		*call->ret_result = json_pack("{s:I}", "cut", cut);
+	return result;
+}
+
+static int request_reload(const struct call *call)
+{
+	return daemon_reload(call->daemon, call->error, call->error_size);
+}
+
+static const struct {
+	const char *name;
+	int (*handle)(const struct call *call);
+} table[] = {
+#define REQUEST_ROW(request, changes, arguments) { #request, request_##request },
+	PROTOCOL_REQUESTS(REQUEST_ROW)
+#undef REQUEST_ROW
+};
+
+int requests_handle(const struct server_request *request, json_t **ret_result, char *ret_error,
+		    size_t error_size, void *argument)
+{
+	const struct call call = { .daemon = argument,
+				   .request = request,
+				   .ret_result = ret_result,
+				   .error = ret_error,
+				   .error_size = error_size };
+
+	for (size_t i = 0; i < sizeof(table) / sizeof(table[0]); i++)
+		if (strcmp(table[i].name, request->name) == 0)
+			return table[i].handle(&call);
+	return -ENOSYS;
+}

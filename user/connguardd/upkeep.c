@@ -1,0 +1,462 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Time and truth: due peers, the periodic check, adoption, own addresses. See daemon.h. */
+#include "connguardd/daemon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/timerfd.h>
+#include <unistd.h>
+
+#include <connguard/rules.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "base/log.h"
+#include "base/notify.h"
+#include "edge/host.h"
+#include "edge/view.h"
+#include "pure/address_text.h"
+#include "pure/names.h"
+
+/* Sign of life to the kernel side and to the service manager; also how soon a new own address is known. */
+#define HEARTBEAT_SECONDS 1
+/* The central dial policy falls back to shared when the sign of life is this old. */
+#define ALIVE_NS (5 * NS_PER_SECOND)
+/* The second look of a check: what both saw is no passing state (edge case 5). */
+#define CONFIRM_SECONDS 1
+
+/* ---- due peers ---- */
+
+/* Announce a peer if it is due, as the rules say under its lock. */
+static void announce(struct daemon *daemon, const struct peer_address *address)
+{
+	const struct guard_command command = { .operation = COMMAND_ANNOUNCE, .address = *address };
+
+	/* -EBUSY: linked, dialing or backing off by now, or not ours to dial; -ENOENT: forgotten. Both are answers. */
+	guard_command(daemon->guard, &command);
+}
+
+static void arm_deadline(struct daemon *daemon)
+{
+	struct itimerspec when = {};
+	__u64 deadline;
+
+	if (deadlines_next(daemon->deadlines, &deadline)) {
+		/* A zero it_value would disarm. */
+		if (!deadline)
+			deadline = 1;
+		when.it_value.tv_sec = deadline / NS_PER_SECOND;
+		when.it_value.tv_nsec = deadline % NS_PER_SECOND;
+	}
+	timerfd_settime(daemon->deadline_fd, TFD_TIMER_ABSTIME, &when, NULL);
+}
+
+void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns)
+{
+	/* Without a place in the queue the peer waits for the periodic check. */
+	deadlines_set(daemon->deadlines, address, deadline_ns);
+	arm_deadline(daemon);
+}
+
+void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
+{
+	if (deadlines_remove(daemon->deadlines, address))
+		arm_deadline(daemon);
+}
+
+static void on_deadline(evutil_socket_t fd, short what, void *argument)
+{
+	struct daemon *daemon = argument;
+	struct peer_address address;
+	__u64 expirations;
+
+	(void)what;
+	if (read(fd, &expirations, sizeof(expirations)) < 0 && errno != EAGAIN)
+		log_warning("reading the deadline timer: %s", strerror(errno));
+	while (deadlines_pop_due(daemon->deadlines, clock_now_ns(), &address))
+		announce(daemon, &address);
+	arm_deadline(daemon);
+}
+
+/* ---- sockets of the guard ---- */
+
+static bool own_address(const struct peer_address *address, const struct peer_address *own,
+			size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (address_equal(address, &own[i]))
+			return true;
+	return false;
+}
+
+/* All sockets of the guard, as the check takes them. The array is the caller's. */
+static int see_sockets(struct daemon *daemon, struct seen_socket **ret_seen, size_t *ret_count)
+{
+	const struct socket_filter filter = { .ports = daemon->config.ports.number,
+					      .port_count = daemon->config.ports.count,
+					      .cgroups = daemon->cgroups };
+	cleanup_free struct peer_address *own = NULL;
+	cleanup_free struct tcp_socket *list = NULL;
+	cleanup_free struct seen_socket *seen = NULL;
+	size_t count, own_count, seen_count = 0;
+	int result;
+
+	result = sockets_list(daemon->sockets,
+			      SOCKET_STATES_LINK | SOCKET_STATES_DIAL | SOCKET_STATES_CLOSING, &list,
+			      &count);
+	if (!result)
+		result = host_addresses(&own, &own_count);
+	if (result)
+		return result;
+	/* After the list, so that a cgroup made in between is in it. Its own cgroup gone: the set stays as it was. */
+	cgroup_set_refresh(daemon->cgroups);
+	seen = calloc(count + 1, sizeof(*seen));
+	if (!seen)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		struct seen_socket *one = &seen[seen_count];
+
+		if (!socket_is_guarded(&list[i], &filter, &one->direction) ||
+		    own_address(&list[i].remote, own, own_count))
+			continue;
+		one->cookie = list[i].cookie;
+		one->address = list[i].remote;
+		one->established = list[i].state == TCP_ESTABLISHED;
+		one->local_port = list[i].local_port;
+		one->remote_port = list[i].remote_port;
+		seen_count++;
+	}
+	*ret_seen = take_pointer(seen);
+	*ret_count = seen_count;
+	return 0;
+}
+
+/* 1 when a slot of the peer shows the socket as a link. */
+static bool slot_shows(const struct peer *peer, __u64 cookie)
+{
+	for (int i = 0; i < PEER_SLOTS; i++)
+		if (peer->slots[i].kind == SLOT_LINK && peer->slots[i].cookie == cookie)
+			return true;
+	return false;
+}
+
+int upkeep_adopt(struct daemon *daemon)
+{
+	cleanup_free struct adoption *adoptions = NULL;
+	cleanup_free struct seen_socket *seen = NULL;
+	cleanup_free __u64 *cookies = NULL;
+	size_t seen_count, count = 0;
+	int result = see_sockets(daemon, &seen, &seen_count);
+
+	if (result)
+		return result;
+	adoptions = calloc(seen_count + 1, sizeof(*adoptions));
+	cookies = calloc(seen_count + 1, sizeof(*cookies));
+	if (!adoptions || !cookies)
+		return -ENOMEM;
+	for (size_t i = 0; i < seen_count; i++) {
+		struct peer peer;
+
+		if (!seen[i].established)
+			continue;
+		if (guard_peer_read(daemon->guard, &seen[i].address, &peer) == 0 &&
+		    slot_shows(&peer, seen[i].cookie))
+			continue;
+		cookies[count] = seen[i].cookie;
+		adoptions[count++] = (struct adoption){ .address = seen[i].address,
+							.direction = seen[i].direction,
+							.local_port = seen[i].local_port,
+							.remote_port = seen[i].remote_port };
+	}
+	if (!count)
+		return 0;
+	result = guard_adopt(daemon->guard, cookies, adoptions, count);
+	return result ? result : (int)count;
+}
+
+/* ---- the periodic check ---- */
+
+/* Say and count a repair: zero is normal, so each one deserves its line. */
+static void repaired(struct daemon *daemon, const struct check_action *action, const char *what,
+		     int result)
+{
+	char text[ADDRESS_TEXT_MAX];
+
+	address_to_text(&action->address, text);
+	if (result == -ENOENT || result == -EBUSY)
+		return; /* the world has moved on by itself */
+	if (result) {
+		log_warning("repair of %s (%s, socket %llu) failed: %s", text, what,
+			    (unsigned long long)action->cookie, strerror(-result));
+		return;
+	}
+	daemon->repairs++;
+	log_warning("repaired: %s: %s (socket %llu); %llu repairs so far", text, what,
+		    (unsigned long long)action->cookie, (unsigned long long)daemon->repairs);
+}
+
+static void act(struct daemon *daemon, const struct check_action *action, __u64 now, bool confirming)
+{
+	struct guard_command command = { .address = action->address, .cookie = action->cookie };
+	const struct adoption adoption = { .address = action->address,
+					   .direction = action->direction,
+					   .local_port = action->local_port,
+					   .remote_port = action->remote_port };
+
+	switch (action->kind) {
+	case CHECK_EXPIRE:
+		command.operation = COMMAND_EXPIRE;
+		guard_command(daemon->guard, &command);
+		break;
+	case CHECK_RELEASE:
+		command.operation = COMMAND_RELEASE;
+		repaired(daemon, action, "a slot with no socket behind it",
+			 guard_command(daemon->guard, &command));
+		break;
+	case CHECK_ADOPT:
+		repaired(daemon, action, "a link that no slot showed",
+			 guard_adopt(daemon->guard, &action->cookie, &adoption, 1));
+		break;
+	case CHECK_DESTROY:
+		happenings_destroy(daemon, &action->address, action->cookie);
+		break;
+	case CHECK_FORGET:
+		command.operation = COMMAND_FORGET;
+		command.until_ns = now > daemon->config.forget_after_ns ?
+					   now - daemon->config.forget_after_ns :
+					   0;
+		guard_command(daemon->guard, &command);
+		break;
+	case CHECK_ANNOUNCE_DUE:
+		if (!confirming)
+			announce(daemon, &action->address);
+		break;
+	}
+}
+
+/* Compare the map with the sockets and act on it. `confirming`: the second look, which announces nobody again. */
+static void check(struct daemon *daemon, bool confirming)
+{
+	cleanup_free struct check_action *actions = NULL;
+	cleanup_free struct seen_socket *seen = NULL;
+	cleanup_free struct peer *peers = NULL;
+	struct check_input input = { .forget_after_ns = daemon->config.forget_after_ns };
+	struct guard_policy policy;
+	size_t action_count;
+	int result;
+
+	/* The map first: a link that comes up in between is then a socket without a slot, which takes two looks to count. */
+	result = guard_peers_read(daemon->guard, &peers, &input.peer_count);
+	if (!result)
+		result = guard_policy_read(daemon->guard, &policy);
+	if (!result)
+		result = see_sockets(daemon, &seen, &input.socket_count);
+	if (!result) {
+		input.peers = peers;
+		input.sockets = seen;
+		input.policy = &policy;
+		input.now_ns = clock_now_ns();
+		result = check_run(&input, daemon->check_memory, &actions, &action_count);
+	}
+	if (result) {
+		log_warning("the periodic check could not look: %s", strerror(-result));
+		return;
+	}
+	for (size_t i = 0; i < action_count; i++)
+		act(daemon, &actions[i], input.now_ns, confirming);
+}
+
+static void on_check(evutil_socket_t fd, short what, void *argument)
+{
+	struct daemon *daemon = argument;
+
+	(void)fd;
+	(void)what;
+	check(daemon, false);
+	upkeep_check_soon(daemon);
+}
+
+static void on_confirm(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd;
+	(void)what;
+	check(argument, true);
+}
+
+void upkeep_check_soon(struct daemon *daemon)
+{
+	const struct timeval soon = { .tv_sec = CONFIRM_SECONDS };
+
+	if (!evtimer_pending(daemon->confirm_event, NULL))
+		evtimer_add(daemon->confirm_event, &soon);
+}
+
+void upkeep_reschedule(struct daemon *daemon)
+{
+	const struct timeval interval = {
+		.tv_sec = daemon->config.check_interval_ns / NS_PER_SECOND,
+		.tv_usec = daemon->config.check_interval_ns % NS_PER_SECOND / 1000,
+	};
+
+	event_add(daemon->check_event, &interval);
+}
+
+/* ---- exemptions ---- */
+
+static int exempt_set(struct daemon *daemon, const struct exempt_prefix *prefix, __u32 own)
+{
+	const struct exempt_value value = { .until_ns = NEVER_ENDS_NS, .own = own, .configured = 1 };
+
+	return guard_exempt_write(daemon->guard, prefix, &value);
+}
+
+static bool prefix_equal(const struct exempt_prefix *left, const struct exempt_prefix *right)
+{
+	return left->prefix_length == right->prefix_length &&
+	       memcmp(left->address, right->address, sizeof(left->address)) == 0;
+}
+
+static struct exempt_prefix prefix_of_address(const struct peer_address *address)
+{
+	struct exempt_prefix prefix = { .prefix_length = 128 };
+
+	memcpy(prefix.address, address->bytes, sizeof(prefix.address));
+	return prefix;
+}
+
+int upkeep_exempt(struct daemon *daemon)
+{
+	cleanup_free struct exempt_prefix *prefixes = NULL;
+	cleanup_free struct exempt_value *values = NULL;
+	cleanup_free struct peer_address *own = NULL;
+	const struct config *config = &daemon->config;
+	size_t own_count, count;
+	__u64 now = clock_now_ns();
+	int result = host_addresses(&own, &own_count);
+
+	if (!result)
+		result = guard_exempt_read(daemon->guard, &prefixes, &values, &count);
+	if (result)
+		return result;
+	/* Delete first, so that a full map has room; an entry that stays is not touched. */
+	for (size_t i = 0; i < count; i++) {
+		bool wanted = !values[i].configured && values[i].until_ns > now;
+
+		for (size_t j = 0; !wanted && values[i].configured && !values[i].own &&
+				   j < config->exempt.count; j++)
+			wanted = prefix_equal(&prefixes[i], &config->exempt.prefix[j]);
+		for (size_t j = 0; !wanted && values[i].own && j < own_count; j++) {
+			const struct exempt_prefix self = prefix_of_address(&own[j]);
+
+			wanted = prefix_equal(&prefixes[i], &self);
+		}
+		if (!wanted)
+			guard_exempt_delete(daemon->guard, &prefixes[i]);
+	}
+	for (size_t j = 0; !result && j < config->exempt.count; j++)
+		result = exempt_set(daemon, &config->exempt.prefix[j], 0);
+	for (size_t j = 0; !result && j < own_count; j++) {
+		const struct exempt_prefix self = prefix_of_address(&own[j]);
+
+		result = exempt_set(daemon, &self, 1);
+	}
+	return result;
+}
+
+/* ---- heartbeat ---- */
+
+static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
+{
+	struct daemon *daemon = argument;
+	const struct guard_daemon sign = { .alive_until_ns = clock_now_ns() + ALIVE_NS,
+					   .process_id = getpid() };
+	struct peer_address address;
+	struct guard_counters counters;
+	char text[ADDRESS_TEXT_MAX];
+	enum cause cause;
+	__u64 left_out;
+	int result;
+
+	(void)fd;
+	(void)what;
+	guard_daemon_write(daemon->guard, &sign);
+	notify_watchdog();
+	result = upkeep_exempt(daemon);
+	if (result)
+		log_warning("writing the exempt addresses: %s", strerror(-result));
+	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters) == 0 &&
+	    counters.events_lost > daemon->events_lost) {
+		log_warning("%llu events were lost, the ring was full: checking the map against the sockets",
+			    (unsigned long long)(counters.events_lost - daemon->events_lost));
+		daemon->events_lost = counters.events_lost;
+		check(daemon, false);
+		upkeep_check_soon(daemon);
+	}
+	while (throttle_pop_left_out(daemon->throttle, clock_now_ns(), &address, &cause, &left_out))
+		log_info("%s: %s: %llu more, not logged one by one", address_to_text(&address, text),
+			 names_cause_text(cause), (unsigned long long)left_out);
+}
+
+int upkeep_start(struct daemon *daemon)
+{
+	const struct timeval heartbeat = { .tv_sec = HEARTBEAT_SECONDS };
+	cleanup_free struct peer *peers = NULL;
+	struct guard_counters counters;
+	__u64 now = clock_now_ns();
+	size_t count;
+	int result;
+
+	daemon->check_memory = check_memory_new();
+	daemon->deadlines = deadlines_new(daemon->config.max_peers);
+	daemon->deadline_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
+	if (!daemon->check_memory || !daemon->deadlines || daemon->deadline_fd < 0)
+		return daemon->deadline_fd < 0 ? -errno : -ENOMEM;
+	daemon->deadline_event = event_new(daemon->base, daemon->deadline_fd, EV_READ | EV_PERSIST,
+					   on_deadline, daemon);
+	daemon->check_event = event_new(daemon->base, -1, EV_PERSIST, on_check, daemon);
+	daemon->confirm_event = evtimer_new(daemon->base, on_confirm, daemon);
+	daemon->heartbeat_event = event_new(daemon->base, -1, EV_PERSIST, on_heartbeat, daemon);
+	if (!daemon->deadline_event || !daemon->check_event || !daemon->confirm_event ||
+	    !daemon->heartbeat_event)
+		return -ENOMEM;
+	result = guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters);
+	if (!result)
+		result = guard_peers_read(daemon->guard, &peers, &count);
+	if (result)
+		return result;
+	daemon->events_lost = counters.events_lost;
+	/* Backoffs that a daemon before us, or none, has seen begin. */
+	for (size_t i = 0; i < count; i++)
+		if (peers[i].next_attempt_ns > now)
+			upkeep_due_at(daemon, &peers[i].address, peers[i].next_attempt_ns);
+	event_add(daemon->deadline_event, NULL);
+	event_add(daemon->heartbeat_event, &heartbeat);
+	upkeep_reschedule(daemon);
+	on_heartbeat(-1, 0, daemon);
+	/* The first look at once: what nobody watched while there was no daemon, and the peers that are due. */
+	on_check(-1, 0, daemon);
+	return 0;
+}
+
+static void drop_event(struct event **event)
+{
+	if (*event)
+		event_free(*event);
+	*event = NULL;
+}
+
+void upkeep_stop(struct daemon *daemon)
+{
+	drop_event(&daemon->deadline_event);
+	drop_event(&daemon->check_event);
+	drop_event(&daemon->confirm_event);
+	drop_event(&daemon->heartbeat_event);
+	if (daemon->deadline_fd >= 0)
+		close(daemon->deadline_fd);
+	daemon->deadline_fd = -1;
+	deadlines_free(daemon->deadlines);
+	check_memory_free(daemon->check_memory);
+	daemon->deadlines = NULL;
+	daemon->check_memory = NULL;
+}
