@@ -178,7 +178,7 @@ handshake_of(const struct peer_address *address)
 	return bpf_map_lookup_elem(&handshakes, &index);
 }
 
-/* A peer of which nothing is known yet: 808 bytes are more than a BPF stack holds. peer_is() gives it its address. */
+/* A peer of which nothing is known yet: its value is larger than a BPF stack. peer_is() gives it its address. */
 static const __u8 blank_peer[sizeof(struct peer)] = {};
 
 /* The peer of this address, added when missing. NULL: the map is full or memory is short. */

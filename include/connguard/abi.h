@@ -92,7 +92,6 @@ struct slot {
 	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
 	__u64 since_ns;              /* claim: connect() called. link: established */
 	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
-	__u64 knocks_held_until_ns;  /* claim: it won a tie, knocks are held until then. 0: no tie yet */
 	__u64 answer_held_until_ns;  /* claim: it lost a tie, its SYN-ACK is held until then. 0: no tie yet */
 	enum slot_kind kind;
 	enum link_direction direction;
@@ -240,6 +239,7 @@ struct guard_event {
  * -EBUSY not idle, -ENOSPC no room, -EINVAL unknown operation.
  */
 enum command_operation {
+	COMMAND_DEFAULTS = 0, /* no peer: POLICY_DEFAULTS become the policy. A packet of zeros, which a shell can make */
 	COMMAND_ADD = 1,      /* create the peer if missing and set PEER_KNOWN */
 	COMMAND_UNKNOW = 2,   /* clear PEER_KNOWN */
 	COMMAND_KICK = 3,     /* clear the backoff and the attempts */
@@ -249,7 +249,6 @@ enum command_operation {
 	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure */
 	COMMAND_ADOPT = 8,    /* an established socket that no slot shows: cookie, direction, ports */
 	COMMAND_EXPIRE = 9,   /* free the claims that have expired */
-	COMMAND_DEFAULTS = 11, /* no peer: write POLICY_DEFAULTS to the `policy` map (a guard loaded with bpftool) */
 	COMMAND_FORGET = 10,  /* delete the peer if it is idle, not known, and inactive since until_ns */
 };
 
@@ -275,7 +274,7 @@ struct adoption {
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 88, "struct slot");
+_Static_assert(sizeof(struct slot) == 80, "struct slot");
 _Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
 _Static_assert(sizeof(struct guard_policy) == 80, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");

@@ -278,7 +278,6 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->cookie = cookie;
 	slot->since_ns = now;
 	slot->expires_ns = 0;
-	slot->knocks_held_until_ns = 0;
 	slot->answer_held_until_ns = 0;
 	slot->direction = DIRECTION_NONE;
 	slot->client_isn = 0;
@@ -413,7 +412,7 @@ static __always_inline void dial_sent(struct peer *peer, const struct guard_poli
  */
 static __always_inline struct crossing {
 	__u64 cookie;
-	__u64 knocks_held_until_ns;
+	__u64 since_ns;
 	__u64 client_isn;
 } knock_crosses(const struct peer *peer, __u64 now)
 {
@@ -425,8 +424,7 @@ static __always_inline struct crossing {
 		__u64 sent = slot_is_claim(slot, now) & same(slot->flags & SLOT_SENT, SLOT_SENT);
 
 		crossing.cookie = pick(sent, slot->cookie, crossing.cookie);
-		crossing.knocks_held_until_ns =
-			pick(sent, slot->knocks_held_until_ns, crossing.knocks_held_until_ns);
+		crossing.since_ns = pick(sent, slot->since_ns, crossing.since_ns);
 		crossing.client_isn = pick(sent, slot->client_isn, crossing.client_isn);
 	}
 	return crossing;
@@ -459,16 +457,14 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 			decision.cause = CAUSE_knock_tie_open;
 		} else if (knock->client_isn >= claim.client_isn) {
 			decision.cause = CAUSE_knock_tie_won;
-		} else if (claim.knocks_held_until_ns &&
-			   claim.knocks_held_until_ns <= knock->now) {
-			/* Our dial won the tie and did not complete, a firewall ate it: theirs gets in. */
+		} else if (claim.since_ns + policy->hold_max_ns <= knock->now) {
+			/* Our dial has had its round trip and did not complete: a firewall ate it, or the peer was
+			 * not there yet and now is. */
 			decision.cause = CAUSE_knock_hold_spent;
 		} else {
 			decision.verdict = VERDICT_HOLD;
 			decision.cause = CAUSE_knock_tie_lost;
-			decision.until_ns = claim.knocks_held_until_ns ?
-						    claim.knocks_held_until_ns :
-						    knock->now + policy->hold_max_ns;
+			decision.until_ns = claim.since_ns + policy->hold_max_ns;
 		}
 		return decision;
 	}
@@ -478,8 +474,8 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 }
 
 /*
- * SYN: decide, and note on the claim which side of the tie it is on. Each note is made once per claim, so that however
- * many SYNs are spoofed, neither side is held for longer than hold_max.
+ * SYN: decide, and note on a claim that lost the tie that its answer is held. Once per claim, so that however many SYNs are
+ * spoofed, neither side is held for longer than hold_max: our knocks' hold counts from the dial, the answer's from here.
  */
 static __always_inline struct decision knock_decide(struct peer *peer,
 						    const struct guard_policy *policy,
@@ -493,14 +489,10 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 		peer->last_refusal_ns = knock->now;
 		peer->last_refusal_cause = decision.cause;
 	}
-	if (decision.cause != CAUSE_knock_tie_lost && decision.cause != CAUSE_knock_tie_won)
+	if (decision.cause != CAUSE_knock_tie_won)
 		return decision;
 	claim = slot_of(peer, decision.other_cookie);
-	if (!claim)
-		return decision;
-	if (decision.cause == CAUSE_knock_tie_lost && !claim->knocks_held_until_ns)
-		claim->knocks_held_until_ns = knock->now + policy->hold_max_ns;
-	if (decision.cause == CAUSE_knock_tie_won && !claim->answer_held_until_ns)
+	if (claim && !claim->answer_held_until_ns)
 		claim->answer_held_until_ns = knock->now + policy->hold_max_ns;
 	return decision;
 }

@@ -1,0 +1,191 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Loads a guard with nothing but bpftool and a shell: no daemon, no connguard. The programs and maps are
+# pinned where connguardd would pin them, so that a daemon started later under the same name takes them
+# over. Every number that both worlds must agree on is read from the object's own BTF.
+#
+# usage: bpftool-load.sh NAME CGROUP PORT...
+#   NAME     of the guard: letters, digits, '-' and '_', at most 32
+#   CGROUP   absolute path of the cgroup2 directory whose processes are guarded
+#   PORT     1..65535: both what the service listens on and what it dials
+#
+# environment: BPFTOOL            the bpftool to use (bpftool)
+#              CONNGUARD_OBJECT   the BPF object (beside this script, or in ../build/bpf)
+#
+# exit status: 0 the guard enforces, 1 failed (everything done was undone), 2 usage
+set -u
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+bpftool=${BPFTOOL:-bpftool}
+bpffs=/sys/fs/bpf
+here=$(cd "$(dirname "$0")" && pwd)
+
+usage() {
+	printf 'bpftool-load.sh: %s\nusage: bpftool-load.sh NAME CGROUP PORT...\n' "$1" >&2
+	exit 2
+}
+
+# What was done, newest first: one command a line, run backwards when something fails.
+undo_commands=()
+undo() {
+	local i
+	for ((i = ${#undo_commands[@]} - 1; i >= 0; i--)); do
+		eval "${undo_commands[i]}" >/dev/null 2>&1
+	done
+	undo_commands=()
+}
+
+fail() {
+	printf 'bpftool-load.sh: %s\n' "$1" >&2
+	if ((${#undo_commands[@]})); then
+		undo
+		printf 'bpftool-load.sh: what had been done is undone\n' >&2
+	fi
+	exit 1
+}
+
+# Runs a command quietly; its own words are shown only when it fails.
+try() {
+	local output
+	output=$("$@" 2>&1) || {
+		printf '%s\n' "$output" >&2
+		fail "failed: $*"
+	}
+}
+
+# ---- arguments --------------------------------------------------------------------------------------
+
+(($# >= 3)) || usage "a name, a cgroup and at least one port are needed"
+name=$1
+cgroup=${2%/}
+shift 2
+
+[[ $name =~ ^[A-Za-z0-9_-]{1,32}$ ]] ||
+	usage "'$name' is no guard name: 1 to 32 letters, digits, '-' or '_' were expected"
+[[ $cgroup == /* ]] || usage "'$cgroup' is not an absolute path"
+[[ -d $cgroup ]] || usage "there is no directory $cgroup"
+# Every cgroup2 directory has this file, also the root of the hierarchy; a cgroup1 directory has not.
+[[ -e $cgroup/cgroup.controllers ]] || usage "$cgroup is not a cgroup2 directory"
+for port in "$@"; do
+	if ! [[ $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then
+		usage "'$port' is no port: a number from 1 to 65535 was expected"
+	fi
+done
+((EUID == 0)) || fail "only root may load BPF programs"
+"$bpftool" version >/dev/null 2>&1 || fail "cannot run '$bpftool': install bpftool, or name it in BPFTOOL"
+
+object=${CONNGUARD_OBJECT:-}
+if [[ -z $object ]]; then
+	for candidate in "$here/connguard.bpf.o" "$here/../build/bpf/connguard.bpf.o"; do
+		if [[ -r $candidate ]]; then
+			object=$candidate
+			break
+		fi
+	done
+	[[ -n $object ]] || fail "no BPF object beside this script or in ../build/bpf: run make, or set CONNGUARD_OBJECT"
+fi
+[[ -r $object ]] || fail "cannot read the BPF object $object"
+
+# ---- numbers as maps want them ----------------------------------------------------------------------
+
+byte_order=little
+[[ -r /sys/kernel/cpu_byteorder ]] && read -r byte_order </sys/kernel/cpu_byteorder
+
+# bytes NUMBER SIZE: the number as that many decimal bytes in this machine's order.
+bytes() {
+	local number=$1 size=$2 text='' i
+	for ((i = 0; i < size; i++)); do
+		if [[ $byte_order == big ]]; then
+			text="$((number & 255)) $text"
+		else
+			text="$text $((number & 255))"
+		fi
+		number=$((number >> 8))
+	done
+	printf '%s' "$text"
+}
+
+# enumerator NAME: its value in the object's BTF. Answers nothing when there is none.
+enumerator() {
+	local line
+	while IFS= read -r line; do
+		if [[ $line =~ \'$1\'\ val=([0-9]+) ]]; then
+			printf '%s' "${BASH_REMATCH[1]}"
+			return
+		fi
+	done < <("$bpftool" btf dump file "$object" 2>/dev/null)
+}
+
+layout=$(enumerator CONNGUARD_LAYOUT)
+mode_enforce=$(enumerator MODE_ENFORCE)
+[[ -n $layout && -n $mode_enforce ]] || fail "$object does not name its layout and modes: not connguard's object"
+
+# update MAP KEY-BYTES... value VALUE-BYTES...
+update() {
+	local map=$1
+	shift
+	try "$bpftool" map update pinned "$pins/$map" key "$@"
+}
+
+# ---- load and pin -----------------------------------------------------------------------------------
+
+mounted=
+while read -r _ where kind _; do
+	[[ $where == "$bpffs" && $kind == bpf ]] && mounted=yes
+done </proc/mounts
+[[ -n $mounted ]] || try mount -t bpf bpf "$bpffs"
+
+pins=$bpffs/connguard/$name
+[[ ! -e $pins ]] || fail "there is a guard '$name' already, pinned in $pins"
+mkdir -p "$bpffs/connguard" || fail "cannot make $bpffs/connguard"
+try mkdir -m 0700 "$pins"
+undo_commands+=("rm -rf '$pins'")
+try "$bpftool" prog loadall "$object" "$pins/programs" pinmaps "$pins"
+
+for port in "$@"; do
+	# shellcheck disable=SC2046 # the bytes are words of their own
+	update ports $(bytes "$port" 2) value $(bytes 1 4)
+done
+
+# The built-in policy: the `command` program writes it when it is run on a packet of zeros.
+try "$bpftool" prog run pinned "$pins/programs/command" data_in <(head -c 64 /dev/zero) repeat 1
+
+# ---- attach: first what ends claims and links, then what makes them ---------------------------------
+
+attach() {
+	try "$bpftool" cgroup attach "$cgroup" "$1" pinned "$pins/programs/$2" multi
+	undo_commands+=("'$bpftool' cgroup detach '$cgroup' $1 pinned '$pins/programs/$2'")
+}
+
+attach cgroup_sock_ops sock_ops
+attach cgroup_inet_sock_release sock_release
+attach cgroup_inet_ingress ingress
+attach cgroup_inet4_connect connect4
+attach cgroup_inet6_connect connect6
+
+# struct guard_layout: the version, four bytes reserved, the cgroup's inode. Written last of all: without it a
+# load counts as unfinished. Until the mode is written it is 0, off: the guard begins to refuse when it is whole.
+cgroup_id=$(stat -c %i "$cgroup") || fail "cannot read the inode of $cgroup"
+# shellcheck disable=SC2046
+{
+	update layout 0 0 0 0 value $(bytes "$layout" 4) 0 0 0 0 $(bytes "$cgroup_id" 8)
+	update mode 0 0 0 0 value $(bytes "$mode_enforce" 4)
+}
+
+cat <<END
+guard '$name' enforces on $cgroup, port(s) $*, with the built-in policy.
+pinned in $pins
+
+bpftool alone cannot do everything. Reduced until connguardd is started under this name (it takes the guard over):
+  - a refused knock is dropped, not answered with RST: sk_lookup cannot be attached to a network namespace
+  - the programs are attached without pinned links: 'bpftool cgroup detach' by anybody takes them away
+  - every network namespace below the cgroup is guarded, not one
+  - this host's own addresses are not exempt (loopback is)
+  - links that exist already are not known
+  - no scheduler, no periodic check, no repair: a duplicate link that came up is reported, not destroyed
+
+look:    $bpftool map dump pinned $pins/peers
+stop:    $bpftool map update pinned $pins/mode key 0 0 0 0 value 0 0 0 0
+unload:  $here/bpftool-unload.sh $name $cgroup
+END

@@ -1,0 +1,92 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# Takes a guard away with nothing but bpftool and a shell, whoever loaded it: detaches its programs from
+# every cgroup (the connect hooks first), and removes its pins, which detaches what hung on pinned links.
+#
+# usage: bpftool-unload.sh NAME [CGROUP]
+#   NAME     of the guard
+#   CGROUP   absolute path of the cgroup2 directory it guards; without it, all cgroups are searched
+#
+# environment: BPFTOOL   the bpftool to use (bpftool)
+#
+# exit status: 0 the guard is gone, 1 failed or there was none, 2 usage
+set -u
+
+PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+bpftool=${BPFTOOL:-bpftool}
+bpffs=/sys/fs/bpf
+
+usage() {
+	printf 'bpftool-unload.sh: %s\nusage: bpftool-unload.sh NAME [CGROUP]\n' "$1" >&2
+	exit 2
+}
+
+fail() {
+	printf 'bpftool-unload.sh: %s\n' "$1" >&2
+	exit 1
+}
+
+(($# == 1 || $# == 2)) || usage "a name, and perhaps a cgroup, were expected"
+name=$1
+cgroup=${2:-}
+cgroup=${cgroup%/}
+[[ $name =~ ^[A-Za-z0-9_-]{1,32}$ ]] ||
+	usage "'$name' is no guard name: 1 to 32 letters, digits, '-' or '_' were expected"
+if [[ -n $cgroup ]]; then
+	[[ $cgroup == /* ]] || usage "'$cgroup' is not an absolute path"
+	[[ -d $cgroup ]] || usage "there is no directory $cgroup"
+fi
+((EUID == 0)) || fail "only root may detach BPF programs"
+"$bpftool" version >/dev/null 2>&1 || fail "cannot run '$bpftool': install bpftool, or name it in BPFTOOL"
+
+pins=$bpffs/connguard/$name
+[[ -d $pins ]] || fail "there is no guard '$name': no $pins (bpffs hidden? 'ip netns exec' hides it, 'nsenter --net=' does not)"
+
+# The guard's programs by kernel id. Only these are ever detached: others' programs at the same hooks stay.
+declare -A ours=()
+for pin in "$pins"/programs/*; do
+	[[ -e $pin ]] || continue
+	line=$("$bpftool" prog show pinned "$pin" 2>/dev/null) || continue
+	[[ $line =~ ^([0-9]+): ]] && ours[${BASH_REMATCH[1]}]=$pin
+done
+
+# Attachments as "CGROUP ID TYPE" lines. `tree` prints a cgroup's path before its programs.
+attachments() {
+	local where=$cgroup first type
+	if [[ -n $cgroup ]]; then
+		"$bpftool" cgroup show "$cgroup"
+	else
+		"$bpftool" cgroup tree
+	fi 2>/dev/null | while read -r first type _; do
+		if [[ $first == /* ]]; then
+			where=$first
+		elif [[ $first =~ ^[0-9]+$ && -n ${ours[$first]:-} ]]; then
+			printf '%s %s %s\n' "$where" "$first" "$type"
+		fi
+	done
+}
+
+# What hangs on a pinned link cannot be detached by program, and goes with its link, the connect hooks first.
+for link in "$pins"/links/connect* "$pins"/links/*; do
+	[[ -e $link ]] && rm -f "$link"
+done
+
+status=0
+detach_matching() {
+	local where id type output
+	while read -r where id type; do
+		[[ $type =~ $1 ]] || continue
+		output=$("$bpftool" cgroup detach "$where" "$type" id "$id" 2>&1) || {
+			printf '%s\n' "$output" >&2
+			status=1
+		}
+	done < <(attachments)
+}
+detach_matching 'connect'
+detach_matching '.'
+((status == 0)) || fail "some programs could not be detached: the pins stay in $pins"
+
+rm -rf "$pins" || fail "cannot remove $pins"
+rmdir "$bpffs/connguard" 2>/dev/null
+printf "guard '%s' is gone\n" "$name"

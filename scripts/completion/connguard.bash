@@ -1,0 +1,59 @@
+# SPDX-License-Identifier: BSD-2-Clause
+# shellcheck shell=bash
+#
+# Completion of connguard(8) for bash: commands, options, guards by name, and the peers of the guard
+# where an address is expected. Install as /usr/share/bash-completion/completions/connguard.
+
+_connguard() {
+	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
+	local commands='status peers explain events due kick cut limit allow panic resume reload load
+		unload help version'
+	local command='' name=() i
+
+	case $previous in
+	-n | --name)
+		mapfile -t COMPREPLY < <(compgen -W "$(
+			for i in /sys/fs/bpf/connguard/* /run/connguard/*.sock; do
+				[[ -e $i ]] && basename "$i" .sock
+			done
+		)" -- "$word")
+		return
+		;;
+	-c | --config | --netns)
+		mapfile -t COMPREPLY < <(compgen -f -- "$word")
+		return
+		;;
+	esac
+	for ((i = 1; i < COMP_CWORD; i++)); do
+		case ${COMP_WORDS[i]} in
+		-n | --name)
+			name=(--name "${COMP_WORDS[++i]}")
+			;;
+		-*) ;;
+		*)
+			[[ -n $command ]] || command=${COMP_WORDS[i]}
+			;;
+		esac
+	done
+
+	local words='--name --json'
+	case $command in
+	'') words="$commands --name --json" ;;
+	events | due) words+=' --follow' ;;
+	resume) words='--name --observe' ;;
+	load) words='--name --config --port --cgroup --netns' ;;
+	unload) words='--name --force' ;;
+	explain | cut | limit | kick | allow)
+		[[ $command != kick ]] || words+=' --all'
+		[[ $command != allow ]] || words+=' --for --for-good --end'
+		if [[ $word != -* ]]; then
+			words+=" $(connguard "${name[@]}" peers 2>/dev/null |
+				while read -r address _; do
+					[[ $address == *[.:]* ]] && printf '%s ' "$address"
+				done)"
+		fi
+		;;
+	esac
+	mapfile -t COMPREPLY < <(compgen -W "$words" -- "$word")
+}
+complete -F _connguard connguard

@@ -1,0 +1,525 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tests of the documents that are made from values: what a peer, an event and an explanation say in
+ * JSON.
+ *
+ * The documents made from pinned maps take these apart no further; they are tested on a loaded
+ * guard.
+ */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include <connguard/rules.h>
+
+#include "edge/view.h"
+#include "pure/address_text.h"
+
+#define NOW (1000 * NS_PER_SECOND)
+
+/* ---- values to make documents from ---- */
+
+static struct peer peer_at(const char *address)
+{
+	struct peer peer = { .first_seen_ns = NOW - 100 * NS_PER_SECOND };
+
+	assert_int_equal(address_from_text(address, &peer.address), 0);
+	return peer;
+}
+
+static struct view_rules enforcing(void)
+{
+	return (struct view_rules){ .now = NOW, .mode = MODE_ENFORCE, .policy = policy_defaults() };
+}
+
+static struct slot link_slot(__u64 cookie, enum link_direction direction)
+{
+	return (struct slot){ .cookie = cookie,
+			      .kind = SLOT_LINK,
+			      .direction = direction,
+			      .since_ns = NOW - 7 * NS_PER_SECOND,
+			      .local_port = 24000,
+			      .remote_port = 50123 };
+}
+
+static struct slot claim_slot(__u64 cookie, __u64 expires_ns)
+{
+	return (struct slot){ .cookie = cookie,
+			      .kind = SLOT_CLAIM,
+			      .direction = DIRECTION_OUTBOUND,
+			      .since_ns = NOW - NS_PER_SECOND,
+			      .expires_ns = expires_ns,
+			      .process_id = 42,
+			      .thread_id = 43,
+			      .command = "racer" };
+}
+
+/* ---- what a document must say ---- */
+
+static void says_text(const json_t *object, const char *member, const char *expected)
+{
+	const char *text = json_string_value(json_object_get(object, member));
+
+	if (!text || strcmp(text, expected))
+		fail_msg("\"%s\" is %s, expected %s", member, text ? text : "no text", expected);
+}
+
+static void says_number(const json_t *object, const char *member, __u64 expected)
+{
+	const json_t *value = json_object_get(object, member);
+
+	if (!json_is_integer(value) || (__u64)json_integer_value(value) != expected)
+		fail_msg("\"%s\" is %lld, expected %llu", member,
+			 (long long)json_integer_value(value), (unsigned long long)expected);
+}
+
+static void says_bool(const json_t *object, const char *member, bool expected)
+{
+	const json_t *value = json_object_get(object, member);
+
+	if (!json_is_boolean(value) || json_is_true(value) != expected)
+		fail_msg("\"%s\" is not %s", member, expected ? "true" : "false");
+}
+
+static void says_null(const json_t *object, const char *member)
+{
+	const json_t *value = json_object_get(object, member);
+
+	if (!value || !json_is_null(value))
+		fail_msg("\"%s\" is not null", member);
+}
+
+static const json_t *element(const json_t *object, const char *member, size_t index, size_t count)
+{
+	const json_t *array = json_object_get(object, member);
+
+	assert_true(json_is_array(array));
+	assert_int_equal(json_array_size(array), count);
+	return count ? json_array_get(array, index) : NULL;
+}
+
+/* ---- peers ---- */
+
+static void idle_peer(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document = view_peer(&rules, &peer);
+
+	(void)state;
+	assert_non_null(document);
+	says_text(document, "address", "192.0.2.7");
+	says_text(document, "state", "idle");
+	says_number(document, "limit", 1);
+	says_null(document, "own_limit");
+	says_number(document, "attempts", 0);
+	says_null(document, "next_attempt_ns");
+	says_null(document, "backoff_left_ns");
+	says_null(document, "exempt");
+	says_null(document, "last_refusal");
+	says_null(document, "announced_ns");
+	says_bool(document, "known", false);
+	/* Nobody dialed it and nobody named it: there is no port to dial. */
+	says_bool(document, "due", false);
+	element(document, "links", 0, 0);
+	element(document, "claims", 0, 0);
+	json_decref(document);
+
+	peer.flags = PEER_KNOWN;
+	peer.limit = 3;
+	document = view_peer(&rules, &peer);
+	says_bool(document, "known", true);
+	says_bool(document, "due", true);
+	says_number(document, "limit", 3);
+	says_number(document, "own_limit", 3);
+	json_decref(document);
+}
+
+static void linked_peer(void **state)
+{
+	const struct view_holder holders[] = {
+		{ .cookie = 8, .process_id = 800, .command = "other" },
+		{ .cookie = 9, .process_id = 900, .command = "timed" },
+	};
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("2001:db8::7");
+	const json_t *link;
+	json_t *document;
+
+	(void)state;
+	peer.slots[5] = link_slot(9, DIRECTION_INBOUND);
+	document = view_peer(&rules, &peer);
+	says_text(document, "state", "linked");
+	link = element(document, "links", 0, 1);
+	says_text(link, "kind", "link");
+	says_text(link, "direction", "inbound");
+	says_number(link, "cookie", 9);
+	says_number(link, "since_ns", NOW - 7 * NS_PER_SECOND);
+	says_number(link, "age_ns", 7 * NS_PER_SECOND);
+	says_number(link, "local_port", 24000);
+	says_number(link, "remote_port", 50123);
+	says_bool(link, "adopted", false);
+	says_bool(link, "doomed", false);
+	/* No hook saw who opened it, and nobody looked. */
+	says_null(link, "process_id");
+	says_null(link, "command");
+	says_null(link, "expires_ns");
+	json_decref(document);
+
+	rules.holders = holders;
+	rules.holder_count = 2;
+	peer.slots[5].flags = SLOT_ADOPTED;
+	document = view_peer(&rules, &peer);
+	link = element(document, "links", 0, 1);
+	says_number(link, "process_id", 900);
+	says_text(link, "command", "timed");
+	says_bool(link, "adopted", true);
+	json_decref(document);
+
+	/* Who dialed is known better than who holds the socket now. */
+	peer.slots[5].process_id = 42;
+	memcpy(peer.slots[5].command, "racer", 6);
+	document = view_peer(&rules, &peer);
+	link = element(document, "links", 0, 1);
+	says_number(link, "process_id", 42);
+	says_text(link, "command", "racer");
+	json_decref(document);
+}
+
+static void dialing_peer(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	const json_t *claim;
+	json_t *document;
+
+	(void)state;
+	peer.slots[0] = claim_slot(5, NOW + NS_PER_SECOND);
+	document = view_peer(&rules, &peer);
+	says_text(document, "state", "dialing");
+	element(document, "links", 0, 0);
+	claim = element(document, "claims", 0, 1);
+	says_text(claim, "kind", "claim");
+	says_text(claim, "direction", "outbound");
+	says_number(claim, "process_id", 42);
+	says_number(claim, "thread_id", 43);
+	says_number(claim, "expires_ns", NOW + NS_PER_SECOND);
+	says_bool(claim, "sent", false);
+	says_null(claim, "local_port");
+	json_decref(document);
+
+	/*
+	 * A claim that has expired holds nothing back: the rules do not see it, so neither does the
+	 * reader.
+	 */
+	peer.slots[0].expires_ns = NOW;
+	document = view_peer(&rules, &peer);
+	says_text(document, "state", "idle");
+	element(document, "claims", 0, 0);
+	json_decref(document);
+}
+
+static void backing_off_peer(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	const json_t *refusal;
+	json_t *document;
+
+	(void)state;
+	peer.attempts = 3;
+	peer.next_attempt_ns = NOW + 12 * NS_PER_SECOND;
+	peer.refused_dials = 17;
+	peer.refused_knocks = 2;
+	peer.last_refusal_ns = NOW - 4 * NS_PER_SECOND;
+	peer.last_refusal_cause = CAUSE_dial_backoff;
+	document = view_peer(&rules, &peer);
+	says_text(document, "state", "backoff");
+	says_number(document, "attempts", 3);
+	says_number(document, "next_attempt_ns", NOW + 12 * NS_PER_SECOND);
+	says_number(document, "backoff_left_ns", 12 * NS_PER_SECOND);
+	says_number(document, "refused_dials", 17);
+	says_number(document, "refused_knocks", 2);
+	refusal = json_object_get(document, "last_refusal");
+	says_text(refusal, "cause", "dial_backoff");
+	says_text(refusal, "sentence", "the peer is in backoff");
+	says_number(refusal, "age_ns", 4 * NS_PER_SECOND);
+	json_decref(document);
+
+	/* A deadline that has passed is none. */
+	peer.next_attempt_ns = NOW;
+	document = view_peer(&rules, &peer);
+	says_text(document, "state", "idle");
+	says_null(document, "next_attempt_ns");
+	says_number(document, "attempts", 3);
+	json_decref(document);
+}
+
+static void exempt_peer(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document;
+
+	(void)state;
+	peer.exempt_until_ns = NOW + NS_PER_SECOND;
+	document = view_peer(&rules, &peer);
+	says_text(document, "state", "exempt");
+	says_number(json_object_get(document, "exempt"), "left_ns", NS_PER_SECOND);
+	json_decref(document);
+
+	peer.exempt_until_ns = NEVER_ENDS_NS;
+	peer.slots[0] = link_slot(9, DIRECTION_OUTBOUND);
+	document = view_peer(&rules, &peer);
+	/* A link says more than the exemption, which shows all the same. */
+	says_text(document, "state", "linked");
+	says_null(json_object_get(document, "exempt"), "until_ns");
+	says_null(json_object_get(document, "exempt"), "left_ns");
+	json_decref(document);
+}
+
+/* A process may call itself anything: the document stays valid and a terminal safe. */
+static void hostile_command(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document;
+
+	(void)state;
+	peer.slots[0] = claim_slot(5, NOW + NS_PER_SECOND);
+	/* Not one byte of it is a NUL. */
+	memcpy(peer.slots[0].command, "\x1b[2J\xff\xc3\nabcdefghi", COMMAND_LENGTH);
+	document = view_peer(&rules, &peer);
+	assert_non_null(document);
+	says_text(element(document, "claims", 0, 1), "command", "?[2J???abcdefghi");
+	json_decref(document);
+}
+
+/* ---- events ---- */
+
+static void event_document(void **state)
+{
+	struct guard_event event = { .time_ns = NOW,
+				     .address = peer_at("192.0.2.7").address,
+				     .cookie = 11,
+				     .until_ns = NOW + NS_PER_SECOND,
+				     .cause = CAUSE_dial_backoff,
+				     .verdict = VERDICT_REFUSE,
+				     .direction = DIRECTION_OUTBOUND,
+				     .enforced = 1,
+				     .attempts = 2,
+				     .process_id = 42,
+				     .thread_id = 43,
+				     .remote_port = 24000,
+				     .command = "racer" };
+	json_t *document = view_event(&event);
+
+	(void)state;
+	says_number(document, "time_ns", NOW);
+	says_text(document, "address", "192.0.2.7");
+	says_text(document, "cause", "dial_backoff");
+	says_text(document, "sentence", "the peer is in backoff");
+	says_text(document, "subject", "dial");
+	says_text(document, "verdict", "refuse");
+	says_text(document, "direction", "outbound");
+	says_bool(document, "enforced", true);
+	says_number(document, "attempts", 2);
+	says_number(document, "until_ns", NOW + NS_PER_SECOND);
+	says_number(document, "cookie", 11);
+	says_null(document, "other_cookie");
+	says_number(document, "process_id", 42);
+	says_number(document, "thread_id", 43);
+	says_text(document, "command", "racer");
+	says_null(document, "local_port");
+	says_number(document, "remote_port", 24000);
+	json_decref(document);
+
+	/* An event of a newer kernel side: unknown is said, nothing breaks. */
+	event.cause = CAUSE_COUNT + 7;
+	document = view_event(&event);
+	says_text(document, "cause", "unknown");
+	json_decref(document);
+}
+
+/* ---- explain ---- */
+
+static void explains(const struct view_rules *rules, const char *address, const struct peer *peer,
+		     const char *dial_cause, const char *knock_cause, bool refused)
+{
+	struct peer_address key;
+	json_t *document;
+
+	assert_int_equal(address_from_text(address, &key), 0);
+	document = view_explain_peer(rules, &key, peer, NULL, 0);
+	assert_non_null(document);
+	says_text(json_object_get(document, "dial"), "cause", dial_cause);
+	says_text(json_object_get(document, "knock"), "cause", knock_cause);
+	says_bool(document, "refused", refused);
+	says_bool(document, "known_to_guard", peer != NULL);
+	json_decref(document);
+}
+
+static void explain_answers_by_the_rules(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+
+	(void)state;
+	explains(&rules, "192.0.2.7", NULL, "dial_idle", "knock_idle", false);
+	explains(&rules, "192.0.2.7", &peer, "dial_idle", "knock_idle", false);
+	explains(&rules, "127.0.0.1", NULL, "dial_exempt", "knock_exempt", false);
+
+	peer.next_attempt_ns = NOW + NS_PER_SECOND;
+	explains(&rules, "192.0.2.7", &peer, "dial_backoff", "knock_backoff", true);
+	peer.slots[0] = link_slot(9, DIRECTION_INBOUND);
+	explains(&rules, "192.0.2.7", &peer, "dial_linked", "knock_linked", true);
+	peer.exempt_until_ns = NEVER_ENDS_NS;
+	explains(&rules, "192.0.2.7", &peer, "dial_exempt", "knock_exempt", false);
+}
+
+static void explain_knows_the_mode(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document;
+
+	(void)state;
+	peer.slots[0] = link_slot(9, DIRECTION_INBOUND);
+	rules.mode = MODE_OBSERVE;
+	document = view_explain_peer(&rules, &peer.address, &peer, NULL, 0);
+	says_text(json_object_get(document, "dial"), "verdict", "refuse");
+	says_bool(json_object_get(document, "dial"), "passes", true);
+	says_bool(document, "refused", false);
+	assert_int_equal(json_array_size(json_object_get(document, "notes")), 1);
+	json_decref(document);
+	rules.mode = MODE_OFF;
+	explains(&rules, "192.0.2.7", &peer, "dial_linked", "knock_linked", false);
+}
+
+static void explain_knows_the_central_policy(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+
+	(void)state;
+	rules.policy.dial_policy = DIAL_POLICY_CENTRAL;
+	explains(&rules, "192.0.2.7", &peer, "dial_idle", "knock_idle", false);
+	rules.announced_only = true;
+	explains(&rules, "192.0.2.7", &peer, "dial_not_due", "knock_idle", true);
+	peer.due_ns = NOW;
+	explains(&rules, "192.0.2.7", &peer, "dial_idle", "knock_idle", false);
+}
+
+static void explain_says_how_long(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document;
+
+	(void)state;
+	peer.next_attempt_ns = NOW + 5 * NS_PER_SECOND;
+	document = view_explain_peer(&rules, &peer.address, &peer, NULL, 0);
+	says_number(json_object_get(document, "dial"), "until_ns", NOW + 5 * NS_PER_SECOND);
+	says_number(json_object_get(document, "dial"), "left_ns", 5 * NS_PER_SECOND);
+	says_null(json_object_get(document, "knock"), "until_ns");
+	json_decref(document);
+}
+
+static void explain_finds_the_prefix(void **state)
+{
+	struct exempt_prefix prefixes[3];
+	struct exempt_value values[3] = { { .until_ns = NEVER_ENDS_NS },
+					  { .until_ns = NOW + NS_PER_SECOND },
+					  { .until_ns = NEVER_ENDS_NS, .own = 1 } };
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("10.1.2.3");
+	json_t *document;
+
+	(void)state;
+	assert_int_equal(prefix_from_text("10.0.0.0/8", &prefixes[0], NULL), 0);
+	assert_int_equal(prefix_from_text("10.1.2.0/23", &prefixes[1], NULL), 0);
+	assert_int_equal(prefix_from_text("192.0.2.1", &prefixes[2], NULL), 0);
+	rules.prefixes = prefixes;
+	rules.values = values;
+	rules.prefix_count = 3;
+	peer.slots[0] = link_slot(9, DIRECTION_INBOUND);
+
+	document = view_explain_peer(&rules, &peer.address, &peer, NULL, 0);
+	says_text(element(document, "exempt_prefixes", 0, 2), "prefix", "10.0.0.0/8");
+	says_null(element(document, "exempt_prefixes", 0, 2), "left_ns");
+	says_text(element(document, "exempt_prefixes", 1, 2), "prefix", "10.1.2.0/23");
+	says_number(element(document, "exempt_prefixes", 1, 2), "left_ns", NS_PER_SECOND);
+	json_decref(document);
+	explains(&rules, "10.1.2.3", &peer, "dial_exempt", "knock_exempt", false);
+	explains(&rules, "10.1.3.255", NULL, "dial_exempt", "knock_exempt", false);
+	explains(&rules, "192.0.2.1", NULL, "dial_exempt", "knock_exempt", false);
+	explains(&rules, "192.0.2.2", NULL, "dial_idle", "knock_idle", false);
+
+	/* The hooks go by the longest prefix: expired, it hides the shorter one. */
+	values[1].until_ns = NOW;
+	explains(&rules, "10.1.2.3", &peer, "dial_linked", "knock_linked", true);
+	explains(&rules, "10.1.3.255", NULL, "dial_idle", "knock_idle", false);
+	explains(&rules, "10.1.4.3", NULL, "dial_exempt", "knock_exempt", false);
+}
+
+static void explain_tells_of_this_peer_alone(void **state)
+{
+	struct guard_event events[3] = { { .time_ns = 1, .cause = CAUSE_dial_idle },
+					 { .time_ns = 2, .cause = CAUSE_dial_failed },
+					 { .time_ns = 3, .cause = CAUSE_dial_backoff } };
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document;
+
+	(void)state;
+	events[0].address = events[2].address = peer.address;
+	events[1].address = peer_at("192.0.2.8").address;
+	document = view_explain_peer(&rules, &peer.address, &peer, events, 3);
+	says_text(element(document, "events", 0, 2), "cause", "dial_idle");
+	says_text(element(document, "events", 1, 2), "cause", "dial_backoff");
+	json_decref(document);
+}
+
+static void due_document(void **state)
+{
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document;
+
+	(void)state;
+	peer.flags = PEER_KNOWN;
+	peer.attempts = 4;
+	document = view_due_peer(&peer, NOW);
+	says_text(document, "address", "192.0.2.7");
+	says_number(document, "now_ns", NOW);
+	says_number(document, "attempts", 4);
+	says_bool(document, "known", true);
+	says_null(document, "last_active_ns");
+	json_decref(document);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(idle_peer),
+		cmocka_unit_test(linked_peer),
+		cmocka_unit_test(dialing_peer),
+		cmocka_unit_test(backing_off_peer),
+		cmocka_unit_test(exempt_peer),
+		cmocka_unit_test(hostile_command),
+		cmocka_unit_test(event_document),
+		cmocka_unit_test(explain_answers_by_the_rules),
+		cmocka_unit_test(explain_knows_the_mode),
+		cmocka_unit_test(explain_knows_the_central_policy),
+		cmocka_unit_test(explain_says_how_long),
+		cmocka_unit_test(explain_finds_the_prefix),
+		cmocka_unit_test(explain_tells_of_this_peer_alone),
+		cmocka_unit_test(due_document),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,258 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * `connguard kick`, `limit` and `allow`: what an operator changes about a peer.
+ *
+ * Through the daemon, which remembers and logs it; without one through the command program in the
+ * kernel, under the same lock as the hooks.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <connguard/rules.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "connguard/cli.h"
+#include "connguard/reach.h"
+#include "pure/address_text.h"
+
+/* Run one command on the maps. CLI_FAILED after having said why. */
+static int run_command(const struct guard *guard, const struct guard_command *command)
+{
+	char text[ADDRESS_TEXT_MAX];
+	int error = guard_command(guard, command);
+
+	if (!error)
+		return CLI_FINE;
+	if (error == -ENOENT)
+		complain("the guard knows no peer %s", address_to_text(&command->address, text));
+	else if (error == -ENOSPC)
+		complain("the peers map is full");
+	else
+		complain("%s: %s", address_to_text(&command->address, text), strerror(-error));
+	return CLI_FAILED;
+}
+
+/* ---- kick ---- */
+
+static int kick_all_on_maps(const struct guard *guard, json_int_t *ret_count)
+{
+	cleanup_free struct peer *peers = NULL;
+	__u64 now = clock_now_ns();
+	json_int_t kicked = 0;
+	size_t count = 0, i;
+	int error;
+
+	error = guard_peers_read(guard, &peers, &count);
+	if (error) {
+		complain("reading the pinned maps: %s", strerror(-error));
+		return CLI_FAILED;
+	}
+	for (i = 0; i < count; i++) {
+		struct guard_command command = { .address = peers[i].address,
+						 .operation = COMMAND_KICK };
+
+		if (peers[i].next_attempt_ns <= now && !peers[i].attempts)
+			continue;
+		error = guard_command(guard, &command);
+		/* A peer that is forgotten meanwhile has no backoff either. */
+		if (error && error != -ENOENT && error != -EBUSY)
+			return run_command(guard, &command);
+		kicked++;
+	}
+	*ret_count = kicked;
+	return CLI_FINE;
+}
+
+int command_kick(struct cli *cli)
+{
+	struct guard_command command = { .operation = COMMAND_KICK };
+	cleanup_document json_t *result = NULL;
+	cleanup_maps struct guard *guard = NULL;
+	json_int_t count = 1;
+	json_t *request;
+	int status;
+
+	if (cli->all == (cli->argument_count == 1)) {
+		complain("usage: connguard kick ADDRESS, or connguard kick --all");
+		return CLI_USAGE;
+	}
+	if (!cli->all && !argument_address(cli->arguments[0], &command.address))
+		return CLI_USAGE;
+	request = json_pack("{s:s, s:s*}", "request", "kick", "address",
+			    cli->all ? NULL : cli->arguments[0]);
+	switch (reach_daemon(cli, request, &result)) {
+	case REACH_DONE:
+		if (cli->all)
+			count = json_integer_value(json_object_get(result, "kicked"));
+		break;
+	case REACH_FAILED:
+		return CLI_FAILED;
+	case REACH_ABSENT:
+		guard = reach_maps(cli);
+		if (!guard)
+			return CLI_FAILED;
+		status = cli->all ? kick_all_on_maps(guard, &count) : run_command(guard, &command);
+		if (status != CLI_FINE)
+			return status;
+	}
+	if (cli->all)
+		printf("kicked %" JSON_INTEGER_FORMAT " peer(s): no backoff is left\n", count);
+	else
+		printf("kicked %s: no backoff is left\n", cli->arguments[0]);
+	return CLI_FINE;
+}
+
+/* ---- limit ---- */
+
+int command_limit(struct cli *cli)
+{
+	struct guard_command command = { .operation = COMMAND_LIMIT };
+	cleanup_document json_t *result = NULL;
+	cleanup_maps struct guard *guard = NULL;
+	unsigned long limit;
+	char *end;
+
+	if (!argument_address(cli->arguments[0], &command.address))
+		return CLI_USAGE;
+	errno = 0;
+	limit = strtoul(cli->arguments[1], &end, 10);
+	if (errno || *end || *cli->arguments[1] < '0' || *cli->arguments[1] > '9' ||
+	    limit > PEER_SLOTS) {
+		complain("'%s' is no limit: 1 to %d links, or 0 for the policy's, were expected",
+			 cli->arguments[1], PEER_SLOTS);
+		return CLI_USAGE;
+	}
+	command.value = (__u32)limit;
+	switch (reach_daemon(cli, json_pack("{s:s, s:s, s:i}", "request", "limit", "address",
+					    cli->arguments[0], "limit", (int)limit), &result)) {
+	case REACH_DONE:
+		break;
+	case REACH_FAILED:
+		return CLI_FAILED;
+	case REACH_ABSENT:
+		guard = reach_maps(cli);
+		if (!guard || run_command(guard, &command) != CLI_FINE)
+			return CLI_FAILED;
+	}
+	if (limit)
+		printf("%s may have %lu link(s)\n", cli->arguments[0], limit);
+	else
+		printf("%s may have as many links as the policy says\n", cli->arguments[0]);
+	return CLI_FINE;
+}
+
+/* ---- allow ---- */
+
+/*
+ * How long, as the protocol says it: -1 for good, 0 no longer. False after having said what was
+ * expected.
+ */
+static bool exemption_seconds(const struct cli *cli, json_int_t *ret_seconds)
+{
+	const char *problem = NULL;
+	__u64 duration_ns;
+
+	if (!!cli->duration + cli->for_good + cli->end != 1) {
+		complain("usage: connguard allow ADDRESS | PREFIX, and one of --for DURATION, --for-good, --end");
+		return false;
+	}
+	*ret_seconds = cli->for_good ? -1 : 0;
+	if (!cli->duration)
+		return true;
+	if (clock_duration_parse(cli->duration, &duration_ns, &problem) ||
+	    duration_ns < NS_PER_SECOND) {
+		complain("'%s' is no duration%s%s: a second or more, such as 90s, 30m or 12h, was expected",
+			 cli->duration, problem ? ": " : "", problem ? problem : "");
+		return false;
+	}
+	*ret_seconds = (json_int_t)(duration_ns / NS_PER_SECOND);
+	return true;
+}
+
+/* A prefix, in the exempt map. An address of this host is not ours to take out. */
+static int allow_prefix_on_maps(const struct guard *guard, const struct exempt_prefix *prefix,
+				__u64 until_ns)
+{
+	cleanup_free struct exempt_prefix *prefixes = NULL;
+	cleanup_free struct exempt_value *values = NULL;
+	struct exempt_value wanted = { .until_ns = until_ns };
+	char text[PREFIX_TEXT_MAX];
+	size_t count = 0, i;
+	bool present = false;
+	int error;
+
+	prefix_to_text(prefix, text);
+	error = guard_exempt_read(guard, &prefixes, &values, &count);
+	for (i = 0; !error && i < count; i++) {
+		if (memcmp(&prefixes[i], prefix, sizeof(*prefix)))
+			continue;
+		present = true;
+		if (values[i].own) {
+			complain("%s is an address of this host: it is exempt anyway", text);
+			return CLI_FAILED;
+		}
+	}
+	if (!error && until_ns)
+		error = guard_exempt_write(guard, prefix, &wanted);
+	else if (!error && present)
+		error = guard_exempt_delete(guard, prefix);
+	else if (!error)
+		error = -ENOENT;
+	if (!error)
+		return CLI_FINE;
+	complain("%s: %s", text, error == -ENOENT ? "the prefix is not exempt" : strerror(-error));
+	return CLI_FAILED;
+}
+
+int command_allow(struct cli *cli)
+{
+	cleanup_document json_t *result = NULL;
+	cleanup_maps struct guard *guard = NULL;
+	const char *text = cli->arguments[0], *problem = NULL;
+	struct exempt_prefix prefix;
+	__u64 until_ns = 0;
+	json_int_t seconds;
+	int status;
+
+	if (!exemption_seconds(cli, &seconds))
+		return CLI_USAGE;
+	if (prefix_from_text(text, &prefix, &problem)) {
+		complain("'%s' is no address and no prefix: %s", text, problem);
+		return CLI_USAGE;
+	}
+	switch (reach_daemon(cli, json_pack("{s:s, s:s, s:I}", "request", "allow", "address", text,
+					    "seconds", seconds), &result)) {
+	case REACH_DONE:
+		break;
+	case REACH_FAILED:
+		return CLI_FAILED;
+	case REACH_ABSENT:
+		guard = reach_maps(cli);
+		if (!guard)
+			return CLI_FAILED;
+		if (seconds)
+			until_ns = seconds < 0 ? NEVER_ENDS_NS :
+						 clock_now_ns() + (__u64)seconds * NS_PER_SECOND;
+		if (strchr(text, '/')) {
+			status = allow_prefix_on_maps(guard, &prefix, until_ns);
+		} else {
+			struct guard_command command = { .operation = COMMAND_ALLOW,
+							 .until_ns = until_ns };
+
+			memcpy(command.address.bytes, prefix.address, sizeof(prefix.address));
+			status = run_command(guard, &command);
+		}
+		if (status != CLI_FINE)
+			return status;
+	}
+	if (seconds < 0)
+		printf("nothing is refused to or from %s any more\n", text);
+	else if (seconds)
+		printf("nothing is refused to or from %s for %s\n", text, cli->duration);
+	else
+		printf("%s is guarded again\n", text);
+	return CLI_FINE;
+}

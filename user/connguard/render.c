@@ -1,0 +1,555 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/* Documents as text: see render.h. */
+#include "connguard/render.h"
+
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <connguard/causes.h>
+
+#include "base/clock.h"
+#include "pure/names.h"
+
+/* Width of the labels at the left of `status` and `explain`. */
+#define LABEL_WIDTH 14
+/* Longest text of one cell or of one composed value. */
+#define TEXT_MAX 160
+#define COLUMNS_MAX 8
+/* How many recent events `explain` shows, so that it stays on one screen. */
+#define EXPLAIN_EVENTS_MAX 10
+
+/* ---- members ---- */
+
+static const char *text_of(const json_t *object, const char *member)
+{
+	const char *text = json_string_value(json_object_get(object, member));
+
+	return text ? text : "-";
+}
+
+static bool is_set(const json_t *object, const char *member)
+{
+	return json_is_true(json_object_get(object, member));
+}
+
+static __u64 number_of(const json_t *object, const char *member)
+{
+	return (__u64)json_integer_value(json_object_get(object, member));
+}
+
+static bool is_present(const json_t *object, const char *member)
+{
+	const json_t *value = json_object_get(object, member);
+
+	return value && !json_is_null(value);
+}
+
+/*
+ * A span for a person, at most two units; below a second in whole milliseconds, from a second on in
+ * whole seconds.
+ */
+static const char *span(__u64 span_ns, char ret_text[CLOCK_DURATION_TEXT_MAX])
+{
+	__u64 unit = span_ns >= 1000000000ULL ? 1000000000ULL : 1000000ULL;
+
+	return clock_duration_format(span_ns / unit * unit, ret_text);
+}
+
+/* The time of day at which the boot-time clock showed, or will show, `boot_ns`. */
+static const char *time_of_day(__u64 boot_ns, char ret_text[TEXT_MAX])
+{
+	struct timespec wall;
+	struct tm parts;
+	__int128 ns;
+	time_t seconds;
+	size_t length;
+
+	clock_gettime(CLOCK_REALTIME, &wall);
+	ns = (__int128)wall.tv_sec * 1000000000 + wall.tv_nsec + boot_ns - clock_now_ns();
+	seconds = (time_t)(ns / 1000000000);
+	localtime_r(&seconds, &parts);
+	length = strftime(ret_text, TEXT_MAX, "%H:%M:%S", &parts);
+	snprintf(ret_text + length, TEXT_MAX - length, ".%03d", (int)(ns % 1000000000 / 1000000));
+	return ret_text;
+}
+
+/* ---- lines with a label, and tables ---- */
+
+static void line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void line(const char *label, const char *format, ...)
+{
+	va_list arguments;
+
+	printf("%-*s", LABEL_WIDTH, label);
+	va_start(arguments, format);
+	vprintf(format, arguments);
+	va_end(arguments);
+	putchar('\n');
+}
+
+/* Each sentence of an array on a line of its own, the label before the first. */
+static void lines(const char *label, const json_t *sentences)
+{
+	json_t *sentence;
+	size_t i;
+
+	json_array_foreach(sentences, i, sentence)
+		line(i ? "" : label, "%s", json_string_value(sentence));
+}
+
+/*
+ * Rows of cells, printed when complete, each column as wide as its widest cell. Aborts when memory
+ * runs out: it is a person's terminal, there is nothing to save.
+ */
+struct table {
+	int columns;
+	size_t rows;
+	char (*cells)[TEXT_MAX];
+};
+
+static void table_add(struct table *table, const char *const cells[])
+{
+	size_t first = table->rows * (size_t)table->columns;
+	void *larger = realloc(table->cells,
+			       (first + (size_t)table->columns) * sizeof(*table->cells));
+	int i;
+
+	if (!larger)
+		abort();
+	table->cells = larger;
+	for (i = 0; i < table->columns; i++)
+		snprintf(table->cells[first + (size_t)i], TEXT_MAX, "%s", cells[i]);
+	table->rows++;
+}
+
+static void table_print(struct table *table, const char *indent)
+{
+	int widths[COLUMNS_MAX] = {}, column, width;
+	size_t row;
+
+	for (row = 0; row < table->rows; row++) {
+		for (column = 0; column < table->columns; column++) {
+			width = (int)strlen(table->cells[row * (size_t)table->columns + (size_t)column]);
+			if (width > widths[column])
+				widths[column] = width;
+		}
+	}
+	for (row = 0; row < table->rows; row++) {
+		fputs(indent, stdout);
+		for (column = 0; column < table->columns; column++) {
+			const char *cell = table->cells[row * (size_t)table->columns + (size_t)column];
+
+			/* Nothing behind the last cell: no line ends in blanks. */
+			if (column + 1 == table->columns)
+				printf("%s\n", cell);
+			else
+				printf("%-*s  ", widths[column], cell);
+		}
+	}
+	free(table->cells);
+}
+
+/* ---- pieces ---- */
+
+/* "racer (process 12, thread 13)". */
+static const char *who(const json_t *object, char ret_text[TEXT_MAX])
+{
+	__u64 process = number_of(object, "process_id"), thread = number_of(object, "thread_id");
+	char threads[32] = "";
+
+	if (!process)
+		return strcpy(ret_text, "an unknown process");
+	if (thread && thread != process)
+		snprintf(threads, sizeof(threads), ", thread %" PRIu64, (uint64_t)thread);
+	snprintf(ret_text, TEXT_MAX, "%s (process %" PRIu64 "%s)", text_of(object, "command"),
+		 (uint64_t)process, threads);
+	return ret_text;
+}
+
+/* "10s ago: dial_backoff". */
+static const char *last_refusal(const json_t *peer, char ret_text[TEXT_MAX])
+{
+	const json_t *refusal = json_object_get(peer, "last_refusal");
+	char age[CLOCK_DURATION_TEXT_MAX];
+
+	if (!json_is_object(refusal))
+		return strcpy(ret_text, "-");
+	snprintf(ret_text, TEXT_MAX, "%s, %s ago", text_of(refusal, "cause"),
+		 span(number_of(refusal, "age_ns"), age));
+	return ret_text;
+}
+
+/* "10.0.0.0/8", "10.0.0.0/8, for 11h 59m more". */
+static const char *prefix_text(const json_t *prefix, char ret_text[TEXT_MAX])
+{
+	char left[CLOCK_DURATION_TEXT_MAX];
+
+	if (is_present(prefix, "left_ns"))
+		snprintf(ret_text, TEXT_MAX, "%s, for %s more", text_of(prefix, "prefix"),
+			 span(number_of(prefix, "left_ns"), left));
+	else
+		snprintf(ret_text, TEXT_MAX, "%s", text_of(prefix, "prefix"));
+	return ret_text;
+}
+
+/* ---- status ---- */
+
+static void status_daemon(const json_t *document)
+{
+	const json_t *daemon = json_object_get(document, "daemon");
+
+	if (is_set(daemon, "running"))
+		line("daemon", "running, process %" PRIu64 "%s", (uint64_t)number_of(daemon, "process_id"),
+		     is_set(daemon, "alive") ? "" : ", but it gave no sign of life in time");
+	else if (number_of(daemon, "process_id"))
+		line("daemon", "not running, it was process %" PRIu64,
+		     (uint64_t)number_of(daemon, "process_id"));
+	else
+		line("daemon", "none: loaded without one");
+}
+
+static void status_policy(const json_t *policy)
+{
+	char first[CLOCK_DURATION_TEXT_MAX], second[CLOCK_DURATION_TEXT_MAX];
+
+	line("policy", "%" PRIu64 " link(s) a peer; a dial is refused with %s, a knock by %s%s",
+	     (uint64_t)number_of(policy, "max_links"), text_of(policy, "refusal_errno"),
+	     text_of(policy, "reject_style"),
+	     is_set(policy, "set") ? "" : " (built-in: none was written)");
+	line("", "tie_break %s, dial_policy %s", text_of(policy, "tie_break"),
+	     text_of(policy, "dial_policy"));
+	line("backoff", "from %s to %s",
+	     clock_duration_format(number_of(policy, "backoff_initial_ns"), first),
+	     clock_duration_format(number_of(policy, "backoff_max_ns"), second));
+	line("", "min_uptime %s, stable_after %s",
+	     clock_duration_format(number_of(policy, "min_uptime_ns"), first),
+	     clock_duration_format(number_of(policy, "stable_after_ns"), second));
+	line("", "hold_max %s, claim_max %s",
+	     clock_duration_format(number_of(policy, "hold_max_ns"), first),
+	     clock_duration_format(number_of(policy, "claim_max_ns"), second));
+}
+
+static void status_hooks(const json_t *hooks)
+{
+	char others[TEXT_MAX], program[TEXT_MAX];
+	json_t *hook;
+	size_t i;
+
+	json_array_foreach(hooks, i, hook) {
+		program[0] = others[0] = '\0';
+		if (number_of(hook, "program_id"))
+			snprintf(program, sizeof(program), ", program %" PRIu64,
+				 (uint64_t)number_of(hook, "program_id"));
+		if (number_of(hook, "foreign"))
+			snprintf(others, sizeof(others), ", beside %" PRIu64 " of others",
+				 (uint64_t)number_of(hook, "foreign"));
+		line(i ? "" : "hooks", "%-13s%s%s%s", text_of(hook, "name"),
+		     !is_set(hook, "attached") ? "NOT ATTACHED" :
+		     is_set(hook, "pinned")    ? "attached, pinned" :
+						 "attached, not pinned",
+		     program, others);
+	}
+}
+
+static void status_peers(const json_t *peers)
+{
+	line("peers",
+	     "%" PRIu64 " of at most %" PRIu64 ": %" PRIu64 " linked, %" PRIu64 " dialing, %" PRIu64
+	     " in backoff, %" PRIu64 " idle, %" PRIu64 " exempt",
+	     (uint64_t)number_of(peers, "count"), (uint64_t)number_of(peers, "max"),
+	     (uint64_t)number_of(peers, "linked"), (uint64_t)number_of(peers, "dialing"),
+	     (uint64_t)number_of(peers, "backoff"), (uint64_t)number_of(peers, "idle"),
+	     (uint64_t)number_of(peers, "exempt"));
+}
+
+static void status_exempt(const json_t *prefixes)
+{
+	char text[TEXT_MAX];
+	json_t *prefix;
+	size_t i, own = 0;
+	bool first = true;
+
+	json_array_foreach(prefixes, i, prefix) {
+		if (is_set(prefix, "own")) {
+			own++;
+			continue;
+		}
+		line(first ? "exempt" : "", "%s", prefix_text(prefix, text));
+		first = false;
+	}
+	if (own)
+		line(first ? "exempt" : "", "%zu address(es) of this host", own);
+}
+
+static void status_counters(const json_t *counters)
+{
+	const json_t *enforced = json_object_get(counters, "enforced");
+	const json_t *observed = json_object_get(counters, "observed");
+	struct table table = { .columns = 4 };
+	char happened[24], would[24];
+	int cause;
+
+	table_add(&table, (const char *const[]){ "COUNTED", "HAPPENED", "OBSERVED ONLY", "MEANING" });
+	for (cause = 0; cause < CAUSE_COUNT; cause++) {
+		const char *name = names_cause(cause);
+
+		if (!is_present(enforced, name) && !is_present(observed, name))
+			continue;
+		snprintf(happened, sizeof(happened), "%" PRIu64, (uint64_t)number_of(enforced, name));
+		snprintf(would, sizeof(would), "%" PRIu64, (uint64_t)number_of(observed, name));
+		table_add(&table, (const char *const[]){ name, happened, would, names_cause_text(cause) });
+	}
+	if (table.rows == 1) {
+		free(table.cells);
+		return;
+	}
+	putchar('\n');
+	table_print(&table, "");
+}
+
+void render_status(const json_t *document)
+{
+	const json_t *problems = json_object_get(document, "problems"), *port;
+	size_t i;
+
+	line("guard", "%s: %s", text_of(document, "name"),
+	     is_set(document, "healthy") ? "whole" : "NOT WHOLE");
+	lines("problems", problems);
+	lines("notes", json_object_get(document, "notes"));
+	line("mode", "%s", text_of(document, "mode"));
+	line("cgroup", "%s", text_of(document, "cgroup"));
+	printf("%-*s", LABEL_WIDTH, "ports");
+	json_array_foreach(json_object_get(document, "ports"), i, port)
+		printf("%s%" JSON_INTEGER_FORMAT, i ? ", " : "", json_integer_value(port));
+	putchar('\n');
+	status_daemon(document);
+	status_hooks(json_object_get(document, "hooks"));
+	status_peers(json_object_get(document, "peers"));
+	status_policy(json_object_get(document, "policy"));
+	status_exempt(json_object_get(document, "exempt_prefixes"));
+	status_counters(json_object_get(document, "counters"));
+}
+
+/* ---- peers ---- */
+
+/* The links, or the claim, of a peer in one cell: "inbound 3m 2s, racer (process 12)". */
+static const char *slots_cell(const json_t *peer, char ret_text[TEXT_MAX])
+{
+	const json_t *slots = json_object_get(peer, "links");
+	char age[CLOCK_DURATION_TEXT_MAX], holder[TEXT_MAX], more[24] = "";
+	const json_t *slot;
+
+	if (!json_array_size(slots))
+		slots = json_object_get(peer, "claims");
+	slot = json_array_get(slots, 0);
+	if (!slot)
+		return strcpy(ret_text, "-");
+	if (json_array_size(slots) > 1)
+		snprintf(more, sizeof(more), ", and %zu more", json_array_size(slots) - 1);
+	snprintf(ret_text, TEXT_MAX, "%s %s, %.90s%s", text_of(slot, "direction"),
+		 span(number_of(slot, "age_ns"), age), who(slot, holder), more);
+	return ret_text;
+}
+
+static const char *backoff_cell(const json_t *peer, char ret_text[TEXT_MAX])
+{
+	char left[CLOCK_DURATION_TEXT_MAX];
+
+	if (is_present(peer, "backoff_left_ns"))
+		snprintf(ret_text, TEXT_MAX, "%s left, %" PRIu64 " failed",
+			 span(number_of(peer, "backoff_left_ns"), left),
+			 (uint64_t)number_of(peer, "attempts"));
+	else if (number_of(peer, "attempts"))
+		snprintf(ret_text, TEXT_MAX, "over, %" PRIu64 " failed",
+			 (uint64_t)number_of(peer, "attempts"));
+	else
+		strcpy(ret_text, "-");
+	return ret_text;
+}
+
+void render_peers(const json_t *document)
+{
+	static const char *const head[] = { "PEER", "STATE", "LINK OR CLAIM", "BACKOFF",
+					    "DIALS REFUSED", "KNOCKS REFUSED", "LAST REFUSAL" };
+	const json_t *peers = json_object_get(document, "peers"), *peer;
+	struct table table = { .columns = sizeof(head) / sizeof(*head) };
+	char slots[TEXT_MAX], backoff[TEXT_MAX], dials[24], knocks[24], last[TEXT_MAX];
+	char state[TEXT_MAX];
+	size_t i;
+
+	if (!json_array_size(peers)) {
+		printf("guard '%s' knows no peer yet\n", text_of(document, "name"));
+		return;
+	}
+	table_add(&table, head);
+	json_array_foreach(peers, i, peer) {
+		bool exempt = is_present(peer, "exempt") && strcmp(text_of(peer, "state"), "exempt");
+
+		snprintf(state, sizeof(state), "%s%s", text_of(peer, "state"), exempt ? ", exempt" : "");
+		snprintf(dials, sizeof(dials), "%" PRIu64, (uint64_t)number_of(peer, "refused_dials"));
+		snprintf(knocks, sizeof(knocks), "%" PRIu64, (uint64_t)number_of(peer, "refused_knocks"));
+		table_add(&table, (const char *const[]){ text_of(peer, "address"), state,
+							 slots_cell(peer, slots),
+							 backoff_cell(peer, backoff), dials, knocks,
+							 last_refusal(peer, last) });
+	}
+	table_print(&table, "");
+}
+
+/* ---- explain ---- */
+
+static void explain_decision(const char *label, const json_t *decision)
+{
+	const char *verdict = text_of(decision, "verdict");
+	bool passes = is_set(decision, "passes");
+	char left[CLOCK_DURATION_TEXT_MAX], clock[TEXT_MAX];
+
+	line(label, "%s: %s (%s)",
+	     strcmp(verdict, "allow") == 0 ? "passes" :
+	     passes			   ? "passes, though by the rules it would not" :
+	     strcmp(verdict, "hold") == 0  ? "is HELD" :
+					     "is REFUSED",
+	     text_of(decision, "sentence"), text_of(decision, "cause"));
+	if (is_present(decision, "left_ns"))
+		line("", "for %s more at most, until %s", span(number_of(decision, "left_ns"), left),
+		     time_of_day(number_of(decision, "until_ns"), clock));
+}
+
+static void explain_slots(const char *label, const json_t *slots)
+{
+	char age[CLOCK_DURATION_TEXT_MAX], clock[TEXT_MAX], holder[TEXT_MAX];
+	const json_t *slot;
+	size_t i;
+
+	json_array_foreach(slots, i, slot) {
+		bool inbound = !strcmp(text_of(slot, "direction"), "inbound");
+
+		line(i ? "" : label, "%s, held by %s", text_of(slot, "direction"), who(slot, holder));
+		line("", "%s %s ago (%s), our port %" PRIu64 " %s their port %" PRIu64 "%s%s",
+		     is_set(slot, "adopted") ? "known since" : "since",
+		     span(number_of(slot, "age_ns"), age),
+		     time_of_day(number_of(slot, "since_ns"), clock),
+		     (uint64_t)number_of(slot, "local_port"), inbound ? "<-" : "->",
+		     (uint64_t)number_of(slot, "remote_port"),
+		     is_set(slot, "adopted") ? ", older than the guard" : "",
+		     is_set(slot, "doomed") ? ", a duplicate: being destroyed" : "");
+	}
+}
+
+static void explain_peer(const json_t *peer)
+{
+	const json_t *exempt = json_object_get(peer, "exempt");
+	char text[TEXT_MAX], span_text[CLOCK_DURATION_TEXT_MAX];
+
+	explain_slots("links", json_object_get(peer, "links"));
+	explain_slots("claims", json_object_get(peer, "claims"));
+	if (is_present(peer, "backoff_left_ns"))
+		line("backoff", "after %" PRIu64 " failure(s) in a row, no dial before %s",
+		     (uint64_t)number_of(peer, "attempts"),
+		     time_of_day(number_of(peer, "next_attempt_ns"), text));
+	else
+		line("backoff", "none%s",
+		     number_of(peer, "attempts") ? ", but the last attempts failed" : "");
+	line("limit", "%" PRIu64 " link(s)%s", (uint64_t)number_of(peer, "limit"),
+	     is_present(peer, "own_limit") ? ", for this peer alone" : "");
+	if (json_is_object(exempt) && is_present(exempt, "left_ns"))
+		line("exempt", "for %s more", span(number_of(exempt, "left_ns"), span_text));
+	else if (json_is_object(exempt))
+		line("exempt", "for good");
+	if (is_set(peer, "due"))
+		line("due", "yes: it may be dialed");
+	line("known", "%s", is_set(peer, "known")  ? "named in the peers file" :
+			    is_set(peer, "dialed") ? "learned: it was dialed" :
+						     "learned: it knocked, or its link was found");
+	line("refused", "%" PRIu64 " dial(s), %" PRIu64 " knock(s); last: %s",
+	     (uint64_t)number_of(peer, "refused_dials"), (uint64_t)number_of(peer, "refused_knocks"),
+	     last_refusal(peer, text));
+}
+
+/* An event without its peer, which the page is about. */
+static const char *event_text(const json_t *event, char ret_text[TEXT_MAX * 3])
+{
+	char holder[TEXT_MAX], left[TEXT_MAX] = "", by[TEXT_MAX + 8] = "", clock[TEXT_MAX];
+
+	if (number_of(event, "process_id"))
+		snprintf(by, sizeof(by), ", by %s", who(event, holder));
+	if (is_present(event, "until_ns"))
+		snprintf(left, sizeof(left), ", until %.32s",
+			 time_of_day(number_of(event, "until_ns"), clock));
+	snprintf(ret_text, TEXT_MAX * 3, "%s%s%s: %s%s%s",
+		 strcmp(text_of(event, "verdict"), "none") ? text_of(event, "verdict") : "",
+		 strcmp(text_of(event, "verdict"), "none") ? " " : "", text_of(event, "cause"),
+		 text_of(event, "sentence"), left, by);
+	if (!is_set(event, "enforced"))
+		strncat(ret_text, " [observed only: it passed]", TEXT_MAX * 3 - strlen(ret_text) - 1);
+	return ret_text;
+}
+
+void render_explain(const json_t *document)
+{
+	const json_t *peer = json_object_get(document, "peer"), *prefix, *event;
+	const json_t *events = json_object_get(document, "events");
+	size_t i, count = json_array_size(events);
+	char text[TEXT_MAX * 3], clock[TEXT_MAX];
+
+	line("peer", "%s: %s (guard '%s', mode %s)", text_of(document, "address"),
+	     json_is_object(peer) ? text_of(peer, "state") : "unknown to the guard",
+	     text_of(document, "name"), text_of(document, "mode"));
+	explain_decision("our dial", json_object_get(document, "dial"));
+	explain_decision("their knock", json_object_get(document, "knock"));
+	lines("note", json_object_get(document, "notes"));
+	json_array_foreach(json_object_get(document, "exempt_prefixes"), i, prefix)
+		line(i ? "" : "exempt by", "%s%s", prefix_text(prefix, text),
+		     is_set(prefix, "own") ? ", an address of this host" : "");
+	if (json_is_object(peer))
+		explain_peer(peer);
+	for (i = count > EXPLAIN_EVENTS_MAX ? count - EXPLAIN_EVENTS_MAX : 0; i < count; i++) {
+		event = json_array_get(events, i);
+		line(i + EXPLAIN_EVENTS_MAX <= count || i == 0 ? "lately" : "", "%s  %s",
+		     time_of_day(number_of(event, "time_ns"), clock), event_text(event, text));
+	}
+}
+
+/* ---- events and due ---- */
+
+void render_event(const json_t *event)
+{
+	char text[TEXT_MAX * 3], clock[TEXT_MAX];
+
+	printf("%s  %-15s  %s\n", time_of_day(number_of(event, "time_ns"), clock),
+	       text_of(event, "address"), event_text(event, text));
+}
+
+void render_events(const json_t *document)
+{
+	const json_t *events = json_object_get(document, "events"), *event;
+	size_t i;
+
+	if (!json_array_size(events))
+		printf("guard '%s': no event\n", text_of(document, "name"));
+	json_array_foreach(events, i, event)
+		render_event(event);
+}
+
+void render_due_peer(const json_t *peer)
+{
+	printf("%s  %" PRIu64 " failed%s\n", text_of(peer, "address"),
+	       (uint64_t)number_of(peer, "attempts"), is_set(peer, "known") ? "  known" : "");
+}
+
+void render_due(const json_t *document)
+{
+	const json_t *due = json_object_get(document, "due"), *peer;
+	size_t i;
+
+	if (!json_array_size(due))
+		printf("guard '%s': no peer is due\n", text_of(document, "name"));
+	json_array_foreach(due, i, peer)
+		render_due_peer(peer);
+}
