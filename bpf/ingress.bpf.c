@@ -110,8 +110,17 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	if (!rules || mode == MODE_OFF || !port_guarded(listen_port))
 		return PACKET_PASS;
 	room = rules->max_links;
-	if (segment_read(skb, &segment) || segment.flags != TCP_SYN ||
+	if (segment_read(skb, &segment) ||
 	    address_equal(&segment.source, &segment.destination))
+		return PACKET_PASS;
+	pending = handshake_of(&segment.source);
+	/* RST to a listener: the other end knows nothing of the handshake any more, a new one need not wait for it. */
+	if (pending && segment.flags & TCP_RST) {
+		bpf_spin_lock(&pending->lock);
+		handshake_done(pending, &segment.source, segment.source_port);
+		bpf_spin_unlock(&pending->lock);
+	}
+	if (segment.flags != TCP_SYN)
 		return PACKET_PASS;
 	knock.now = bpf_ktime_get_boot_ns();
 	switch (exemption_of(&segment.source, knock.now)) {
@@ -138,7 +147,6 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 		}
 		bpf_spin_unlock(&peer->lock);
 	}
-	pending = handshake_of(&happening.address);
 	if (pending && decision.verdict == VERDICT_ALLOW && decision.cause != CAUSE_knock_exempt) {
 		struct decision held;
 

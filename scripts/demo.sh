@@ -175,7 +175,10 @@ start_wire() {
 	for host in "${HOSTS[@]}"; do
 		ports+=(--interface "port-$host")
 	done
-	nsenter --net="/run/netns/$PREFIX-switch" "$BUILD/tests/wire" --port "$PORT" "${ports[@]}" \
+	# A dial that is not answered within 1.5 s of the origin's time, twenty of its round trips, is
+	# lost, not in flight: what comes after it is no duplicate of it.
+	nsenter --net="/run/netns/$PREFIX-switch" "$BUILD/tests/wire" --port "$PORT" \
+		--in-flight-ms $((1500 / TIME_SCALE)) "${ports[@]}" \
 		>"$OUTPUT/$run/wire.jsonl" 9>&- &
 	wire_pid=$!
 	local try
@@ -215,6 +218,7 @@ write_guard_config() {
 		max = 5s
 		min_uptime = 166ms
 		stable_after = 5s
+		hold_max = 25ms
 	END
 }
 

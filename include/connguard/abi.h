@@ -92,7 +92,7 @@ struct slot {
 	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
 	__u64 since_ns;              /* claim: connect() called. link: established */
 	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
-	__u64 answer_held_until_ns;  /* claim: it lost a tie, its SYN-ACK is held until then. 0: no tie yet */
+	__u64 answer_held_until_ns;  /* claim: it lost a tie, its SYN-ACK is held until then. 0: it lost none */
 	enum slot_kind kind;
 	enum link_direction direction;
 	__u32 client_isn;            /* sequence number of the client's SYN, the tie-break's number */

@@ -414,6 +414,7 @@ static __always_inline struct crossing {
 	__u64 cookie;
 	__u64 since_ns;
 	__u64 client_isn;
+	__u64 yielded; /* 1: it lost a tie before */
 } knock_crosses(const struct peer *peer, __u64 now)
 {
 	struct crossing crossing = {};
@@ -426,6 +427,8 @@ static __always_inline struct crossing {
 		crossing.cookie = pick(sent, slot->cookie, crossing.cookie);
 		crossing.since_ns = pick(sent, slot->since_ns, crossing.since_ns);
 		crossing.client_isn = pick(sent, slot->client_isn, crossing.client_isn);
+		crossing.yielded = pick(sent, 1 ^ same(slot->answer_held_until_ns, 0),
+					crossing.yielded);
 	}
 	return crossing;
 }
@@ -455,7 +458,8 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 		decision.other_cookie = claim.cookie;
 		if (policy->tie_break == TIE_BREAK_NONE) {
 			decision.cause = CAUSE_knock_tie_open;
-		} else if (knock->client_isn >= claim.client_isn) {
+		} else if (claim.yielded || knock->client_isn >= claim.client_isn) {
+			/* A dial that was given up holds nobody any more. */
 			decision.cause = CAUSE_knock_tie_won;
 		} else if (claim.since_ns + policy->hold_max_ns <= knock->now) {
 			/* Our dial has had its round trip and did not complete: a firewall ate it, or the peer was
@@ -610,6 +614,12 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	mine->remote_port = link->remote_port;
 	mine->flags = link->adopted ? SLOT_ADOPTED : 0;
 
+	/* The race is over: an answer that was held for this link's sake is held no longer than the link lives. */
+	for (i = 0; i < PEER_SLOTS; i++) {
+		slot = &peer->slots[i];
+		slot->answer_held_until_ns = pick(before(link->now, slot->answer_held_until_ns),
+						  link->now, slot->answer_held_until_ns);
+	}
 	decision.cause = link->adopted ? CAUSE_link_adopted :
 			 link->direction == DIRECTION_OUTBOUND ? CAUSE_link_outbound :
 								 CAUSE_link_inbound;

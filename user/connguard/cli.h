@@ -40,10 +40,7 @@ struct cli {
 	bool name_given;
 	bool json, follow, all, for_good, end, observe, force;
 	const char *duration;      /* of --for; NULL: not given */
-	const char *config;        /* of --config; NULL: not given */
-	const char *cgroup, *netns;
-	const char *ports[CONFIG_PORTS_MAX];
-	size_t port_count;
+	struct config_sources sources; /* --config, --port, --cgroup, --netns */
 	char **arguments;          /* what follows the command's name */
 	int argument_count;
 };

@@ -72,6 +72,7 @@ int main(int argc, char **argv)
 		return status;
 	if (!cli.name_given && !command->any_name)
 		status = cli_find_name(&cli);
+	cli.sources.name = cli.name;
 	if (status == CLI_FINE)
 		status = command->run(&cli);
 	if (fflush(stdout) || ferror(stdout)) {

@@ -12,58 +12,19 @@
 #include "base/cleanup.h"
 #include "connguard/cli.h"
 #include "connguard/reach.h"
+#include "edge/links.h"
 #include "edge/sockets.h"
-
-/*
- * Destroy what the slots call links, each slot freed first: a cut is no failure and brings no
- * backoff. Returns how many, or a negative errno.
- */
-static int destroy_links(const struct guard *guard, struct sockets *sockets, const struct peer *peer,
-			 int *ret_links)
-{
-	int destroyed = 0, links = 0, error, i;
-
-	for (i = 0; i < PEER_SLOTS; i++) {
-		struct tcp_socket socket;
-
-		if (peer->slots[i].kind != SLOT_LINK)
-			continue;
-		links++;
-		error = sockets_find(sockets, peer->slots[i].cookie, &socket);
-		if (!error) {
-			const struct guard_command release = { .address = peer->address,
-							       .cookie = socket.cookie,
-							       .operation = COMMAND_RELEASE };
-
-			guard_command(guard, &release);
-			error = sockets_destroy(sockets, &socket);
-		}
-		if (!error)
-			destroyed++;
-		else if (error != -ENOENT)
-			return error;
-	}
-	*ret_links = links;
-	return destroyed;
-}
 
 static int cut_on_maps(const struct cli *cli, const struct peer_address *address, int *ret_count)
 {
 	cleanup_maps struct guard *guard = reach_maps(cli);
 	struct sockets *sockets = NULL;
 	struct guard_policy policy;
-	int error, destroyed, links = 0;
-	struct peer peer;
+	int error, destroyed, missing;
 
 	if (!guard)
 		return CLI_FAILED;
-	error = guard_peer_read(guard, address, &peer);
-	if (error == -ENOENT) {
-		complain("the guard knows no peer %s", cli->arguments[0]);
-		return CLI_FAILED;
-	}
-	if (!error)
-		error = guard_policy_read(guard, &policy);
+	error = guard_policy_read(guard, &policy);
 	if (error) {
 		complain("reading the pinned maps: %s", strerror(-error));
 		return CLI_FAILED;
@@ -78,18 +39,22 @@ static int cut_on_maps(const struct cli *cli, const struct peer_address *address
 		complain("sock_diag: %s", strerror(-error));
 		return CLI_FAILED;
 	}
-	destroyed = destroy_links(guard, sockets, &peer, &links);
+	destroyed = links_cut(guard, sockets, address, &missing);
 	sockets_close(sockets);
+	if (destroyed == -ENOENT) {
+		complain("the guard knows no peer %s", cli->arguments[0]);
+		return CLI_FAILED;
+	}
 	if (destroyed < 0) {
 		complain("destroying a socket: %s",
 			 destroyed == -EOPNOTSUPP ? "this kernel cannot (CONFIG_INET_DIAG_DESTROY)" :
 						    strerror(-destroyed));
 		return CLI_FAILED;
 	}
-	if (destroyed < links)
-		complain("%d link(s) have no socket in this network namespace", links - destroyed);
+	if (missing)
+		complain("%d link(s) have no socket in this network namespace", missing);
 	*ret_count = destroyed;
-	return destroyed < links ? CLI_FAILED : CLI_FINE;
+	return missing ? CLI_FAILED : CLI_FINE;
 }
 
 int command_cut(struct cli *cli)

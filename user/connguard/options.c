@@ -119,23 +119,23 @@ int cli_parse(int argc, char **argv, struct cli *ret_cli, const struct cli_comma
 			given |= OPTION_OBSERVE;
 			break;
 		case 'c':
-			cli.config = optarg;
+			cli.sources.file = optarg;
 			given |= OPTION_LOAD;
 			break;
 		case 'p':
-			if (cli.port_count == CONFIG_PORTS_MAX) {
+			if (cli.sources.port_count == CONFIG_PORTS_MAX) {
 				complain("more than %d ports", CONFIG_PORTS_MAX);
 				return CLI_USAGE;
 			}
-			cli.ports[cli.port_count++] = optarg;
+			cli.sources.ports[cli.sources.port_count++] = optarg;
 			given |= OPTION_LOAD;
 			break;
 		case 'G':
-			cli.cgroup = optarg;
+			cli.sources.cgroup = optarg;
 			given |= OPTION_LOAD;
 			break;
 		case 'N':
-			cli.netns = optarg;
+			cli.sources.netns = optarg;
 			given |= OPTION_LOAD;
 			break;
 		case 'F':

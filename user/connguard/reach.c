@@ -14,7 +14,6 @@
 #include "edge/host.h"
 
 /* Where packages and the systemd unit put it. */
-#define CONFIG_DIRECTORY "/etc/connguard"
 /* Where ip-netns(8) puts the namespaces that have a name. */
 #define NETNS_DIRECTORY "/run/netns"
 
@@ -110,14 +109,6 @@ struct guard *reach_maps(const struct cli *cli)
 	return NULL;
 }
 
-const char *reach_config_path(const struct cli *cli, char ret_path[CONFIG_PATH_MAX])
-{
-	snprintf(ret_path, CONFIG_PATH_MAX, "%s", cli->config ? cli->config : "");
-	if (!cli->config)
-		snprintf(ret_path, CONFIG_PATH_MAX, CONFIG_DIRECTORY "/%s.conf", cli->name);
-	return ret_path;
-}
-
 /* Is the thread in the network namespace with this cookie? */
 static bool in_netns(__u64 wanted)
 {
@@ -137,7 +128,7 @@ bool reach_guarded_netns(const struct cli *cli, const struct guard_policy *polic
 
 	if (!policy->netns_cookie || in_netns(policy->netns_cookie))
 		return true;
-	if (!config_read(reach_config_path(cli, path), &config, &why) && *config.netns &&
+	if (!config_read(config_path(&cli->sources, path), &config, &why) && *config.netns &&
 	    !host_enter_netns(config.netns) && in_netns(policy->netns_cookie))
 		return true;
 	named = opendir(NETNS_DIRECTORY);

@@ -50,12 +50,6 @@ void reach_close_client(struct client **client);
  */
 bool reach_guarded_netns(const struct cli *cli, const struct guard_policy *policy);
 
-/*
- * Where the configuration of a guard is unless --config says otherwise. Writes to ret_path and
- * returns it.
- */
-const char *reach_config_path(const struct cli *cli, char ret_path[CONFIG_PATH_MAX]);
-
 /* The document as text (by `text`) or, with --json, as it is. Returns CLI_FINE. */
 int reach_show(const struct cli *cli, const json_t *document, void (*text)(const json_t *document));
 

@@ -4,7 +4,7 @@
  *
  *     main.c        command line, signals, the loop
  *     lifecycle.c   from configuration to a guard in the kernel, reload, the end
- *     upkeep.c      time and truth: due peers, the periodic check, adoption, own addresses
+ *     upkeep.c      time and truth: due peers, the periodic check, own addresses
  *     happenings.c  events from the kernel: history, log, followers, what must be destroyed
  *     requests.c    the control socket's requests
  *
@@ -19,10 +19,9 @@
 
 #include <event2/event.h>
 
-#include "edge/cgroups.h"
 #include "edge/kernel.h"
 #include "edge/server.h"
-#include "edge/sockets.h"
+#include "edge/surroundings.h"
 #include "pure/check.h"
 #include "pure/config.h"
 #include "pure/deadlines.h"
@@ -31,25 +30,14 @@
 /* Events kept for `events` and `explain`. */
 #define HISTORY_LENGTH 1024
 
-/* What the command line says; it overrides the file, at start and at every reload. */
-struct overrides {
-	const char *file; /* NULL: none, the command line has the port */
-	const char *ports[CONFIG_PORTS_MAX];
-	size_t port_count;
-	const char *cgroup, *netns, *mode, *peers; /* NULL: as in the file */
-};
-
 struct daemon {
 	const char *name;
-	const struct overrides *overrides;
+	const struct config_sources *sources; /* read again at every reload */
 	struct config config; /* the last good one: what is in force */
 
 	struct guard *guard;
-	struct sockets *sockets;
-	struct cgroup_set *cgroups;
-	int netns_fd;
+	struct surroundings surroundings;
 	int lock_fd;
-	__u64 netns_cookie;
 	bool features[FEATURE_COUNT];
 
 	struct event_base *base;
@@ -68,10 +56,6 @@ struct daemon {
 
 /* ---- lifecycle.c ---- */
 
-/* The configuration as file and command line say. 0, or a negative errno and a text. */
-int daemon_configure(const struct overrides *overrides, struct config *ret_config,
-		     struct config_error *ret_error);
-
 /* From configuration to a guard that enforces and a control socket that answers. 0, or a negative errno, logged. */
 int daemon_start(struct daemon *daemon);
 
@@ -86,12 +70,6 @@ void daemon_stop(struct daemon *daemon, bool remove_guard);
 /* Start the timers. */
 int upkeep_start(struct daemon *daemon);
 void upkeep_stop(struct daemon *daemon);
-
-/* Take established sockets that no slot shows under guard: at start. Returns how many, or a negative errno. */
-int upkeep_adopt(struct daemon *daemon);
-
-/* Make the exempt map equal to the configuration and this host's own addresses; drop entries that have ended. */
-int upkeep_exempt(struct daemon *daemon);
 
 /* Make the peer due at `deadline_ns` (now or past: at once). */
 void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns);
@@ -112,11 +90,8 @@ void happenings_stop(struct daemon *daemon);
 /* The recent events, oldest first, into an array of HISTORY_LENGTH. Returns how many. */
 size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events);
 
-/*
- * Destroy the socket of a slot if another established link of the same peer remains (never the last one), or, for
- * `superseded` claims, if a link is up. 0, -EBUSY: it must stay, or the error of sockets_destroy().
- */
-int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
+/* Destroy the loser of a duplicate (links_destroy_surplus), if the mode is enforce. What goes wrong is logged. */
+void happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
 /* ---- requests.c ---- */
 

@@ -12,6 +12,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "edge/links.h"
 #include "edge/view.h"
 #include "pure/address_text.h"
 #include "pure/names.h"
@@ -67,57 +68,60 @@ static void log_event(struct daemon *daemon, const struct guard_event *event)
 		 names_cause_text(event->cause), *until ? ", for " : "", until, more);
 }
 
-int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
+/* Say what went wrong with destroying a socket; that it is gone already is no wrong. */
+static void log_destroyed(const struct peer_address *address, int result)
 {
-	struct tcp_socket victim, other;
 	char text[ADDRESS_TEXT_MAX];
-	bool another = false;
-	enum guard_mode mode;
-	struct peer peer;
-	int result;
 
-	result = guard_mode_read(daemon->guard, &mode);
-	if (!result && mode != MODE_ENFORCE)
-		result = -EBUSY;
-	if (!result)
-		result = guard_peer_read(daemon->guard, address, &peer);
-	if (!result)
-		result = sockets_find(daemon->sockets, cookie, &victim);
-	if (result)
-		return result;
-	/* The map may be behind the world: ask the sockets themselves before taking one away. */
-	for (int i = 0; i < PEER_SLOTS && !another; i++)
-		another = peer.slots[i].kind == SLOT_LINK && peer.slots[i].cookie != cookie &&
-			  !(peer.slots[i].flags & SLOT_DOOMED) &&
-			  sockets_find(daemon->sockets, peer.slots[i].cookie, &other) == 0 &&
-			  other.state == TCP_ESTABLISHED;
-	if (!another)
-		return -EBUSY;
-	result = sockets_destroy(daemon->sockets, &victim);
-	if (result && result != -ENOENT)
+	if (result && result != -ENOENT && result != -EBUSY)
 		log_warning("%s: a connection too many cannot be destroyed: %s",
 			    address_to_text(address, text), strerror(-result));
-	return result;
+}
+
+static bool enforcing(const struct daemon *daemon)
+{
+	enum guard_mode mode;
+
+	return guard_mode_read(daemon->guard, &mode) == 0 && mode == MODE_ENFORCE;
+}
+
+void happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
+{
+	if (enforcing(daemon))
+		log_destroyed(address, links_destroy_surplus(daemon->guard,
+							     daemon->surroundings.sockets, address,
+							     cookie));
 }
 
 /*
- * The peer is linked: dials that are still under way lost. Their answers are held in the kernel; ending them tells the
- * application now rather than when its SYN times out.
+ * The peer has become linked: dials that are still under way lost. Their answers are held in the kernel; ending them tells the
+ * application now rather than when its SYN times out. A dial is no link, so it may go even if the link has ended since:
+ * an application that refuses a newcomer while it dials would otherwise refuse every one of them until then.
  */
 static void give_up_dials(struct daemon *daemon, const struct guard_event *event)
 {
 	struct guard_policy policy;
+	struct tcp_socket socket;
 	struct peer peer;
 
-	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
+	if (!enforcing(daemon) || guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
 		return;
 	if (policy.tie_break == TIE_BREAK_NONE || peer_exempt(&peer, event->time_ns) ||
-	    peer_room(&peer, &policy, clock_now_ns()))
+	    peer_limit(&peer, &policy) > 1)
 		return;
-	for (int i = 0; i < PEER_SLOTS; i++)
-		if (peer.slots[i].kind == SLOT_CLAIM && peer.slots[i].flags & SLOT_SENT)
-			happenings_destroy(daemon, &event->address, peer.slots[i].cookie);
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer.slots[i];
+
+		/* One that was made after the link was seen is another story. */
+		if (slot->kind != SLOT_CLAIM || !(slot->flags & SLOT_SENT) ||
+		    slot->since_ns > event->time_ns)
+			continue;
+		if (sockets_find(daemon->surroundings.sockets, slot->cookie, &socket) == 0 &&
+		    socket.state == TCP_SYN_SENT)
+			log_destroyed(&event->address,
+				      sockets_destroy(daemon->surroundings.sockets, &socket));
+	}
 }
 
 static void on_event(const struct guard_event *event, void *argument)

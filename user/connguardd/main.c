@@ -16,8 +16,6 @@
 #include "base/notify.h"
 #include "connguardd/daemon.h"
 
-#define CONFIG_DIRECTORY "/etc/connguard"
-
 enum exit_status {
 	EXIT_FINE = 0,
 	EXIT_FAILED = 1,
@@ -115,36 +113,38 @@ int main(int argc, char **argv)
 		{ "version", no_argument, NULL, 'V' },
 		{},
 	};
-	struct daemon daemon = { .name = "default", .netns_fd = -1, .lock_fd = -1, .deadline_fd = -1 };
-	struct overrides overrides = {};
+	struct daemon daemon = { .name = "default",
+				 .surroundings = SURROUNDINGS_NONE,
+				 .lock_fd = -1,
+				 .deadline_fd = -1 };
+	struct config_sources sources = {};
 	struct config_error error = {};
-	char default_file[128];
 	bool check_only = false;
 	int option, result;
 
 	while ((option = getopt_long(argc, argv, "c:p:hV", options, NULL)) != -1) {
 		switch (option) {
 		case 'c':
-			overrides.file = optarg;
+			sources.file = optarg;
 			break;
 		case 'p':
-			if (overrides.port_count == CONFIG_PORTS_MAX) {
+			if (sources.port_count == CONFIG_PORTS_MAX) {
 				fprintf(stderr, "connguardd: more than %d ports\n", CONFIG_PORTS_MAX);
 				return EXIT_USAGE;
 			}
-			overrides.ports[overrides.port_count++] = optarg;
+			sources.ports[sources.port_count++] = optarg;
 			break;
 		case OPTION_CGROUP:
-			overrides.cgroup = optarg;
+			sources.cgroup = optarg;
 			break;
 		case OPTION_NETNS:
-			overrides.netns = optarg;
+			sources.netns = optarg;
 			break;
 		case OPTION_MODE:
-			overrides.mode = optarg;
+			sources.mode = optarg;
 			break;
 		case OPTION_PEERS:
-			overrides.peers = optarg;
+			sources.peers = optarg;
 			break;
 		case OPTION_CHECK:
 			check_only = true;
@@ -172,11 +172,9 @@ int main(int argc, char **argv)
 			daemon.name, GUARD_NAME_MAX);
 		return EXIT_USAGE;
 	}
-	snprintf(default_file, sizeof(default_file), CONFIG_DIRECTORY "/%s.conf", daemon.name);
-	if (!overrides.file && (!overrides.port_count || access(default_file, F_OK) == 0))
-		overrides.file = default_file;
-	daemon.overrides = &overrides;
-	result = daemon_configure(&overrides, &daemon.config, &error);
+	sources.name = daemon.name;
+	daemon.sources = &sources;
+	result = config_gather(&sources, &daemon.config, &error);
 	if (result) {
 		fprintf(stderr, "connguardd: %s\n", *error.text ? error.text : strerror(-result));
 		return EXIT_USAGE;

@@ -13,6 +13,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "edge/holders.h"
+#include "edge/links.h"
 #include "edge/view.h"
 #include "pure/address_text.h"
 
@@ -99,7 +100,7 @@ static void find_holders(const struct call *call, struct view_origin *origin,
 {
 	const struct config *config = &call->daemon->config;
 
-	if (holders_read(call->daemon->sockets, config->ports.number, config->ports.count, ret_holders,
+	if (holders_read(call->daemon->surroundings.sockets, config->ports.number, config->ports.count, ret_holders,
 			 &origin->holder_count) == 0)
 		origin->holders = *ret_holders;
 }
@@ -233,35 +234,20 @@ static int request_allow(const struct call *call)
 	return result;
 }
 
-/* End the peer's links. Slots are freed first: a cut is no failure and brings no backoff. */
 static int request_cut(const struct call *call)
 {
-	struct guard_command command = { .operation = COMMAND_RELEASE };
-	struct tcp_socket victim;
-	struct peer peer;
-	json_int_t cut = 0;
-	int result = address_argument(call, &command.address);
+	struct peer_address address;
+	int missing, cut, result = address_argument(call, &address);
 
-	if (!result)
-		result = guard_peer_read(call->daemon->guard, &command.address, &peer);
-	if (result == -ENOENT)
-		return fail(call, result, "the guard knows no such peer");
-	for (int i = 0; i < PEER_SLOTS && !result; i++) {
-		if (peer.slots[i].kind != SLOT_LINK)
-			continue;
-		command.cookie = peer.slots[i].cookie;
-		guard_command(call->daemon->guard, &command);
-		result = sockets_find(call->daemon->sockets, command.cookie, &victim);
-		if (!result)
-			result = sockets_destroy(call->daemon->sockets, &victim);
-		if (!result)
-			cut++;
-		else if (result == -ENOENT)
-			result = 0;
-	}
-	if (!result)
-		*call->ret_result = json_pack("{s:I}", "cut", cut);
-	return result;
+	if (result)
+		return result;
+	cut = links_cut(call->daemon->guard, call->daemon->surroundings.sockets, &address, &missing);
+	if (cut == -ENOENT)
+		return fail(call, cut, "the guard knows no such peer");
+	if (cut < 0)
+		return cut;
+	*call->ret_result = json_pack("{s:i, s:i}", "cut", cut, "missing", missing);
+	return 0;
 }
 
 static int request_reload(const struct call *call)

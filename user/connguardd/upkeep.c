@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Time and truth: due peers, the periodic check, adoption, own addresses. See daemon.h. */
+/* Time and truth: due peers, the periodic check, own addresses. See daemon.h. */
 #include "connguardd/daemon.h"
 
 #include <errno.h>
@@ -14,8 +14,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
-#include "edge/host.h"
-#include "edge/view.h"
+#include "edge/furnish.h"
 #include "pure/address_text.h"
 #include "pure/names.h"
 
@@ -77,102 +76,6 @@ static void on_deadline(evutil_socket_t fd, short what, void *argument)
 	while (deadlines_pop_due(daemon->deadlines, clock_now_ns(), &address))
 		announce(daemon, &address);
 	arm_deadline(daemon);
-}
-
-/* ---- sockets of the guard ---- */
-
-static bool own_address(const struct peer_address *address, const struct peer_address *own,
-			size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (address_equal(address, &own[i]))
-			return true;
-	return false;
-}
-
-/* All sockets of the guard, as the check takes them. The array is the caller's. */
-static int see_sockets(struct daemon *daemon, struct seen_socket **ret_seen, size_t *ret_count)
-{
-	const struct socket_filter filter = { .ports = daemon->config.ports.number,
-					      .port_count = daemon->config.ports.count,
-					      .cgroups = daemon->cgroups };
-	cleanup_free struct peer_address *own = NULL;
-	cleanup_free struct tcp_socket *list = NULL;
-	cleanup_free struct seen_socket *seen = NULL;
-	size_t count, own_count, seen_count = 0;
-	int result;
-
-	result = sockets_list(daemon->sockets,
-			      SOCKET_STATES_LINK | SOCKET_STATES_DIAL | SOCKET_STATES_CLOSING, &list,
-			      &count);
-	if (!result)
-		result = host_addresses(&own, &own_count);
-	if (result)
-		return result;
-	/* After the list, so that a cgroup made in between is in it. Its own cgroup gone: the set stays as it was. */
-	cgroup_set_refresh(daemon->cgroups);
-	seen = calloc(count + 1, sizeof(*seen));
-	if (!seen)
-		return -ENOMEM;
-	for (size_t i = 0; i < count; i++) {
-		struct seen_socket *one = &seen[seen_count];
-
-		if (!socket_is_guarded(&list[i], &filter, &one->direction) ||
-		    own_address(&list[i].remote, own, own_count))
-			continue;
-		one->cookie = list[i].cookie;
-		one->address = list[i].remote;
-		one->established = list[i].state == TCP_ESTABLISHED;
-		one->local_port = list[i].local_port;
-		one->remote_port = list[i].remote_port;
-		seen_count++;
-	}
-	*ret_seen = take_pointer(seen);
-	*ret_count = seen_count;
-	return 0;
-}
-
-/* 1 when a slot of the peer shows the socket as a link. */
-static bool slot_shows(const struct peer *peer, __u64 cookie)
-{
-	for (int i = 0; i < PEER_SLOTS; i++)
-		if (peer->slots[i].kind == SLOT_LINK && peer->slots[i].cookie == cookie)
-			return true;
-	return false;
-}
-
-int upkeep_adopt(struct daemon *daemon)
-{
-	cleanup_free struct adoption *adoptions = NULL;
-	cleanup_free struct seen_socket *seen = NULL;
-	cleanup_free __u64 *cookies = NULL;
-	size_t seen_count, count = 0;
-	int result = see_sockets(daemon, &seen, &seen_count);
-
-	if (result)
-		return result;
-	adoptions = calloc(seen_count + 1, sizeof(*adoptions));
-	cookies = calloc(seen_count + 1, sizeof(*cookies));
-	if (!adoptions || !cookies)
-		return -ENOMEM;
-	for (size_t i = 0; i < seen_count; i++) {
-		struct peer peer;
-
-		if (!seen[i].established)
-			continue;
-		if (guard_peer_read(daemon->guard, &seen[i].address, &peer) == 0 &&
-		    slot_shows(&peer, seen[i].cookie))
-			continue;
-		cookies[count] = seen[i].cookie;
-		adoptions[count++] = (struct adoption){ .address = seen[i].address,
-							.direction = seen[i].direction,
-							.local_port = seen[i].local_port,
-							.remote_port = seen[i].remote_port };
-	}
-	if (!count)
-		return 0;
-	result = guard_adopt(daemon->guard, cookies, adoptions, count);
-	return result ? result : (int)count;
 }
 
 /* ---- the periodic check ---- */
@@ -251,7 +154,8 @@ static void check(struct daemon *daemon, bool confirming)
 	if (!result)
 		result = guard_policy_read(daemon->guard, &policy);
 	if (!result)
-		result = see_sockets(daemon, &seen, &input.socket_count);
+		result = surroundings_sockets(&daemon->surroundings, &daemon->config, &seen,
+					      &input.socket_count);
 	if (!result) {
 		input.peers = peers;
 		input.sockets = seen;
@@ -302,68 +206,6 @@ void upkeep_reschedule(struct daemon *daemon)
 	event_add(daemon->check_event, &interval);
 }
 
-/* ---- exemptions ---- */
-
-static int exempt_set(struct daemon *daemon, const struct exempt_prefix *prefix, __u32 own)
-{
-	const struct exempt_value value = { .until_ns = NEVER_ENDS_NS, .own = own, .configured = 1 };
-
-	return guard_exempt_write(daemon->guard, prefix, &value);
-}
-
-static bool prefix_equal(const struct exempt_prefix *left, const struct exempt_prefix *right)
-{
-	return left->prefix_length == right->prefix_length &&
-	       memcmp(left->address, right->address, sizeof(left->address)) == 0;
-}
-
-static struct exempt_prefix prefix_of_address(const struct peer_address *address)
-{
-	struct exempt_prefix prefix = { .prefix_length = 128 };
-
-	memcpy(prefix.address, address->bytes, sizeof(prefix.address));
-	return prefix;
-}
-
-int upkeep_exempt(struct daemon *daemon)
-{
-	cleanup_free struct exempt_prefix *prefixes = NULL;
-	cleanup_free struct exempt_value *values = NULL;
-	cleanup_free struct peer_address *own = NULL;
-	const struct config *config = &daemon->config;
-	size_t own_count, count;
-	__u64 now = clock_now_ns();
-	int result = host_addresses(&own, &own_count);
-
-	if (!result)
-		result = guard_exempt_read(daemon->guard, &prefixes, &values, &count);
-	if (result)
-		return result;
-	/* Delete first, so that a full map has room; an entry that stays is not touched. */
-	for (size_t i = 0; i < count; i++) {
-		bool wanted = !values[i].configured && values[i].until_ns > now;
-
-		for (size_t j = 0; !wanted && values[i].configured && !values[i].own &&
-				   j < config->exempt.count; j++)
-			wanted = prefix_equal(&prefixes[i], &config->exempt.prefix[j]);
-		for (size_t j = 0; !wanted && values[i].own && j < own_count; j++) {
-			const struct exempt_prefix self = prefix_of_address(&own[j]);
-
-			wanted = prefix_equal(&prefixes[i], &self);
-		}
-		if (!wanted)
-			guard_exempt_delete(daemon->guard, &prefixes[i]);
-	}
-	for (size_t j = 0; !result && j < config->exempt.count; j++)
-		result = exempt_set(daemon, &config->exempt.prefix[j], 0);
-	for (size_t j = 0; !result && j < own_count; j++) {
-		const struct exempt_prefix self = prefix_of_address(&own[j]);
-
-		result = exempt_set(daemon, &self, 1);
-	}
-	return result;
-}
-
 /* ---- heartbeat ---- */
 
 static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
@@ -382,7 +224,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	guard_daemon_write(daemon->guard, &sign);
 	notify_watchdog();
-	result = upkeep_exempt(daemon);
+	/* Addresses of this host come and go. */
+	result = furnish_exempt(daemon->guard, &daemon->config);
 	if (result)
 		log_warning("writing the exempt addresses: %s", strerror(-result));
 	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters) == 0 &&

@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 #include <sys/stat.h>
 
 #include <connguard/rules.h>
@@ -777,6 +778,48 @@ int config_finish(const struct config *config, struct config_error *ret_error)
 		result = check_order(config, OPTION_MIN_UPTIME, OPTION_STABLE_AFTER, ret_error);
 	if (!result)
 		result = check_order(config, OPTION_HOLD_MAX, OPTION_CLAIM_MAX, ret_error);
+	return result;
+}
+
+const char *config_path(const struct config_sources *sources, char ret_path[CONFIG_PATH_MAX])
+{
+	if (sources->file)
+		snprintf(ret_path, CONFIG_PATH_MAX, "%s", sources->file);
+	else
+		snprintf(ret_path, CONFIG_PATH_MAX, CONFIG_DIRECTORY "/%s.conf", sources->name);
+	return ret_path;
+}
+
+int config_gather(const struct config_sources *sources, struct config *ret_config,
+		  struct config_error *ret_error)
+{
+	const struct {
+		const char *name, *value;
+	} settings[] = {
+		{ "cgroup", sources->cgroup },
+		{ "netns", sources->netns },
+		{ "mode", sources->mode },
+		{ "peers", sources->peers },
+	};
+	char path[CONFIG_PATH_MAX];
+	struct config config;
+	int result = 0;
+
+	config_path(sources, path);
+	if (!sources->file && sources->port_count && access(path, F_OK))
+		config_defaults(&config);
+	else
+		result = config_read(path, &config, ret_error);
+	for (size_t i = 0; !result && i < sources->port_count; i++)
+		result = config_set(&config, "guard", "port", sources->ports[i], ret_error);
+	for (size_t i = 0; !result && i < sizeof(settings) / sizeof(settings[0]); i++)
+		if (settings[i].value)
+			result = config_set(&config, "guard", settings[i].name, settings[i].value,
+					    ret_error);
+	if (!result)
+		result = config_finish(&config, ret_error);
+	if (!result)
+		*ret_config = config;
 	return result;
 }
 

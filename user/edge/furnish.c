@@ -1,0 +1,219 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Make a loaded guard be what the configuration says. See furnish.h. */
+#include "edge/furnish.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <connguard/rules.h>
+
+#include "base/cleanup.h"
+#include "base/clock.h"
+#include "edge/host.h"
+
+int furnish_policy(const struct guard *guard, const struct config *config, __u64 netns_cookie)
+{
+	struct guard_policy policy;
+	int result;
+
+	config_policy(config, &policy);
+	policy.netns_cookie = netns_cookie;
+	result = guard_policy_write(guard, &policy);
+	return result ? result :
+			guard_ports_write(guard, config->ports.number, config->ports.count);
+}
+
+/* ---- exemptions ---- */
+
+static bool prefix_equal(const struct exempt_prefix *left, const struct exempt_prefix *right)
+{
+	return left->prefix_length == right->prefix_length &&
+	       memcmp(left->address, right->address, sizeof(left->address)) == 0;
+}
+
+static struct exempt_prefix prefix_of_address(const struct peer_address *address)
+{
+	struct exempt_prefix prefix = { .prefix_length = 128 };
+
+	memcpy(prefix.address, address->bytes, sizeof(prefix.address));
+	return prefix;
+}
+
+/* Whether an entry of the map has to stay as it is. */
+static bool entry_wanted(const struct exempt_prefix *prefix, const struct exempt_value *value,
+			 const struct config *config, const struct peer_address *own,
+			 size_t own_count)
+{
+	if (!value->configured)
+		return value->until_ns > clock_now_ns();
+	for (size_t i = 0; value->own && i < own_count; i++) {
+		const struct exempt_prefix self = prefix_of_address(&own[i]);
+
+		if (prefix_equal(prefix, &self))
+			return true;
+	}
+	for (size_t i = 0; !value->own && i < config->exempt.count; i++)
+		if (prefix_equal(prefix, &config->exempt.prefix[i]))
+			return true;
+	return false;
+}
+
+int furnish_exempt(const struct guard *guard, const struct config *config)
+{
+	struct exempt_value value = { .until_ns = NEVER_ENDS_NS, .configured = 1 };
+	cleanup_free struct exempt_prefix *prefixes = NULL;
+	cleanup_free struct exempt_value *values = NULL;
+	cleanup_free struct peer_address *own = NULL;
+	size_t own_count, count;
+	int result = host_addresses(&own, &own_count);
+
+	if (!result)
+		result = guard_exempt_read(guard, &prefixes, &values, &count);
+	if (result)
+		return result;
+	/* Delete first, so that a full map has room; an entry that stays is in force throughout. */
+	for (size_t i = 0; i < count; i++)
+		if (!entry_wanted(&prefixes[i], &values[i], config, own, own_count))
+			guard_exempt_delete(guard, &prefixes[i]);
+	for (size_t i = 0; !result && i < config->exempt.count; i++)
+		result = guard_exempt_write(guard, &config->exempt.prefix[i], &value);
+	/* After the configured ones: an own address is no peer, even where it is a prefix of 128 bits too. */
+	value.own = 1;
+	for (size_t i = 0; !result && i < own_count; i++) {
+		const struct exempt_prefix self = prefix_of_address(&own[i]);
+
+		result = guard_exempt_write(guard, &self, &value);
+	}
+	return result;
+}
+
+/* ---- known peers ---- */
+
+int furnish_read_known(const struct config *config, struct known_peer **ret_known,
+		       size_t *ret_count, struct config_error *ret_error)
+{
+	*ret_known = NULL;
+	*ret_count = 0;
+	return *config->peers ? peers_file_read(config->peers, config->max_peers, ret_known,
+						ret_count, ret_error) :
+				0;
+}
+
+static int compare_known(const void *left, const void *right)
+{
+	return memcmp(&((const struct known_peer *)left)->address,
+		      &((const struct known_peer *)right)->address, sizeof(struct peer_address));
+}
+
+static int add_known(const struct guard *guard, const struct known_peer *known)
+{
+	struct guard_command command = { .operation = COMMAND_ADD, .address = known->address };
+	int result = guard_command(guard, &command);
+
+	if (result || !known->limit)
+		return result;
+	command.operation = COMMAND_LIMIT;
+	command.value = known->limit;
+	return guard_command(guard, &command);
+}
+
+int furnish_known(const struct guard *guard, struct known_peer *known, size_t count)
+{
+	cleanup_free struct peer *peers = NULL;
+	size_t peer_count;
+	int result = 0;
+
+	for (size_t i = 0; !result && i < count; i++)
+		result = add_known(guard, &known[i]);
+	if (!result)
+		result = guard_peers_read(guard, &peers, &peer_count);
+	if (result)
+		return result;
+	if (count)
+		qsort(known, count, sizeof(*known), compare_known);
+	for (size_t i = 0; i < peer_count; i++) {
+		const struct known_peer wanted = { .address = peers[i].address };
+		const struct guard_command command = { .operation = COMMAND_UNKNOW,
+						       .address = peers[i].address };
+
+		if (peers[i].flags & PEER_KNOWN &&
+		    !(count && bsearch(&wanted, known, count, sizeof(*known), compare_known)))
+			guard_command(guard, &command);
+	}
+	return 0;
+}
+
+/* ---- links that are there already ---- */
+
+/* Whether a slot of the peer shows the socket as a link. */
+static bool slot_shows(const struct guard *guard, const struct seen_socket *socket)
+{
+	struct peer peer;
+
+	if (guard_peer_read(guard, &socket->address, &peer))
+		return false;
+	for (int i = 0; i < PEER_SLOTS; i++)
+		if (peer.slots[i].kind == SLOT_LINK && peer.slots[i].cookie == socket->cookie)
+			return true;
+	return false;
+}
+
+int furnish_adopt(const struct guard *guard, struct surroundings *surroundings,
+		  const struct config *config)
+{
+	cleanup_free struct adoption *adoptions = NULL;
+	cleanup_free struct seen_socket *seen = NULL;
+	cleanup_free __u64 *cookies = NULL;
+	size_t seen_count, count = 0;
+	int result = surroundings_sockets(surroundings, config, &seen, &seen_count);
+
+	if (result)
+		return result;
+	adoptions = calloc(seen_count + 1, sizeof(*adoptions));
+	cookies = calloc(seen_count + 1, sizeof(*cookies));
+	if (!adoptions || !cookies)
+		return -ENOMEM;
+	for (size_t i = 0; i < seen_count; i++) {
+		if (!seen[i].established || slot_shows(guard, &seen[i]))
+			continue;
+		cookies[count] = seen[i].cookie;
+		adoptions[count++] = (struct adoption){ .address = seen[i].address,
+							.direction = seen[i].direction,
+							.local_port = seen[i].local_port,
+							.remote_port = seen[i].remote_port };
+	}
+	result = count ? guard_adopt(guard, cookies, adoptions, count) : 0;
+	return result ? result : (int)count;
+}
+
+int furnish_all(const struct guard *guard, struct surroundings *surroundings,
+		const struct config *config, int *ret_adopted, struct config_error *ret_error)
+{
+	cleanup_free struct known_peer *known = NULL;
+	const char *step = NULL;
+	size_t known_count;
+	int result;
+
+	ret_error->text[0] = '\0';
+	result = furnish_read_known(config, &known, &known_count, ret_error);
+	if (!result) {
+		step = "the policy and the ports";
+		result = furnish_policy(guard, config, surroundings->netns_cookie);
+	}
+	if (!result) {
+		step = "the exempt addresses";
+		result = furnish_exempt(guard, config);
+	}
+	if (!result) {
+		step = "the known peers";
+		result = furnish_known(guard, known, known_count);
+	}
+	if (result && !*ret_error->text)
+		snprintf(ret_error->text, sizeof(ret_error->text), "writing %s: %s",
+			 step ? step : "the maps", strerror(-result));
+	if (!result)
+		*ret_adopted = furnish_adopt(guard, surroundings, config);
+	return result;
+}

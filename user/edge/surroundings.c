@@ -1,0 +1,127 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Where a guard is. See surroundings.h. */
+#include "edge/surroundings.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "edge/host.h"
+
+/* "[guard] NAME = VALUE: why", and the code. */
+static int setting_fails(struct config_error *error, const char *name, const char *value, int code,
+			 const char *expected)
+{
+	snprintf(error->text, sizeof(error->text), "[guard] %s = %s: %s, expected %s", name, value,
+		 strerror(-code), expected);
+	return code;
+}
+
+static int enter(const struct config *config, struct surroundings *surroundings,
+		 struct config_error *error)
+{
+	int result = *config->netns ? host_enter_netns(config->netns) : 0;
+
+	if (result)
+		return setting_fails(error, "netns", config->netns, result,
+				     "the path of a network namespace such as /run/netns/NAME");
+	result = host_open_netns(NULL, &surroundings->netns_fd);
+	if (!result)
+		result = host_netns_cookie(&surroundings->netns_cookie);
+	/* Before 5.14 namespaces have no cookie: then every one below the cgroup is guarded. */
+	if (result == -ENOPROTOOPT)
+		result = 0;
+	if (result) {
+		snprintf(error->text, sizeof(error->text), "the network namespace: %s",
+			 strerror(-result));
+		return result;
+	}
+	result = cgroups_path(config->cgroup, &surroundings->cgroup);
+	if (result)
+		return setting_fails(error, "cgroup", config->cgroup, result,
+				     "the path of a cgroup below the cgroup2 mount");
+	result = cgroup_set_open(surroundings->cgroup, &surroundings->cgroups);
+	if (!result)
+		result = sockets_open(&surroundings->sockets);
+	if (result)
+		snprintf(error->text, sizeof(error->text), "looking at the sockets of %s: %s",
+			 surroundings->cgroup, strerror(-result));
+	return result;
+}
+
+int surroundings_enter(const struct config *config, struct surroundings *ret_surroundings,
+		       struct config_error *ret_error)
+{
+	struct surroundings surroundings = SURROUNDINGS_NONE;
+	int result = enter(config, &surroundings, ret_error);
+
+	if (result)
+		surroundings_leave(&surroundings);
+	else
+		*ret_surroundings = surroundings;
+	return result;
+}
+
+void surroundings_leave(struct surroundings *surroundings)
+{
+	sockets_close(surroundings->sockets);
+	cgroup_set_close(surroundings->cgroups);
+	if (surroundings->netns_fd >= 0)
+		close(surroundings->netns_fd);
+	free(surroundings->cgroup);
+	*surroundings = (struct surroundings)SURROUNDINGS_NONE;
+}
+
+static bool own_address(const struct peer_address *address, const struct peer_address *own,
+			size_t count)
+{
+	for (size_t i = 0; i < count; i++)
+		if (address_equal(address, &own[i]))
+			return true;
+	return false;
+}
+
+int surroundings_sockets(struct surroundings *surroundings, const struct config *config,
+			 struct seen_socket **ret_seen, size_t *ret_count)
+{
+	const struct socket_filter filter = { .ports = config->ports.number,
+					      .port_count = config->ports.count,
+					      .cgroups = surroundings->cgroups };
+	cleanup_free struct peer_address *own = NULL;
+	cleanup_free struct tcp_socket *list = NULL;
+	cleanup_free struct seen_socket *seen = NULL;
+	size_t count, own_count, seen_count = 0;
+	int result;
+
+	result = sockets_list(surroundings->sockets,
+			      SOCKET_STATES_LINK | SOCKET_STATES_DIAL | SOCKET_STATES_CLOSING, &list,
+			      &count);
+	if (!result)
+		result = host_addresses(&own, &own_count);
+	if (result)
+		return result;
+	/* After the list, so that a cgroup made in between is in it. Its own cgroup gone: the set stays as it was. */
+	cgroup_set_refresh(surroundings->cgroups);
+	seen = calloc(count + 1, sizeof(*seen));
+	if (!seen)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		struct seen_socket *one = &seen[seen_count];
+
+		if (!socket_is_guarded(&list[i], &filter, &one->direction) ||
+		    own_address(&list[i].remote, own, own_count))
+			continue;
+		one->cookie = list[i].cookie;
+		one->address = list[i].remote;
+		one->established = list[i].state == TCP_ESTABLISHED;
+		one->local_port = list[i].local_port;
+		one->remote_port = list[i].remote_port;
+		seen_count++;
+	}
+	*ret_seen = take_pointer(seen);
+	*ret_count = seen_count;
+	return 0;
+}

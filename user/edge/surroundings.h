@@ -1,0 +1,46 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Where a guard is: its cgroup, its network namespace, and the sockets seen from there.
+ *
+ * Owns the descriptors. Changes nothing but the calling thread's network namespace, logs nothing. Functions return 0 or a
+ * negative errno.
+ */
+#ifndef EDGE_SURROUNDINGS_H
+#define EDGE_SURROUNDINGS_H
+
+#include <stddef.h>
+
+#include "edge/cgroups.h"
+#include "edge/sockets.h"
+#include "pure/check.h"
+#include "pure/config.h"
+
+struct surroundings {
+	char *cgroup;           /* absolute path of the cgroup's directory */
+	int netns_fd;           /* the guarded network namespace; the thread is in it */
+	__u64 netns_cookie;     /* 0: the kernel (before 5.14) gives none */
+	struct cgroup_set *cgroups;
+	struct sockets *sockets;
+};
+
+/* Nothing is open. */
+#define SURROUNDINGS_NONE { .netns_fd = -1 }
+
+/*
+ * Enter the places that the configuration names, in the calling thread. On success *ret_surroundings is the caller's
+ * (surroundings_leave). On failure ret_error says which setting is wrong and why.
+ */
+int surroundings_enter(const struct config *config, struct surroundings *ret_surroundings,
+		       struct config_error *ret_error);
+
+/* Close everything; the thread stays in the network namespace. SURROUNDINGS_NONE is allowed. */
+void surroundings_leave(struct surroundings *surroundings);
+
+/*
+ * The guard's sockets that are or may become links, as the check takes them: of its cgroup and ports, neither loopback nor
+ * to an address of this host. *ret_seen is the caller's to free.
+ */
+int surroundings_sockets(struct surroundings *surroundings, const struct config *config,
+			 struct seen_socket **ret_seen, size_t *ret_count);
+
+#endif
