@@ -71,7 +71,7 @@ int command(struct __sk_buff *skb)
 		backoff_clear(peer);
 		decision.cause = CAUSE_peer_kicked;
 	} else if (request.operation == COMMAND_LIMIT) {
-		if (request.value > PEER_SLOTS)
+		if (request.value > PEER_LINKS_MAX)
 			result = -ERROR_INVALID;
 		else
 			peer->limit = request.value;

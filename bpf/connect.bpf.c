@@ -46,12 +46,12 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 		.remote_port = port,
 	};
 	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_dial_unheld };
-	struct dial dial = { .mode = mode_in_force() };
+	enum guard_mode mode = mode_in_force();
+	struct dial dial = { .mode = mode };
 	enum exemption exemption;
 	struct owned_slot *owned;
 	struct peer *peer;
 	__u64 task;
-	int enforced;
 
 	/* Else clang tests ctx->sk and loads it again, and the verifier takes the second load for one that may be NULL. */
 	barrier_var(sk);
@@ -68,9 +68,8 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	exemption = exemption_of(&address, dial.now);
 	if (exemption == EXEMPT_SELF)
 		return HOOK_ALLOW;
-	/* An exempt prefix is tracked but neither refused nor counted as refused, as if the guard were off for it. */
-	if (exemption == EXEMPT_PEER)
-		dial.mode = MODE_OFF;
+	/* An exempt prefix is tracked but neither refused nor recorded as refused, as if the guard were off for it. */
+	dial.mode = pick(same(exemption, EXEMPT_PEER), MODE_OFF, mode);
 
 	task = bpf_get_current_pid_tgid();
 	dial.process_id = task >> 32;
@@ -80,7 +79,6 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	dial.announced_only = rules->dial_policy == DIAL_POLICY_CENTRAL && daemon_alive(dial.now);
 	happening.now = dial.now;
 	happening.cookie = dial.cookie;
-	enforced = dial.mode != MODE_OBSERVE;
 
 	owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	/* The same socket dials another peer after a dial that never left: the old claim is over. */
@@ -88,7 +86,8 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 		owned_end(owned, dial.cookie);
 	peer = owned ? peer_get(&happening.address) : 0;
 	if (!peer) {
-		report(&decision, &happening, &dial, 1);
+		if (mode != MODE_OFF)
+			report(&decision, &happening, &dial, 1);
 		return HOOK_ALLOW;
 	}
 
@@ -109,11 +108,13 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 		owned->address = address;
 		owned->kind = SLOT_CLAIM;
 	}
-	if (decision.verdict == VERDICT_REFUSE && dial.mode == MODE_OFF) {
+	if (mode == MODE_OFF)
+		return HOOK_ALLOW;
+	if (exemption == EXEMPT_PEER) {
 		decision.verdict = VERDICT_ALLOW;
 		decision.cause = CAUSE_dial_exempt;
 	}
-	report(&decision, &happening, &dial, decision.verdict == VERDICT_ALLOW || enforced);
+	report(&decision, &happening, &dial, decision.verdict == VERDICT_ALLOW);
 	return HOOK_ALLOW;
 }
 

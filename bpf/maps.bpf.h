@@ -145,15 +145,15 @@ static __always_inline enum exemption exemption_of(const struct peer_address *ad
 	struct exempt_prefix key = { .prefix_length = 128 };
 	__u64 loopback = address_is_loopback(address);
 	const struct exempt_value *value;
+	__u64 in_force;
 
 	__builtin_memcpy(key.address, address->bytes, sizeof(key.address));
 	value = bpf_map_lookup_elem(&exempt, &key);
 	if (!value)
 		return pick(loopback, EXEMPT_SELF, EXEMPT_NOT);
-	/* An entry for good has the greatest time: halve both, before() takes 63 bits. */
+	in_force = before(now, value->until_ns) | same(value->until_ns, NEVER_ENDS_NS);
 	return pick(loopback, EXEMPT_SELF,
-		    pick(before(now >> 1, value->until_ns >> 1),
-			 pick(value->own, EXEMPT_SELF, EXEMPT_PEER), EXEMPT_NOT));
+		    pick(in_force, pick(value->own, EXEMPT_SELF, EXEMPT_PEER), EXEMPT_NOT));
 }
 
 /* 1 while the daemon is there to announce peers as due: without it the central dial policy would lock every peer out. */

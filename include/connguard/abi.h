@@ -79,8 +79,10 @@ enum slot_flag {
 	SLOT_DOOMED = 4,  /* link: a duplicate which lost; the daemon destroys its socket */
 };
 
-/* Claims and links of one peer that are known by socket. Also the greatest `max_links`. */
+/* Claims and links of one peer that are known by socket. */
 #define PEER_SLOTS 8
+/* The greatest `max_links`: one slot stays for the link too many, which must be seen to be named. */
+#define PEER_LINKS_MAX (PEER_SLOTS - 1)
 /* TASK_COMM_LEN of the kernel, include/linux/sched.h. */
 #define COMMAND_LENGTH 16
 
@@ -141,7 +143,7 @@ struct peer {
  */
 struct guard_policy {
 	__u32 set;                /* 1: written; 0: not yet */
-	__u32 max_links;          /* links of one peer, 1..PEER_SLOTS */
+	__u32 max_links;          /* links of one peer, 1..PEER_LINKS_MAX */
 	__u32 refusal_errno;      /* positive errno of a refused dial; before Linux 6.1 it is always EPERM */
 	enum reject_style reject_style;
 	enum tie_break tie_break;

@@ -67,7 +67,7 @@ static __always_inline int address_is_ipv4(const struct peer_address *address)
 	return same(high, 0) & same(third, (__u32)__builtin_bswap32(0x0000ffff));
 }
 
-/* 1 for 127.0.0.0/8, ::1 and the unspecified addresses (which reach this host too), else 0. Edge case 26. */
+/* 1 for 127.0.0.0/8, ::1, 0.0.0.0/8 and :: ("this host", RFC 1122 section 3.2.1.3), else 0. Edge case 26. */
 static __always_inline int address_is_loopback(const struct peer_address *address)
 {
 	__u64 high, low;

@@ -35,7 +35,7 @@
 
 /*
  * X(name, changes, arguments): every request. `changes` 1: root only.
- * Arguments are members of the request: "address" (text), "limit" (integer 0..PEER_SLOTS), "seconds" (integer, 0: no
+ * Arguments are members of the request: "address" (text), "limit" (integer 0..PEER_LINKS_MAX), "seconds" (integer, 0: no
  * longer), "follow" (boolean).
  */
 #define PROTOCOL_REQUESTS(X) \

@@ -10,7 +10,7 @@
  * Read it in this order: policy, backoff, slots, dial, knock, answer, ends, commands.
  *
  * Conventions. `peer` is locked by the caller (or private to it). `policy` is never NULL. A `_verdict` function looks and
- * changes nothing; the function of the same name without it also takes the step. The direction of every doubt is
+ * changes nothing; dial_claim() and knock_decide() also take the step. The direction of every doubt is
  * "allow": a duplicate link costs little, a peer locked out costs a node.
  *
  * Verifier notes: everything is inlined, for no call may be made under a bpf_spin_lock. All loops run over the PEER_SLOTS
@@ -26,9 +26,8 @@
 #define NS_PER_MS 1000000ULL
 #define NS_PER_SECOND 1000000000ULL
 
-/* Backoff doubles per failure (DESIGN section 3), at most this often: enough for the longest cap that a configuration takes,
- * too little to overflow 64 bits. */
-#define BACKOFF_DOUBLINGS_MAX 20
+/* Backoff doubles per failure (DESIGN section 3), at most this often: from a millisecond that is three weeks. */
+#define BACKOFF_DOUBLINGS_MAX 31
 /* Jitter takes away at most this share of a step, never adds: a service whose own timer follows the same steps is never
  * refused by our rounding (edge cases 19 and 22). */
 #define BACKOFF_JITTER_PERCENT 20
@@ -116,13 +115,17 @@ static __always_inline struct guard_policy policy_defaults(void)
 /* How many links the peer may have. */
 static __always_inline __u32 peer_limit(const struct peer *peer, const struct guard_policy *policy)
 {
-	return peer->limit ? peer->limit : policy->max_links;
+	__u32 limit = peer->limit ? peer->limit : policy->max_links;
+
+	/* A policy that is being written may be seen half: nobody is locked out by it. */
+	return limit ? limit : 1;
 }
 
 /* 1 while nothing is refused to or from this peer. */
 static __always_inline int peer_exempt(const struct peer *peer, __u64 now)
 {
-	return peer->exempt_until_ns > now;
+	/* For good is the greatest time, past what before() takes. */
+	return before(now, peer->exempt_until_ns) | same(peer->exempt_until_ns, NEVER_ENDS_NS);
 }
 
 /* ---- backoff --------------------------------------------------------------------------------------------------- */
@@ -134,22 +137,28 @@ static __always_inline int peer_exempt(const struct peer *peer, __u64 now)
 static __always_inline __u64 backoff_step(const struct guard_policy *policy, __u32 attempts,
 					  __u32 random)
 {
-	/* 2^32 times a nanosecond is past any cap that the configuration takes; the shift of a sane initial cannot overflow. */
 	__u32 doublings = attempts > 1 ? attempts - 1 : 0;
 	__u64 step;
 
 	if (doublings > BACKOFF_DOUBLINGS_MAX)
 		doublings = BACKOFF_DOUBLINGS_MAX;
-	step = policy->backoff_initial_ns << doublings;
-	if (step > policy->backoff_max_ns)
+	/* Asked of the cap, the question cannot overflow. */
+	if (policy->backoff_initial_ns > policy->backoff_max_ns >> doublings)
 		step = policy->backoff_max_ns;
+	else
+		step = policy->backoff_initial_ns << doublings;
 	return step - step / 1000 * (random % (BACKOFF_JITTER_PERCENT * 10 + 1));
 }
 
-/* One more failure: count it and set the deadline that follows. */
+/*
+ * One more failure: count it and set the deadline that follows. Not for what began before the deadline that holds: that dial
+ * was made beside one that has failed meanwhile, or observe mode let it pass (edge cases 11 and 18).
+ */
 static __always_inline void backoff_fail(struct peer *peer, const struct guard_policy *policy,
-					 __u64 now, __u32 random)
+					 __u64 since, __u64 now, __u32 random)
 {
+	if (peer->next_attempt_ns > since)
+		return;
 	if (peer->attempts != ~0U)
 		peer->attempts++;
 	peer->next_attempt_ns = now + backoff_step(policy, peer->attempts, random);
@@ -314,38 +323,33 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 						    __u64 cookie, __u64 now, __u32 announced_only)
 {
 	struct slot_census census = peer_census(peer, cookie, now);
-	struct decision decision = { .verdict = VERDICT_ALLOW, .attempts = peer->attempts };
-	__u64 own_claims = 0;
+	__u32 limit = peer_limit(peer, policy);
+	struct decision decision = { .attempts = peer->attempts };
+	__u64 linked = 1 ^ before(census.links, limit);
+	__u64 dialing = 1 ^ before(census.links + census.claims, limit);
+	__u64 backoff = before(now, peer->next_attempt_ns);
+	__u64 not_due = (announced_only & 1) & same(peer->due_ns, 0);
+	__u64 exempt = peer_exempt(peer, now);
+	__u64 again = 0, refused;
 	int i;
 
-	if (peer_exempt(peer, now)) {
-		decision.cause = CAUSE_dial_exempt;
-		return decision;
-	}
-	for (i = 0; i < PEER_SLOTS; i++)
-		own_claims += same(peer->slots[i].cookie, cookie) & slot_is_claim(&peer->slots[i], now);
 	/* A claim is no obstacle to the socket that holds it: connect() again after ENETUNREACH, say. */
-	if (own_claims) {
-		decision.cause = CAUSE_dial_again;
-		return decision;
-	}
-	decision.verdict = VERDICT_REFUSE;
-	if (census.links >= peer_limit(peer, policy)) {
-		decision.cause = CAUSE_dial_linked;
-		decision.other_cookie = census.link_cookie;
-	} else if (census.links + census.claims >= peer_limit(peer, policy)) {
-		decision.cause = CAUSE_dial_dialing;
-		decision.other_cookie = census.claim_cookie;
-		decision.until_ns = census.claim_until_ns;
-	} else if (peer->next_attempt_ns > now) {
-		decision.cause = CAUSE_dial_backoff;
-		decision.until_ns = peer->next_attempt_ns;
-	} else if (announced_only && !peer->due_ns) {
-		decision.cause = CAUSE_dial_not_due;
-	} else {
-		decision.verdict = VERDICT_ALLOW;
-		decision.cause = CAUSE_dial_idle;
-	}
+	for (i = 0; i < PEER_SLOTS; i++)
+		again |= same(peer->slots[i].cookie, cookie) & slot_is_claim(&peer->slots[i], now);
+	refused = (linked | dialing | backoff | not_due) & (1 ^ (again | exempt));
+	decision.verdict = pick(refused, VERDICT_REFUSE, VERDICT_ALLOW);
+	/* From the weakest reason to the strongest: the last one that holds is told. */
+	decision.cause = pick(not_due, CAUSE_dial_not_due, CAUSE_dial_idle);
+	decision.cause = pick(backoff, CAUSE_dial_backoff, decision.cause);
+	decision.cause = pick(dialing, CAUSE_dial_dialing, decision.cause);
+	decision.cause = pick(linked, CAUSE_dial_linked, decision.cause);
+	decision.cause = pick(again, CAUSE_dial_again, decision.cause);
+	decision.cause = pick(exempt, CAUSE_dial_exempt, decision.cause);
+	decision.until_ns = pick(dialing, census.claim_until_ns,
+				 pick(backoff, peer->next_attempt_ns, 0));
+	decision.until_ns = pick(refused & (1 ^ linked), decision.until_ns, 0);
+	decision.other_cookie = pick(linked, census.link_cookie, pick(dialing, census.claim_cookie, 0));
+	decision.other_cookie = pick(refused, decision.other_cookie, 0);
 	return decision;
 }
 
@@ -378,6 +382,7 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->direction = DIRECTION_OUTBOUND;
 	slot->since_ns = dial->now;
 	slot->expires_ns = dial->now + CLAIM_UNSENT_MAX_NS;
+	slot->answer_held_until_ns = 0;
 	slot->flags = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
@@ -408,7 +413,7 @@ static __always_inline void dial_sent(struct peer *peer, const struct guard_poli
 
 /*
  * The claim that a knock crosses: one whose SYN left. No such claim: cookie 0, there is nothing to break a tie with (a
- * claim whose SYN has not left finds their handshake when it is answered).
+ * claim whose SYN has not left is answered after their handshake, when it meets their link).
  */
 static __always_inline struct crossing {
 	__u64 cookie;
@@ -529,10 +534,8 @@ static __always_inline struct decision handshake_decide(struct pending_handshake
 		}
 		decision.cause = CAUSE_knock_hold_spent;
 	}
-	if (!same_address) {
-		pending->address = *address;
-		pending->budget_from_ns = 0;
-	}
+	/* The budget is the element's: an address that shares it must not renew it. */
+	pending->address = *address;
 	pending->remote_port = remote_port;
 	pending->until_ns = now + policy->hold_max_ns;
 	return decision;
@@ -589,7 +592,7 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	struct slot_census census = peer_census(peer, link->cookie, link->now);
 	struct decision decision = { .verdict = VERDICT_NONE, .direction = link->direction };
 	struct slot *mine = slot_take(peer, link->cookie, link->now);
-	__u64 crossed = 0, loser = link->cookie;
+	__u64 crossed = 0, tied = 0, loser = link->cookie, weakest;
 	struct slot *slot;
 	int i;
 
@@ -627,16 +630,22 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	    link->adopted || link->mode == MODE_OFF)
 		return decision;
 
+	weakest = mine->client_isn;
 	for (i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *other = &peer->slots[i];
 		__u64 crosses = slot_is_link(other) & (1 ^ same(other->cookie, link->cookie)) &
 				(1 ^ same(other->direction, link->direction)) &
 				same(other->flags & SLOT_ADOPTED, 0);
+		__u64 weaker;
 
 		crossed = pick(crosses, other->cookie, crossed);
-		loser = pick(crosses & before(other->client_isn, mine->client_isn), other->cookie, loser);
+		weaker = crosses & before(other->client_isn, weakest);
+		loser = pick(weaker, other->cookie, loser);
+		weakest = pick(weaker, other->client_isn, weakest);
+		tied |= crosses & same(other->client_isn, mine->client_isn);
 	}
-	if (crossed && policy->tie_break == TIE_BREAK_NONE) {
+	/* Equal numbers name no loser, and each end would name its own newcomer: then both links would go. */
+	if (crossed && (tied || policy->tie_break == TIE_BREAK_NONE)) {
 		decision.cause = CAUSE_link_crossed;
 		decision.other_cookie = crossed;
 		return decision;
@@ -680,16 +689,18 @@ static __always_inline struct decision slot_end(struct peer *peer,
 			decision.cause = CAUSE_dial_superseded;
 		} else {
 			decision.cause = CAUSE_dial_failed;
-			backoff_fail(peer, policy, now, random);
+			backoff_fail(peer, policy, slot->since_ns, now, random);
 		}
 	} else if (slot->flags & SLOT_DOOMED) {
 		decision.cause = CAUSE_link_destroyed;
 	} else if (census.links) {
 		decision.cause = CAUSE_link_ended;
+		if (lifetime >= policy->stable_after_ns)
+			backoff_clear(peer);
 	} else if (slot->direction == DIRECTION_OUTBOUND && !(slot->flags & SLOT_ADOPTED) &&
 		   lifetime < policy->min_uptime_ns) {
 		decision.cause = CAUSE_link_short;
-		backoff_fail(peer, policy, now, random);
+		backoff_fail(peer, policy, slot->since_ns, now, random);
 	} else {
 		decision.cause = CAUSE_link_ended;
 		if (lifetime >= policy->stable_after_ns)

@@ -120,9 +120,9 @@ int command_limit(struct cli *cli)
 	errno = 0;
 	limit = strtoul(cli->arguments[1], &end, 10);
 	if (errno || *end || *cli->arguments[1] < '0' || *cli->arguments[1] > '9' ||
-	    limit > PEER_SLOTS) {
+	    limit > PEER_LINKS_MAX) {
 		complain("'%s' is no limit: 1 to %d links, or 0 for the policy's, were expected",
-			 cli->arguments[1], PEER_SLOTS);
+			 cli->arguments[1], PEER_LINKS_MAX);
 		return CLI_USAGE;
 	}
 	command.value = (__u32)limit;

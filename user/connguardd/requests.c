@@ -194,7 +194,7 @@ static int request_limit(const struct call *call)
 	int result = address_argument(call, &command.address);
 
 	if (!result)
-		result = integer_argument(call, "limit", 0, PEER_SLOTS, &limit);
+		result = integer_argument(call, "limit", 0, PEER_LINKS_MAX, &limit);
 	command.value = limit;
 	return result ? result : command_one(call, &command);
 }

@@ -121,7 +121,7 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.section = "guard", .name = "max_links", .default_text = "1",
 		.help = "How many links one peer may have",
 		.parse = parse_number, MEMBER(max_links),
-		.min = 1, .max = PEER_SLOTS,
+		.min = 1, .max = PEER_LINKS_MAX,
 	},
 	{
 		.section = "guard", .name = "tie_break", .default_text = "isn",

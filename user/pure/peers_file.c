@@ -36,14 +36,14 @@ static int fail(struct config_error *ret_error, const char *file, unsigned int l
 	return -EINVAL;
 }
 
-/* "limit=N", 1..PEER_SLOTS. */
+/* "limit=N", 1..PEER_LINKS_MAX. */
 static int parse_limit(const char *word, __u32 *ret_limit)
 {
 	static const char prefix[] = "limit=";
 	const char *digits = word + strlen(prefix);
 
 	if (strncmp(word, prefix, strlen(prefix)) || strlen(digits) != 1 || *digits < '1' ||
-	    *digits > '0' + PEER_SLOTS)
+	    *digits > '0' + PEER_LINKS_MAX)
 		return -EINVAL;
 	*ret_limit = (__u32)(*digits - '0');
 	return 0;
@@ -81,7 +81,7 @@ static int parse_line(char *text, const char *file, unsigned int line, struct kn
 	if (word && parse_limit(word, &peer.limit))
 		return fail(ret_error, file, line,
 			    "%s: not understood, expected limit=N with N from 1 to %d or nothing",
-			    word, PEER_SLOTS);
+			    word, PEER_LINKS_MAX);
 	word = word ? strtok_r(NULL, BLANKS, &rest) : NULL;
 	if (word)
 		return fail(ret_error, file, line,

@@ -22,7 +22,7 @@
 /* One line. */
 struct known_peer {
 	struct peer_address address;
-	__u32 limit; /* links this peer may have, 1..PEER_SLOTS; 0: max_links */
+	__u32 limit; /* links this peer may have, 1..PEER_LINKS_MAX; 0: max_links */
 };
 
 /*
