@@ -2,17 +2,20 @@
 /*
  * iter/tcp: take sockets that the guard did not see come up under guard.
  *
- * The daemon chooses them with sock_diag (which knows cgroups) and writes their cookies to `adoptions`; this iterator, run in
- * the guarded network namespace, gives each its socket storage, its slot and its state callbacks while the socket is
- * locked (net/ipv4/tcp_ipv4.c, bpf_iter_tcp_seq_show), so that no state change falls in between.
+ * The daemon chooses them with sock_diag (which knows cgroups) and writes their cookies to
+ * `adoptions`; this iterator, run in the guarded network namespace, gives each its socket storage,
+ * its slot and its state callbacks while the socket is locked (net/ipv4/tcp_ipv4.c,
+ * bpf_iter_tcp_seq_show), so that no state change falls in between.
  */
 #include "owned.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 
 #define LEVEL_TCP 6
-/* TCP_BPF_SOCK_OPS_CB_FLAGS of bpf_setsockopt(), 6.12 and later; older kernels answer -EINVAL, and the end of an adopted link
- * then shows at close() or in the periodic check. */
+/*
+ * TCP_BPF_SOCK_OPS_CB_FLAGS of bpf_setsockopt(), 6.12 and later; older kernels answer -EINVAL, and
+ * the end of an adopted link then shows at close() or in the periodic check.
+ */
 #define OPTION_CALLBACK_FLAGS 1008
 
 struct sock_common {

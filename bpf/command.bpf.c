@@ -2,10 +2,11 @@
 /*
  * The one door through which userspace changes a peer.
  *
- * Never attached: userspace runs it with BPF_PROG_TEST_RUN and a struct guard_command as the packet, so that commands take the
- * same rules under the same lock as the hooks. (Writing a whole map value from userspace would undo whatever a hook changed
- * between the read and the write.) A classifier, because those can be run and can lock on every kernel from 5.10 on; the
- * syscall program type is younger.
+ * Never attached: userspace runs it with BPF_PROG_TEST_RUN and a struct guard_command as the
+ * packet, so that commands take the same rules under the same lock as the hooks. (Writing a whole
+ * map value from userspace would undo whatever a hook changed between the read and the write.) A
+ * classifier, because those can be run and can lock on every kernel from 5.10 on; the syscall
+ * program type is younger.
  */
 #include "owned.bpf.h"
 

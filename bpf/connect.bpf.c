@@ -2,9 +2,10 @@
 /*
  * cgroup/connect4 and cgroup/connect6: our dials.
  *
- * Runs once per connect() of a TCP socket, before route and source port exist. Decodes the address, asks dial_claim() under
- * the peer's lock, and refuses with the configured errno. A claim made here may never become a SYN (no route, a later program
- * refuses): sock_ops confirms it, sock_release ends it, and until confirmed it is void after CLAIM_UNSENT_MAX_NS.
+ * Runs once per connect() of a TCP socket, before route and source port exist. Decodes the address,
+ * asks dial_claim() under the peer's lock, and refuses with the configured errno. A claim made here
+ * may never become a SYN (no route, a later program refuses): sock_ops confirms it, sock_release
+ * ends it, and until confirmed it is void after CLAIM_UNSENT_MAX_NS.
  */
 #include "owned.bpf.h"
 
@@ -14,9 +15,9 @@
 #define PROTOCOL_TCP 6
 
 /*
- * bpf_set_retval() and bpf_get_retval() exist since 5.18 but are offered to the connect hooks only since 6.1. A helper
- * that appeared in 6.1 marks the kernels where they are: the loader resolves the constant and the verifier then drops the
- * dead branch.
+ * bpf_set_retval() and bpf_get_retval() exist since 5.18 but are offered to the connect hooks only
+ * since 6.1. A helper that appeared in 6.1 marks the kernels where they are: the loader resolves
+ * the constant and the verifier then drops the dead branch.
  */
 enum bpf_func_id___since_6_1 {
 	BPF_FUNC_user_ringbuf_drain___since_6_1 = 209,
@@ -53,7 +54,10 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	struct peer *peer;
 	__u64 task;
 
-	/* Else clang tests ctx->sk and loads it again, and the verifier takes the second load for one that may be NULL. */
+	/*
+	 * Else clang tests ctx->sk and loads it again, and the verifier takes the second load for
+	 * one that may be NULL.
+	 */
 	barrier_var(sk);
 	if (!sk || !rules)
 		return HOOK_ALLOW;
@@ -68,7 +72,10 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	exemption = exemption_of(&address, dial.now);
 	if (exemption == EXEMPT_SELF)
 		return HOOK_ALLOW;
-	/* An exempt prefix is tracked but neither refused nor recorded as refused, as if the guard were off for it. */
+	/*
+	 * An exempt prefix is tracked but neither refused nor recorded as refused, as if the guard
+	 * were off for it.
+	 */
 	dial.mode = pick(same(exemption, EXEMPT_PEER), MODE_OFF, mode);
 
 	task = bpf_get_current_pid_tgid();
@@ -81,7 +88,9 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	happening.cookie = dial.cookie;
 
 	owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	/* The same socket dials another peer after a dial that never left: the old claim is over. */
+	/*
+	 * The same socket dials another peer after a dial that never left: the old claim is over.
+	 */
 	if (owned && owned->kind == SLOT_CLAIM && !address_equal(&owned->address, &address))
 		owned_end(owned, dial.cookie);
 	peer = owned ? peer_get(&happening.address) : 0;

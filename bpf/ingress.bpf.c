@@ -2,9 +2,10 @@
 /*
  * cgroup_skb/ingress: their SYNs, with sequence numbers, and the SYN-ACKs to our dials.
  *
- * Runs for every packet to the cgroup's sockets, so the first test lets nearly all of them go: only a listener and a socket in
- * SYN_SENT matter. Return 0 drops silently, which is a hold: the sender's own retransmission asks again. It is also the
- * backstop where sk_lookup is missing or told to drop: a knock that should be refused is dropped here.
+ * Runs for every packet to the cgroup's sockets, so the first test lets nearly all of them go: only
+ * a listener and a socket in SYN_SENT matter. Return 0 drops silently, which is a hold: the
+ * sender's own retransmission asks again. It is also the backstop where sk_lookup is missing or
+ * told to drop: a knock that should be refused is dropped here.
  *
  * It cannot tell network namespaces apart: the guard's cgroup should hold one network namespace.
  */
@@ -43,8 +44,10 @@ struct tcp_start {
 	__u8 flags;
 };
 
-/* 0, or -1 for what is no plain TCP segment (IPv6 extension headers included: such a SYN is allowed, and what it becomes is
- * seen when it is established). */
+/*
+ * 0, or -1 for what is no plain TCP segment (IPv6 extension headers included: such a SYN is
+ * allowed, and what it becomes is seen when it is established).
+ */
 static __always_inline int segment_read(struct __sk_buff *skb, struct segment *segment)
 {
 	struct tcp_start tcp;
@@ -114,7 +117,10 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	    address_equal(&segment.source, &segment.destination))
 		return PACKET_PASS;
 	pending = handshake_of(&segment.source);
-	/* RST to a listener: the other end knows nothing of the handshake any more, a new one need not wait for it. */
+	/*
+	 * RST to a listener: the other end knows nothing of the handshake any more, a new one need
+	 * not wait for it.
+	 */
 	if (pending && segment.flags & TCP_RST) {
 		bpf_spin_lock(&pending->lock);
 		handshake_done(pending, &segment.source, segment.source_port);

@@ -2,8 +2,8 @@
 /*
  * Every map of the guard, defined once.
  *
- * The definitions are weak, so that each hook's object file holds them and the linker makes one of each. Owns the maps
- * and the look-ups that every hook needs; decides nothing.
+ * The definitions are weak, so that each hook's object file holds them and the linker makes one of
+ * each. Owns the maps and the look-ups that every hook needs; decides nothing.
  */
 #ifndef CONNGUARD_MAPS_BPF_H
 #define CONNGUARD_MAPS_BPF_H
@@ -109,7 +109,9 @@ struct {
 	__uint(max_entries, EVENTS_BYTES);
 } events __weak SEC(".maps");
 
-/* The policy in force. NULL: none was written yet, the guard is being loaded: let everything pass. */
+/*
+ * The policy in force. NULL: none was written yet, the guard is being loaded: let everything pass.
+ */
 static __always_inline const struct guard_policy *policy_in_force(void)
 {
 	__u32 zero = 0;
@@ -156,7 +158,10 @@ static __always_inline enum exemption exemption_of(const struct peer_address *ad
 		    pick(in_force, pick(value->own, EXEMPT_SELF, EXEMPT_PEER), EXEMPT_NOT));
 }
 
-/* 1 while the daemon is there to announce peers as due: without it the central dial policy would lock every peer out. */
+/*
+ * 1 while the daemon is there to announce peers as due: without it the central dial policy would
+ * lock every peer out.
+ */
 static __always_inline int daemon_alive(__u64 now)
 {
 	__u32 zero = 0;
@@ -165,7 +170,10 @@ static __always_inline int daemon_alive(__u64 now)
 	return value && value->alive_until_ns > now;
 }
 
-/* The peer's element of the handshake table, or NULL. Which elements collide matters little, so a cheap mix does. */
+/*
+ * The peer's element of the handshake table, or NULL. Which elements collide matters little, so a
+ * cheap mix does.
+ */
 static __always_inline struct pending_handshake *
 handshake_of(const struct peer_address *address)
 {
@@ -178,7 +186,10 @@ handshake_of(const struct peer_address *address)
 	return bpf_map_lookup_elem(&handshakes, &index);
 }
 
-/* A peer of which nothing is known yet: its value is larger than a BPF stack. peer_is() gives it its address. */
+/*
+ * A peer of which nothing is known yet: its value is larger than a BPF stack. peer_is() gives it
+ * its address.
+ */
 static const __u8 blank_peer[sizeof(struct peer)] = {};
 
 /* The peer of this address, added when missing. NULL: the map is full or memory is short. */

@@ -2,8 +2,8 @@
 /*
  * What a socket owns, and how it ends: shared by the hooks that see a socket's life.
  *
- * The socket storage names the peer and the kind of the slot; the slot itself is in the peer, under its lock. A socket
- * whose storage says SLOT_FREE can end nothing, whatever happens to it.
+ * The socket storage names the peer and the kind of the slot; the slot itself is in the peer, under
+ * its lock. A socket whose storage says SLOT_FREE can end nothing, whatever happens to it.
  */
 #ifndef CONNGUARD_OWNED_BPF_H
 #define CONNGUARD_OWNED_BPF_H
@@ -11,8 +11,9 @@
 #include "report.bpf.h"
 
 /*
- * The two steps below are global functions of scalars: the verifier checks each once, by itself, instead of once for every
- * path that leads to a call. (Before Linux 5.12 a global function takes no pointer but the context.)
+ * The two steps below are global functions of scalars: the verifier checks each once, by itself,
+ * instead of once for every path that leads to a call. (Before Linux 5.12 a global function takes
+ * no pointer but the context.)
  */
 
 /* The halves of an address, to pass it as scalars. */
@@ -41,7 +42,10 @@ static __always_inline struct peer_address address_of_halves(__u64 high, __u64 l
 	return address;
 }
 
-/* The claim or link of `cookie` at this peer is over: free the slot, with the failure and the backoff that follow. */
+/*
+ * The claim or link of `cookie` at this peer is over: free the slot, with the failure and the
+ * backoff that follow.
+ */
 __weak __attribute__((noinline)) int slot_over(__u64 high, __u64 low, __u64 cookie)
 {
 	const struct guard_policy *rules = policy_in_force();
@@ -79,8 +83,8 @@ union link_facts {
 #define LINK_IS_ADOPTED 0x100
 
 /*
- * The connection of `cookie` is established: it becomes a link of the peer. 1: it holds a slot now; 0: none could be had, and
- * it is not tracked.
+ * The connection of `cookie` is established: it becomes a link of the peer. 1: it holds a slot now;
+ * 0: none could be had, and it is not tracked.
  */
 __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u64 cookie,
 						      __u64 facts_scalar,

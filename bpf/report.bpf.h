@@ -26,7 +26,10 @@ static __always_inline void count(enum cause cause, int enforced)
 	struct guard_counters *book = bpf_map_lookup_elem(&counters, &index);
 	__u32 field = cause;
 
-	/* Per CPU, but a hook in process context can be interrupted by one in softirq: add atomically. */
+	/*
+	 * Per CPU, but a hook in process context can be interrupted by one in softirq: add
+	 * atomically.
+	 */
 	if (book && field < CAUSE_COUNT)
 		__sync_fetch_and_add(&((__u64 *)book)[field], 1);
 }

@@ -2,10 +2,11 @@
 /*
  * sk_lookup: their knocks, refused with RST at once.
  *
- * Runs in the guarded network namespace for every packet that belongs to no connection, before the listener is found.
- * SK_DROP there makes TCP answer with RST (net/ipv4/tcp_ipv4.c, tcp_v4_rcv, no_tcp_socket). It sees neither flags nor sequence
- * numbers, so it refuses only what needs neither: a knock while linked. The rest is the ingress hook's, which runs next. A SYN
- * on the very 4-tuple of a link or a handshake finds that socket and never comes here (edge case 6).
+ * Runs in the guarded network namespace for every packet that belongs to no connection, before the
+ * listener is found. SK_DROP there makes TCP answer with RST (net/ipv4/tcp_ipv4.c, tcp_v4_rcv,
+ * no_tcp_socket). It sees neither flags nor sequence numbers, so it refuses only what needs
+ * neither: a knock while linked. The rest is the ingress hook's, which runs next. A SYN on the very
+ * 4-tuple of a link or a handshake finds that socket and never comes here (edge case 6).
  */
 #include "report.bpf.h"
 
@@ -15,7 +16,9 @@
 static __always_inline void addresses_read(struct bpf_sk_lookup *ctx, struct peer_address *remote,
 					   struct peer_address *local)
 {
-	/* All read before the branch, or clang folds the reads into one of a modified ctx pointer. */
+	/*
+	 * All read before the branch, or clang folds the reads into one of a modified ctx pointer.
+	 */
 	__u32 remote_ip = ctx->remote_ip4, local_ip = ctx->local_ip4;
 	__u32 remote0 = ctx->remote_ip6[0], remote1 = ctx->remote_ip6[1];
 	__u32 remote2 = ctx->remote_ip6[2], remote3 = ctx->remote_ip6[3];

@@ -2,8 +2,9 @@
 /*
  * sock_ops: the life of a connection after connect() and before close().
  *
- * Confirms a claim when its SYN leaves, makes links of established connections, and ends both when the state changes. Asks for
- * state callbacks on each socket it follows; sockets older than the guard get them from the adopt iterator.
+ * Confirms a claim when its SYN leaves, makes links of established connections, and ends both when
+ * the state changes. Asks for state callbacks on each socket it follows; sockets older than the
+ * guard get them from the adopt iterator.
  */
 #include "owned.bpf.h"
 
@@ -12,7 +13,10 @@
 #define FAMILY_IPV4 2
 #define FAMILY_IPV6 10
 
-/* bpf_get_netns_cookie() is offered to sock_ops since 5.15, as is this helper, which marks those kernels. */
+/*
+ * bpf_get_netns_cookie() is offered to sock_ops since 5.15, as is this helper, which marks those
+ * kernels.
+ */
 enum bpf_func_id___since_5_15 {
 	BPF_FUNC_get_attach_cookie___since_5_15 = 174,
 };
@@ -33,7 +37,10 @@ static __always_inline void follow_states(struct bpf_sock_ops *ctx)
 	bpf_sock_ops_cb_flags_set(ctx, ctx->bpf_sock_ops_cb_flags | BPF_SOCK_OPS_STATE_CB_FLAG);
 }
 
-/* The SYN is about to leave: snd_nxt is its sequence number (net/ipv4/tcp_output.c, tcp_connect_init). */
+/*
+ * The SYN is about to leave: snd_nxt is its sequence number (net/ipv4/tcp_output.c,
+ * tcp_connect_init).
+ */
 static __always_inline void on_dial_sent(struct bpf_sock_ops *ctx, struct owned_slot *owned)
 {
 	const struct guard_policy *rules = policy_in_force();
@@ -56,13 +63,16 @@ static __always_inline void on_dial_sent(struct bpf_sock_ops *ctx, struct owned_
 }
 
 /*
- * `active`: connect() established it. A passive one whose socket holds a claim is our dial all the same: both ends opened
- * the one 4-tuple together (edge case 41).
+ * `active`: connect() established it. A passive one whose socket holds a claim is our dial all the
+ * same: both ends opened the one 4-tuple together (edge case 41).
  */
 static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 					   struct owned_slot *owned, int active)
 {
-	/* All read before the first branch, or clang folds the reads into one of a modified ctx pointer. */
+	/*
+	 * All read before the first branch, or clang folds the reads into one of a modified ctx
+	 * pointer.
+	 */
 	__u32 sent = ctx->snd_nxt, received = ctx->rcv_nxt, family = ctx->family;
 	__u32 local_port = ctx->local_port, remote_port = bpf_ntohl(ctx->remote_port);
 	__u32 ip = ctx->remote_ip4, word0 = ctx->remote_ip6[0], word1 = ctx->remote_ip6[1];
@@ -98,7 +108,10 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 		    exemption_of(&address, bpf_ktime_get_boot_ns()) == EXEMPT_SELF)
 			return;
 		owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-		/* Without storage nobody would see the link end: better not tracked than tracked for ever. */
+		/*
+		 * Without storage nobody would see the link end: better not tracked than tracked
+		 * for ever.
+		 */
 		if (!owned) {
 			count(CAUSE_link_unheld, 1);
 			return;

@@ -2,8 +2,9 @@
 /*
  * cgroup/sock_release: the last close() of a socket.
  *
- * The end of every claim that no state change ended: a dial without a route, refused by a later program, or never begun; and
- * of links older than the guard, where the kernel cannot give them state callbacks.
+ * The end of every claim that no state change ended: a dial without a route, refused by a later
+ * program, or never begun; and of links older than the guard, where the kernel cannot give them
+ * state callbacks.
  */
 #include "owned.bpf.h"
 

@@ -2,10 +2,11 @@
 /*
  * What the kernel side and userspace share: the values of the pinned maps and the events.
  *
- * Owns layouts and their meaning, decides nothing. Every structure has a fixed size, asserted below, and named BTF
- * types, so that `bpftool map dump pinned /sys/fs/bpf/connguard/NAME/peers` can be read by a person: enumerations are
- * 32 bits wide in both worlds (asserted) and print by name. All times are nanoseconds of CLOCK_BOOTTIME, ports are in
- * host byte order, addresses in network byte order. Change a structure: change CONNGUARD_LAYOUT.
+ * Owns layouts and their meaning, decides nothing. Every structure has a fixed size, asserted
+ * below, and named BTF types, so that `bpftool map dump pinned /sys/fs/bpf/connguard/NAME/peers`
+ * can be read by a person: enumerations are 32 bits wide in both worlds (asserted) and print by
+ * name. All times are nanoseconds of CLOCK_BOOTTIME, ports are in host byte order, addresses in
+ * network byte order. Change a structure: change CONNGUARD_LAYOUT.
  */
 #ifndef CONNGUARD_ABI_H
 #define CONNGUARD_ABI_H
@@ -17,16 +18,16 @@
 #include <connguard/causes.h>
 
 /*
- * The version of everything in this file. A daemon that finds another number in the pinned `layout` map refuses to take
- * the guard over and leaves it as it is.
+ * The version of everything in this file. A daemon that finds another number in the pinned `layout`
+ * map refuses to take the guard over and leaves it as it is.
  */
 enum connguard_layout {
 	CONNGUARD_LAYOUT = 1,
 };
 
 /*
- * The single element of the `layout` map, written by whoever loads the guard when all else is in place: a version of 0
- * is a load that did not finish.
+ * The single element of the `layout` map, written by whoever loads the guard when all else is in
+ * place: a version of 0 is a load that did not finish.
  */
 struct guard_layout {
 	enum connguard_layout version;
@@ -34,7 +35,10 @@ struct guard_layout {
 	__u64 cgroup_id; /* the guarded cgroup: inode number of its directory */
 };
 
-/* The single element of the `mode` map: its own map, so that panic is one short bpftool line (value 0 0 0 0). */
+/*
+ * The single element of the `mode` map: its own map, so that panic is one short bpftool line (value
+ * 0 0 0 0).
+ */
 enum guard_mode {
 	MODE_OFF = 0,     /* track links, refuse nothing, report nothing */
 	MODE_OBSERVE = 1, /* decide and count everything, refuse nothing */
@@ -81,14 +85,16 @@ enum slot_flag {
 
 /* Claims and links of one peer that are known by socket. */
 #define PEER_SLOTS 8
-/* The greatest `max_links`: one slot stays for the link too many, which must be seen to be named. */
+/*
+ * The greatest `max_links`: one slot stays for the link too many, which must be seen to be named.
+ */
 #define PEER_LINKS_MAX (PEER_SLOTS - 1)
 /* TASK_COMM_LEN of the kernel, include/linux/sched.h. */
 #define COMMAND_LENGTH 16
 
 /*
- * One claim or link. Belongs to the socket named by its cookie: only that socket, or a repair that names the same
- * cookie, ends it (edge case 7).
+ * One claim or link. Belongs to the socket named by its cookie: only that socket, or a repair that
+ * names the same cookie, ends it (edge case 7).
  */
 struct slot {
 	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
@@ -115,9 +121,9 @@ enum peer_flag {
 };
 
 /*
- * One peer: an element of the `peers` hash map, its key is `address`. Every field but `address` is read and written
- * under `lock`. The entry is created by a hook when a dial or a link shows the peer, or by the daemon for a known one;
- * only the daemon deletes it.
+ * One peer: an element of the `peers` hash map, its key is `address`. Every field but `address` is
+ * read and written under `lock`. The entry is created by a hook when a dial or a link shows the
+ * peer, or by the daemon for a known one; only the daemon deletes it.
  */
 struct peer {
 	struct bpf_spin_lock lock;
@@ -139,7 +145,9 @@ struct peer {
 };
 
 /*
- * The single element of the `policy` map. Until it is written every hook lets everything pass and tracks nothing. Each field stands alone: a hook that runs during an update may see old and new fields together.
+ * The single element of the `policy` map. Until it is written every hook lets everything pass and
+ * tracks nothing. Each field stands alone: a hook that runs during an update may see old and new
+ * fields together.
  */
 struct guard_policy {
 	__u32 set;                /* 1: written; 0: not yet */
@@ -157,14 +165,19 @@ struct guard_policy {
 	__u64 claim_max_ns;       /* a claim whose SYN left expires after this; longer than the SYN timeout */
 };
 
-/* The single element of the `daemon` map: the central dial policy is in force only while somebody announces. */
+/*
+ * The single element of the `daemon` map: the central dial policy is in force only while somebody
+ * announces.
+ */
 struct guard_daemon {
 	__u64 alive_until_ns; /* renewed by the daemon; past: shared dial policy holds, nobody is locked out */
 	__u32 process_id;
 	__u32 reserved;
 };
 
-/* Key of the `exempt` map (longest prefix match); prefix_length counts bits of the 16-byte address. */
+/*
+ * Key of the `exempt` map (longest prefix match); prefix_length counts bits of the 16-byte address.
+ */
 struct exempt_prefix {
 	__u32 prefix_length; /* 0..128; an IPv4 /n is 96+n */
 	__u8 address[16];    /* network byte order */
@@ -185,8 +198,9 @@ struct owned_slot {
 };
 
 /*
- * An element of the fixed `handshakes` table, indexed by a hash of the address: the last handshake of a peer that was
- * let in and has not become a link. Nothing is allocated for a SYN, and nothing here outlives hold_max_ns.
+ * An element of the fixed `handshakes` table, indexed by a hash of the address: the last handshake
+ * of a peer that was let in and has not become a link. Nothing is allocated for a SYN, and nothing
+ * here outlives hold_max_ns.
  */
 struct pending_handshake {
 	struct bpf_spin_lock lock;
@@ -205,7 +219,10 @@ enum counters_index {
 	COUNTERS_COUNT,
 };
 
-/* One element of the `counters` array per CPU: a counter per cause, plus events that found the ring full. */
+/*
+ * One element of the `counters` array per CPU: a counter per cause, plus events that found the ring
+ * full.
+ */
 struct guard_counters {
 #define COUNTER_FIELD(name, subject, verdict, text) __u64 name;
 	CONNGUARD_CAUSES(COUNTER_FIELD)
@@ -236,9 +253,10 @@ struct guard_event {
 };
 
 /*
- * What userspace asks of a peer: data_in of one BPF_PROG_TEST_RUN of the `command` program, which runs the rule under
- * the peer's lock. The program returns 0 or a negative errno as an unsigned 32-bit retval: -ENOENT no such peer or slot,
- * -EBUSY not idle, -ENOSPC no room, -EINVAL unknown operation.
+ * What userspace asks of a peer: data_in of one BPF_PROG_TEST_RUN of the `command` program, which
+ * runs the rule under the peer's lock. The program returns 0 or a negative errno as an unsigned
+ * 32-bit retval: -ENOENT no such peer or slot, -EBUSY not idle, -ENOSPC no room, -EINVAL unknown
+ * operation.
  */
 enum command_operation {
 	COMMAND_DEFAULTS = 0, /* no peer: POLICY_DEFAULTS become the policy. A packet of zeros, which a shell can make */
@@ -254,7 +272,10 @@ enum command_operation {
 	COMMAND_FORGET = 10,  /* delete the peer if it is idle, not known, and inactive since until_ns */
 };
 
-/* See enum command_operation. `padding` keeps it above the smallest packet BPF_PROG_TEST_RUN takes (14 bytes). */
+/*
+ * See enum command_operation. `padding` keeps it above the smallest packet BPF_PROG_TEST_RUN takes
+ * (14 bytes).
+ */
 struct guard_command {
 	struct peer_address address;
 	__u64 cookie;
@@ -266,7 +287,10 @@ struct guard_command {
 	__u16 remote_port;
 };
 
-/* Value of the `adoptions` hash map (key: socket cookie): sockets that the `adopt` iterator shall take under guard. */
+/*
+ * Value of the `adoptions` hash map (key: socket cookie): sockets that the `adopt` iterator shall
+ * take under guard.
+ */
 struct adoption {
 	struct peer_address address;
 	enum link_direction direction;

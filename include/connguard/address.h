@@ -2,8 +2,8 @@
 /*
  * The identity of a peer: one 16-byte key for IPv4, IPv6 and IPv4-mapped IPv6.
  *
- * Owns the layout of the key and the few questions that can be asked of it without a map or a clock. Knows nothing of
- * peers, policies or sockets. Compiles for BPF and for userspace.
+ * Owns the layout of the key and the few questions that can be asked of it without a map or a
+ * clock. Knows nothing of peers, policies or sockets. Compiles for BPF and for userspace.
  */
 #ifndef CONNGUARD_ADDRESS_H
 #define CONNGUARD_ADDRESS_H
@@ -13,9 +13,9 @@
 #include <connguard/arithmetic.h>
 
 /*
- * A peer's address in network byte order. An IPv4 address a.b.c.d is held as ::ffff:a.b.c.d, so that one host has one
- * key whichever socket family reached it (edge case 24). The scope of a link-local address is not part of the key: the
- * connect hook cannot see it.
+ * A peer's address in network byte order. An IPv4 address a.b.c.d is held as ::ffff:a.b.c.d, so
+ * that one host has one key whichever socket family reached it (edge case 24). The scope of a
+ * link-local address is not part of the key: the connect hook cannot see it.
  */
 struct peer_address {
 	__u8 bytes[16];
@@ -32,7 +32,10 @@ static __always_inline struct peer_address address_from_ipv4(__u32 network_order
 	return address;
 }
 
-/* The key of an IPv6 address given as four 32-bit words in network byte order; a mapped IPv4 address needs no change. */
+/*
+ * The key of an IPv6 address given as four 32-bit words in network byte order; a mapped IPv4
+ * address needs no change.
+ */
 static __always_inline struct peer_address address_from_ipv6(__u32 word0, __u32 word1, __u32 word2,
 							     __u32 word3)
 {
@@ -67,7 +70,10 @@ static __always_inline int address_is_ipv4(const struct peer_address *address)
 	return same(high, 0) & same(third, (__u32)__builtin_bswap32(0x0000ffff));
 }
 
-/* 1 for 127.0.0.0/8, ::1, 0.0.0.0/8 and :: ("this host", RFC 1122 section 3.2.1.3), else 0. Edge case 26. */
+/*
+ * 1 for 127.0.0.0/8, ::1, 0.0.0.0/8 and :: ("this host", RFC 1122 section 3.2.1.3), else 0. Edge
+ * case 26.
+ */
 static __always_inline int address_is_loopback(const struct peer_address *address)
 {
 	__u64 high, low;

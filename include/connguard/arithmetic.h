@@ -2,8 +2,9 @@
 /*
  * Comparisons that are computed, not branched on.
  *
- * The verifier follows every combination of the branches it meets, and takes seconds over what a processor does in
- * nanoseconds. What these return is an unknown number to it: one path. Compiles for BPF and for userspace.
+ * The verifier follows every combination of the branches it meets, and takes seconds over what a
+ * processor does in nanoseconds. What these return is an unknown number to it: one path. Compiles
+ * for BPF and for userspace.
  */
 #ifndef CONNGUARD_ARITHMETIC_H
 #define CONNGUARD_ARITHMETIC_H
@@ -14,7 +15,10 @@
 #define __always_inline inline __attribute__((always_inline))
 #endif
 
-/* The value, in a way that keeps the compiler from turning the arithmetic around it back into a branch. */
+/*
+ * The value, in a way that keeps the compiler from turning the arithmetic around it back into a
+ * branch.
+ */
 static __always_inline __u64 opaque(__u64 value)
 {
 	__asm__ volatile("" : "+r"(value));

@@ -2,8 +2,9 @@
 /*
  * Everything that can happen to a dial, a knock, a claim or a link, by name.
  *
- * One list for the events, the counters, the logs, the CLI and the metrics, so that a refusal has the same name
- * everywhere. Owns names and the sentence an operator reads; decides nothing (rules.h does).
+ * One list for the events, the counters, the logs, the CLI and the metrics, so that a refusal has
+ * the same name everywhere. Owns names and the sentence an operator reads; decides nothing (rules.h
+ * does).
  */
 #ifndef CONNGUARD_CAUSES_H
 #define CONNGUARD_CAUSES_H

@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The control protocol between connguardd and its clients, on the UNIX stream socket /run/connguard/NAME.sock.
+ * The control protocol between connguardd and its clients, on the UNIX stream socket
+ * /run/connguard/NAME.sock.
  *
  * One JSON object a line in each direction, UTF-8, ended by '\n'. A request is
  *     {"protocol": 1, "request": "kick", ...arguments}
  * and is answered by exactly one line,
  *     {"ok": true, "result": ...}    or    {"ok": false, "error": "text for a person"}
- * in the order of the requests. After a stream request ("events" with "follow", "due" with "follow") the answer is
- * followed by one object a line, without end; the client hangs up. Unknown members are ignored, an unknown request or
- * protocol number is an error. Times are nanoseconds of CLOCK_BOOTTIME, addresses are text.
+ * in the order of the requests. After a stream request ("events" with "follow", "due" with
+ * "follow") the answer is followed by one object a line, without end; the client hangs up. Unknown
+ * members are ignored, an unknown request or protocol number is an error. Times are nanoseconds of
+ * CLOCK_BOOTTIME, addresses are text.
  *
- * Anybody who may connect (root and the group `connguard`, by the socket's mode) may read; only root (SO_PEERCRED) may
- * change.
+ * Anybody who may connect (root and the group `connguard`, by the socket's mode) may read; only
+ * root (SO_PEERCRED) may change.
  *
  * This header owns names and limits. Userspace only.
  */
@@ -24,7 +26,10 @@
 #define PROTOCOL_RUN_DIRECTORY "/run/connguard"
 /* Group whose members may read. */
 #define PROTOCOL_GROUP "connguard"
-/* Longest request line in bytes, newline included; a longer one is answered with an error and the client is cut off. */
+/*
+ * Longest request line in bytes, newline included; a longer one is answered with an error and the
+ * client is cut off.
+ */
 #define PROTOCOL_REQUEST_MAX 4096
 /* Longest answer line in bytes that a client has to take (8,192 peers at about 3 KiB each). */
 #define PROTOCOL_ANSWER_MAX (32 * 1024 * 1024)
@@ -35,8 +40,8 @@
 
 /*
  * X(name, changes, arguments): every request. `changes` 1: root only.
- * Arguments are members of the request: "address" (text), "limit" (integer 0..PEER_LINKS_MAX), "seconds" (integer, 0: no
- * longer), "follow" (boolean).
+ * Arguments are members of the request: "address" (text), "limit" (integer 0..PEER_LINKS_MAX),
+ * "seconds" (integer, 0: no longer), "follow" (boolean).
  */
 #define PROTOCOL_REQUESTS(X) \
 	X(status, 0, "") \

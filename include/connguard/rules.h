@@ -2,20 +2,22 @@
 /*
  * The rules of connguard, once: pure functions over `struct peer`.
  *
- * Everything that decides is here, and nothing here acts: no maps, no helpers, no locks, no clock. Time (`now`,
- * nanoseconds of CLOCK_BOOTTIME), randomness and the identity of the socket come in as arguments. The hooks call these
- * under the peer's bpf_spin_lock, which is what makes check and claim one step; unit tests, property tests and the CLI's
- * `explain` call the very same code.
+ * Everything that decides is here, and nothing here acts: no maps, no helpers, no locks, no clock.
+ * Time (`now`, nanoseconds of CLOCK_BOOTTIME), randomness and the identity of the socket come in as
+ * arguments. The hooks call these under the peer's bpf_spin_lock, which is what makes check and
+ * claim one step; unit tests, property tests and the CLI's `explain` call the very same code.
  *
  * Read it in this order: policy, backoff, slots, dial, knock, answer, ends, commands.
  *
- * Conventions. `peer` is locked by the caller (or private to it). `policy` is never NULL. A `_verdict` function looks and
- * changes nothing; dial_claim() and knock_decide() also take the step. The direction of every doubt is
- * "allow": a duplicate link costs little, a peer locked out costs a node.
+ * Conventions. `peer` is locked by the caller (or private to it). `policy` is never NULL. A
+ * `_verdict` function looks and changes nothing; dial_claim() and knock_decide() also take the
+ * step. The direction of every doubt is "allow": a duplicate link costs little, a peer locked out
+ * costs a node.
  *
- * Verifier notes: everything is inlined, for no call may be made under a bpf_spin_lock. All loops run over the PEER_SLOTS
- * slots of one peer, and what they look for is computed without branches (same(), before(), pick()): a branch a slot
- * would make the verifier follow every combination of eight slots, which took it seconds.
+ * Verifier notes: everything is inlined, for no call may be made under a bpf_spin_lock. All loops
+ * run over the PEER_SLOTS slots of one peer, and what they look for is computed without branches
+ * (same(), before(), pick()): a branch a slot would make the verifier follow every combination of
+ * eight slots, which took it seconds.
  */
 #ifndef CONNGUARD_RULES_H
 #define CONNGUARD_RULES_H
@@ -26,18 +28,26 @@
 #define NS_PER_MS 1000000ULL
 #define NS_PER_SECOND 1000000000ULL
 
-/* Backoff doubles per failure (DESIGN section 3), at most this often: from a millisecond that is three weeks. */
+/*
+ * Backoff doubles per failure (DESIGN section 3), at most this often: from a millisecond that is
+ * three weeks.
+ */
 #define BACKOFF_DOUBLINGS_MAX 31
-/* Jitter takes away at most this share of a step, never adds: a service whose own timer follows the same steps is never
- * refused by our rounding (edge cases 19 and 22). */
+/*
+ * Jitter takes away at most this share of a step, never adds: a service whose own timer follows the
+ * same steps is never refused by our rounding (edge cases 19 and 22).
+ */
 #define BACKOFF_JITTER_PERCENT 20
 /*
- * A claim is void this long after connect() if no SYN left. The SYN leaves within the same system call, after route
- * and source port are found (net/ipv4/tcp_ipv4.c, tcp_v4_connect), so two seconds are ample; then it never will.
+ * A claim is void this long after connect() if no SYN left. The SYN leaves within the same system
+ * call, after route and source port are found (net/ipv4/tcp_ipv4.c, tcp_v4_connect), so two seconds
+ * are ample; then it never will.
  */
 #define CLAIM_UNSENT_MAX_NS (2 * NS_PER_SECOND)
-/* After a peer's handshakes were held for hold_max, none is held for this long: what an off-path attacker who spoofs the
- * peer's SYNs can cost it is one hold_max in this period. */
+/*
+ * After a peer's handshakes were held for hold_max, none is held for this long: what an off-path
+ * attacker who spoofs the peer's SYNs can cost it is one hold_max in this period.
+ */
 #define HOLD_BUDGET_PERIOD_NS (30 * NS_PER_SECOND)
 /* Exempt for good. */
 #define NEVER_ENDS_NS (~0ULL)
@@ -83,12 +93,12 @@ struct link {
 	__u16 remote_port;
 };
 
-/* ---- policy ---------------------------------------------------------------------------------------------------- */
+/* ---- policy ---------------------------------------------------------------------------------- */
 
 /*
- * The policy of a guard that nobody configured (DESIGN section 3; connguard.conf(5) explains every value): an initializer
- * of struct guard_policy. ECONNREFUSED is "peer down" to every runtime (edge cases 27 and 43); claim_max is longer than
- * the 127 s after which tcp_syn_retries 6 gives up.
+ * The policy of a guard that nobody configured (DESIGN section 3; connguard.conf(5) explains every
+ * value): an initializer of struct guard_policy. ECONNREFUSED is "peer down" to every runtime (edge
+ * cases 27 and 43); claim_max is longer than the 127 s after which tcp_syn_retries 6 gives up.
  */
 #define POLICY_DEFAULTS                                  \
 	{                                                \
@@ -128,11 +138,12 @@ static __always_inline int peer_exempt(const struct peer *peer, __u64 now)
 	return before(now, peer->exempt_until_ns) | same(peer->exempt_until_ns, NEVER_ENDS_NS);
 }
 
-/* ---- backoff --------------------------------------------------------------------------------------------------- */
+/* ---- backoff --------------------------------------------------------------------------------- */
 
 /*
- * Length in ns of the backoff after `attempts` consecutive failures (1 or more): initial, doubled per failure, capped,
- * less a jitter of up to BACKOFF_JITTER_PERCENT taken from `random` (any 32 bits).
+ * Length in ns of the backoff after `attempts` consecutive failures (1 or more): initial, doubled
+ * per failure, capped, less a jitter of up to BACKOFF_JITTER_PERCENT taken from `random` (any 32
+ * bits).
  */
 static __always_inline __u64 backoff_step(const struct guard_policy *policy, __u32 attempts,
 					  __u32 random)
@@ -151,8 +162,9 @@ static __always_inline __u64 backoff_step(const struct guard_policy *policy, __u
 }
 
 /*
- * One more failure: count it and set the deadline that follows. Not for what began before the deadline that holds: that dial
- * was made beside one that has failed meanwhile, or observe mode let it pass (edge cases 11 and 18).
+ * One more failure: count it and set the deadline that follows. Not for what began before the
+ * deadline that holds: that dial was made beside one that has failed meanwhile, or observe mode let
+ * it pass (edge cases 11 and 18).
  */
 static __always_inline void backoff_fail(struct peer *peer, const struct guard_policy *policy,
 					 __u64 since, __u64 now, __u32 random)
@@ -171,7 +183,7 @@ static __always_inline void backoff_clear(struct peer *peer)
 	peer->next_attempt_ns = 0;
 }
 
-/* ---- slots ----------------------------------------------------------------------------------------------------- */
+/* ---- slots ----------------------------------------------------------------------------------- */
 
 /* What the slots of a peer hold, as seen at one time by one socket. */
 struct slot_census {
@@ -223,7 +235,10 @@ static __always_inline struct slot_census peer_census(const struct peer *peer, _
 	return census;
 }
 
-/* The slot of this index, which is masked: what the verifier does not see, it does not have to believe. */
+/*
+ * The slot of this index, which is masked: what the verifier does not see, it does not have to
+ * believe.
+ */
 static __always_inline struct slot *slot_at(struct peer *peer, __u64 index)
 {
 	_Static_assert((PEER_SLOTS & (PEER_SLOTS - 1)) == 0, "the mask needs a power of two");
@@ -264,7 +279,8 @@ static __always_inline void slot_free(struct slot *slot)
 }
 
 /*
- * Give `cookie` its slot: the one it has, else a free or expired one, emptied. NULL when all are taken.
+ * Give `cookie` its slot: the one it has, else a free or expired one, emptied. NULL when all are
+ * taken.
  */
 static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, __u64 now)
 {
@@ -300,9 +316,10 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 }
 
 /*
- * A hook has looked the peer up and locked it: is it still, or for the first time, the entry of `address`? A new entry has
- * no address yet and gets this one. 0: the entry was recycled for another peer, or is being deleted, under the hook's
- * hands; the hook then allows and tracks nothing.
+ * A hook has looked the peer up and locked it: is it still, or for the first time, the entry of
+ * `address`? A new entry has no address yet and gets this one. 0: the entry was recycled for
+ * another peer, or is being deleted, under the hook's hands; the hook then allows and tracks
+ * nothing.
  */
 static __always_inline int peer_is(struct peer *peer, const struct peer_address *address, __u64 now)
 {
@@ -315,7 +332,7 @@ static __always_inline int peer_is(struct peer *peer, const struct peer_address 
 	       !(peer->flags & PEER_LEAVING);
 }
 
-/* ---- our dial -------------------------------------------------------------------------------------------------- */
+/* ---- our dial -------------------------------------------------------------------------------- */
 
 /* May this dial pass now? Looks only. `cookie` 0 asks for a socket yet to be made. */
 static __always_inline struct decision dial_verdict(const struct peer *peer,
@@ -333,7 +350,10 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	__u64 again = 0, refused;
 	int i;
 
-	/* A claim is no obstacle to the socket that holds it: connect() again after ENETUNREACH, say. */
+	/*
+	 * A claim is no obstacle to the socket that holds it: connect() again after ENETUNREACH,
+	 * say.
+	 */
 	for (i = 0; i < PEER_SLOTS; i++)
 		again |= same(peer->slots[i].cookie, cookie) & slot_is_claim(&peer->slots[i], now);
 	refused = (linked | dialing | backoff | not_due) & (1 ^ (again | exempt));
@@ -354,8 +374,9 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 }
 
 /*
- * connect(): check and claim in one step. A dial that passes (or that observe mode lets pass) holds a claim afterwards;
- * dial_unheld says that no slot was left. A refused dial changes nothing but the refusal record (edge case 18).
+ * connect(): check and claim in one step. A dial that passes (or that observe mode lets pass) holds
+ * a claim afterwards; dial_unheld says that no slot was left. A refused dial changes nothing but
+ * the refusal record (edge case 18).
  */
 static __always_inline struct decision dial_claim(struct peer *peer,
 						  const struct guard_policy *policy,
@@ -393,7 +414,10 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	return decision;
 }
 
-/* The dial's SYN is about to leave: the claim is real, its number and port are known. No claim: nothing. */
+/*
+ * The dial's SYN is about to leave: the claim is real, its number and port are known. No claim:
+ * nothing.
+ */
 static __always_inline void dial_sent(struct peer *peer, const struct guard_policy *policy,
 				      __u64 cookie, __u32 client_isn, __u16 local_port,
 				      __u16 remote_port, __u64 now)
@@ -409,11 +433,12 @@ static __always_inline void dial_sent(struct peer *peer, const struct guard_poli
 	slot->remote_port = remote_port;
 }
 
-/* ---- their knock ----------------------------------------------------------------------------------------------- */
+/* ---- their knock ----------------------------------------------------------------------------- */
 
 /*
- * The claim that a knock crosses: one whose SYN left. No such claim: cookie 0, there is nothing to break a tie with (a
- * claim whose SYN has not left is answered after their handshake, when it meets their link).
+ * The claim that a knock crosses: one whose SYN left. No such claim: cookie 0, there is nothing to
+ * break a tie with (a claim whose SYN has not left is answered after their handshake, when it meets
+ * their link).
  */
 static __always_inline struct crossing {
 	__u64 cookie;
@@ -467,8 +492,10 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 			/* A dial that was given up holds nobody any more. */
 			decision.cause = CAUSE_knock_tie_won;
 		} else if (claim.since_ns + policy->hold_max_ns <= knock->now) {
-			/* Our dial has had its round trip and did not complete: a firewall ate it, or the peer was
-			 * not there yet and now is. */
+			/*
+			 * Our dial has had its round trip and did not complete: a firewall ate it,
+			 * or the peer was not there yet and now is.
+			 */
 			decision.cause = CAUSE_knock_hold_spent;
 		} else {
 			decision.verdict = VERDICT_HOLD;
@@ -483,8 +510,9 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 }
 
 /*
- * SYN: decide, and note on a claim that lost the tie that its answer is held. Once per claim, so that however many SYNs are
- * spoofed, neither side is held for longer than hold_max: our knocks' hold counts from the dial, the answer's from here.
+ * SYN: decide, and note on a claim that lost the tie that its answer is held. Once per claim, so
+ * that however many SYNs are spoofed, neither side is held for longer than hold_max: our knocks'
+ * hold counts from the dial, the answer's from here.
  */
 static __always_inline struct decision knock_decide(struct peer *peer,
 						    const struct guard_policy *policy,
@@ -507,9 +535,10 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 }
 
 /*
- * A SYN that knock_decide() allows passes only if no other handshake of the same peer is pending, so that two SYNs inside
- * one round trip do not both become links. `pending` is the peer's element of the fixed table, locked by the caller;
- * `room` is how many more links the peer may have. Holds at most hold_max in HOLD_BUDGET_PERIOD_NS.
+ * A SYN that knock_decide() allows passes only if no other handshake of the same peer is pending,
+ * so that two SYNs inside one round trip do not both become links. `pending` is the peer's element
+ * of the fixed table, locked by the caller; `room` is how many more links the peer may have. Holds
+ * at most hold_max in HOLD_BUDGET_PERIOD_NS.
  */
 static __always_inline struct decision handshake_decide(struct pending_handshake *pending,
 							const struct peer_address *address,
@@ -549,12 +578,12 @@ static __always_inline void handshake_done(struct pending_handshake *pending,
 		pending->until_ns = 0;
 }
 
-/* ---- the answer to our dial ------------------------------------------------------------------------------------ */
+/* ---- the answer to our dial ------------------------------------------------------------------ */
 
 /*
- * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor, for a bounded time,
- * when the dial lost a tie and their handshake is on its way. Dropping it here keeps the duplicate from both applications:
- * the other end's accept() returns only after our ACK.
+ * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor,
+ * for a bounded time, when the dial lost a tie and their handshake is on its way. Dropping it here
+ * keeps the duplicate from both applications: the other end's accept() returns only after our ACK.
  */
 static __always_inline struct decision answer_verdict(struct peer *peer,
 						      const struct guard_policy *policy,
@@ -579,12 +608,13 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 	return decision;
 }
 
-/* ---- a connection is established ------------------------------------------------------------------------------- */
+/* ---- a connection is established ------------------------------------------------------------- */
 
 /*
- * A connection is established: it is a link now, whatever was decided before. When it is one too many, name the loser
- * (decision.other_cookie) and doom its slot: of two crossing ones the smaller client number, of two in the same direction
- * the newcomer. The daemon destroys the loser's socket. Calling it twice for one socket changes nothing.
+ * A connection is established: it is a link now, whatever was decided before. When it is one too
+ * many, name the loser (decision.other_cookie) and doom its slot: of two crossing ones the smaller
+ * client number, of two in the same direction the newcomer. The daemon destroys the loser's socket.
+ * Calling it twice for one socket changes nothing.
  */
 static __always_inline struct decision link_up(struct peer *peer, const struct guard_policy *policy,
 					       const struct link *link)
@@ -617,7 +647,10 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	mine->remote_port = link->remote_port;
 	mine->flags = link->adopted ? SLOT_ADOPTED : 0;
 
-	/* The race is over: an answer that was held for this link's sake is held no longer than the link lives. */
+	/*
+	 * The race is over: an answer that was held for this link's sake is held no longer than the
+	 * link lives.
+	 */
 	for (i = 0; i < PEER_SLOTS; i++) {
 		slot = &peer->slots[i];
 		slot->answer_held_until_ns = pick(before(link->now, slot->answer_held_until_ns),
@@ -644,7 +677,10 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 		weakest = pick(weaker, other->client_isn, weakest);
 		tied |= crosses & same(other->client_isn, mine->client_isn);
 	}
-	/* Equal numbers name no loser, and each end would name its own newcomer: then both links would go. */
+	/*
+	 * Equal numbers name no loser, and each end would name its own newcomer: then both links
+	 * would go.
+	 */
 	if (crossed && (tied || policy->tie_break == TIE_BREAK_NONE)) {
 		decision.cause = CAUSE_link_crossed;
 		decision.other_cookie = crossed;
@@ -658,15 +694,16 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	return decision;
 }
 
-/* ---- ends ------------------------------------------------------------------------------------------------------ */
+/* ---- ends ------------------------------------------------------------------------------------ */
 
 /*
- * The socket `cookie` holds nothing any more: its dial failed or was given up, or its link left ESTABLISHED. The failure
- * and the backoff that follows are this one step, so that the peer never looks idle in between. `random` is any 32 bits,
- * for the jitter. A cookie that owns no slot ends nothing: CAUSE_none.
+ * The socket `cookie` holds nothing any more: its dial failed or was given up, or its link left
+ * ESTABLISHED. The failure and the backoff that follows are this one step, so that the peer never
+ * looks idle in between. `random` is any 32 bits, for the jitter. A cookie that owns no slot ends
+ * nothing: CAUSE_none.
  *
- * A short link counts as a failure only when it was our dial's: backoff is about our dials, and a peer that knocks and
- * hangs up must not be able to keep us from dialing it.
+ * A short link counts as a failure only when it was our dial's: backoff is about our dials, and a
+ * peer that knocks and hangs up must not be able to keep us from dialing it.
  */
 static __always_inline struct decision slot_end(struct peer *peer,
 						const struct guard_policy *policy, __u64 cookie,
@@ -716,7 +753,7 @@ static __always_inline struct decision slot_end(struct peer *peer,
 	return decision;
 }
 
-/* ---- commands -------------------------------------------------------------------------------------------------- */
+/* ---- commands -------------------------------------------------------------------------------- */
 
 /* 1 when the peer has no link, no claim and no backoff left. */
 static __always_inline int peer_idle(const struct peer *peer, __u64 now)
@@ -726,15 +763,18 @@ static __always_inline int peer_idle(const struct peer *peer, __u64 now)
 	return !census.links && !census.claims && peer->next_attempt_ns <= now;
 }
 
-/* 1 when the daemon may announce the peer: idle, and one that we dial (a peer that only knocks has no port to dial). */
+/*
+ * 1 when the daemon may announce the peer: idle, and one that we dial (a peer that only knocks has
+ * no port to dial).
+ */
 static __always_inline int peer_due(const struct peer *peer, __u64 now)
 {
 	return peer_idle(peer, now) && peer->flags & (PEER_KNOWN | PEER_DIALED);
 }
 
 /*
- * A slot with no socket behind it is freed without a failure. `cookie` names it, so that a slot taken since by another
- * socket stays.
+ * A slot with no socket behind it is freed without a failure. `cookie` names it, so that a slot
+ * taken since by another socket stays.
  */
 static __always_inline struct decision slot_release(struct peer *peer, __u64 cookie, __u64 now)
 {
@@ -750,7 +790,10 @@ static __always_inline struct decision slot_release(struct peer *peer, __u64 coo
 	return decision;
 }
 
-/* Free every claim that has expired. claim_expired when there was one (other_cookie: the last of them). */
+/*
+ * Free every claim that has expired. claim_expired when there was one (other_cookie: the last of
+ * them).
+ */
 static __always_inline struct decision claims_expire(struct peer *peer, __u64 now)
 {
 	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
@@ -769,7 +812,10 @@ static __always_inline struct decision claims_expire(struct peer *peer, __u64 no
 	return decision;
 }
 
-/* Mark the peer for deletion if nobody needs it: 1, and every hook treats it as absent from now on. Else 0. */
+/*
+ * Mark the peer for deletion if nobody needs it: 1, and every hook treats it as absent from now on.
+ * Else 0.
+ */
 static __always_inline int peer_forget(struct peer *peer, __u64 now, __u64 inactive_since_ns)
 {
 	int i;

@@ -8,8 +8,8 @@
  *     happenings.c  events from the kernel: history, log, followers, what must be destroyed
  *     requests.c    the control socket's requests
  *
- * Single-threaded: everything runs in the one event loop, so nothing here is locked. Only main.c and lifecycle.c decide to
- * end; the rest reports and goes on.
+ * Single-threaded: everything runs in the one event loop, so nothing here is locked. Only main.c
+ * and lifecycle.c decide to end; the rest reports and goes on.
  */
 #ifndef CONNGUARDD_DAEMON_H
 #define CONNGUARDD_DAEMON_H
@@ -56,13 +56,22 @@ struct daemon {
 
 /* ---- lifecycle.c ---- */
 
-/* From configuration to a guard that enforces and a control socket that answers. 0, or a negative errno, logged. */
+/*
+ * From configuration to a guard that enforces and a control socket that answers. 0, or a negative
+ * errno, logged.
+ */
 int daemon_start(struct daemon *daemon);
 
-/* Read the configuration and the peers file again. On failure the last good policy stays: negative errno and a text. */
+/*
+ * Read the configuration and the peers file again. On failure the last good policy stays: negative
+ * errno and a text.
+ */
 int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size);
 
-/* Let go of everything. `remove_guard`: take the guard out of the kernel too; else its hooks go on enforcing. */
+/*
+ * Let go of everything. `remove_guard`: take the guard out of the kernel too; else its hooks go on
+ * enforcing.
+ */
 void daemon_stop(struct daemon *daemon, bool remove_guard);
 
 /* ---- upkeep.c ---- */
@@ -90,7 +99,10 @@ void happenings_stop(struct daemon *daemon);
 /* The recent events, oldest first, into an array of HISTORY_LENGTH. Returns how many. */
 size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events);
 
-/* Destroy the loser of a duplicate (links_destroy_surplus), if the mode is enforce. What goes wrong is logged. */
+/*
+ * Destroy the loser of a duplicate (links_destroy_surplus), if the mode is enforce. What goes wrong
+ * is logged.
+ */
 void happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
 /* ---- requests.c ---- */

@@ -94,9 +94,10 @@ void happenings_destroy(struct daemon *daemon, const struct peer_address *addres
 }
 
 /*
- * The peer has become linked: dials that are still under way lost. Their answers are held in the kernel; ending them tells the
- * application now rather than when its SYN times out. A dial is no link, so it may go even if the link has ended since:
- * an application that refuses a newcomer while it dials would otherwise refuse every one of them until then.
+ * The peer has become linked: dials that are still under way lost. Their answers are held in the
+ * kernel; ending them tells the application now rather than when its SYN times out. A dial is no
+ * link, so it may go even if the link has ended since: an application that refuses a newcomer while
+ * it dials would otherwise refuse every one of them until then.
  */
 static void give_up_dials(struct daemon *daemon, const struct guard_event *event)
 {

@@ -40,8 +40,8 @@ static int lock_instance(struct daemon *daemon)
 }
 
 /*
- * What is loaded is made to be what is configured; the mode comes last. A guard that was taken over keeps its mode: an operator
- * who pressed panic is not overruled by a restart.
+ * What is loaded is made to be what is configured; the mode comes last. A guard that was taken over
+ * keeps its mode: an operator who pressed panic is not overruled by a restart.
  */
 static int take_charge(struct daemon *daemon, bool taken_over)
 {
@@ -105,7 +105,10 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = upkeep_start(daemon);
 	if (result) {
-		/* What was taken over goes on as it was; what was loaded for this start has no purpose without us. */
+		/*
+		 * What was taken over goes on as it was; what was loaded for this start has no
+		 * purpose without us.
+		 */
 		daemon_stop(daemon, !taken_over);
 		return result;
 	}

@@ -2,8 +2,9 @@
 /*
  * connguardd: command line, signals, the loop. See daemon.h for the parts.
  *
- * SIGTERM and SIGINT take the guard out of the kernel; SIGQUIT leaves it there (restart, upgrade), as kill -9 and a crash do.
- * SIGHUP reads the configuration again. Exit status: 0 asked to stop, 1 failed, 2 usage or configuration.
+ * SIGTERM and SIGINT take the guard out of the kernel; SIGQUIT leaves it there (restart, upgrade),
+ * as kill -9 and a crash do. SIGHUP reads the configuration again. Exit status: 0 asked to stop, 1
+ * failed, 2 usage or configuration.
  */
 #include <errno.h>
 #include <getopt.h>

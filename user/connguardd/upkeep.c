@@ -18,7 +18,10 @@
 #include "pure/address_text.h"
 #include "pure/names.h"
 
-/* Sign of life to the kernel side and to the service manager; also how soon a new own address is known. */
+/*
+ * Sign of life to the kernel side and to the service manager; also how soon a new own address is
+ * known.
+ */
 #define HEARTBEAT_SECONDS 1
 /* The central dial policy falls back to shared when the sign of life is this old. */
 #define ALIVE_NS (5 * NS_PER_SECOND)
@@ -32,7 +35,10 @@ static void announce(struct daemon *daemon, const struct peer_address *address)
 {
 	const struct guard_command command = { .operation = COMMAND_ANNOUNCE, .address = *address };
 
-	/* -EBUSY: linked, dialing or backing off by now, or not ours to dial; -ENOENT: forgotten. Both are answers. */
+	/*
+	 * -EBUSY: linked, dialing or backing off by now, or not ours to dial; -ENOENT: forgotten.
+	 * Both are answers.
+	 */
 	guard_command(daemon->guard, &command);
 }
 
@@ -138,7 +144,10 @@ static void act(struct daemon *daemon, const struct check_action *action, __u64 
 	}
 }
 
-/* Compare the map with the sockets and act on it. `confirming`: the second look, which announces nobody again. */
+/*
+ * Compare the map with the sockets and act on it. `confirming`: the second look, which announces
+ * nobody again.
+ */
 static void check(struct daemon *daemon, bool confirming)
 {
 	cleanup_free struct check_action *actions = NULL;
@@ -149,7 +158,10 @@ static void check(struct daemon *daemon, bool confirming)
 	size_t action_count;
 	int result;
 
-	/* The map first: a link that comes up in between is then a socket without a slot, which takes two looks to count. */
+	/*
+	 * The map first: a link that comes up in between is then a socket without a slot, which
+	 * takes two looks to count.
+	 */
 	result = guard_peers_read(daemon->guard, &peers, &input.peer_count);
 	if (!result)
 		result = guard_policy_read(daemon->guard, &policy);
@@ -277,7 +289,10 @@ int upkeep_start(struct daemon *daemon)
 	event_add(daemon->heartbeat_event, &heartbeat);
 	upkeep_reschedule(daemon);
 	on_heartbeat(-1, 0, daemon);
-	/* The first look at once: what nobody watched while there was no daemon, and the peers that are due. */
+	/*
+	 * The first look at once: what nobody watched while there was no daemon, and the peers that
+	 * are due.
+	 */
 	on_check(-1, 0, daemon);
 	return 0;
 }

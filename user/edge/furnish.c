@@ -79,7 +79,10 @@ int furnish_exempt(const struct guard *guard, const struct config *config)
 			guard_exempt_delete(guard, &prefixes[i]);
 	for (size_t i = 0; !result && i < config->exempt.count; i++)
 		result = guard_exempt_write(guard, &config->exempt.prefix[i], &value);
-	/* After the configured ones: an own address is no peer, even where it is a prefix of 128 bits too. */
+	/*
+	 * After the configured ones: an own address is no peer, even where it is a prefix of 128
+	 * bits too.
+	 */
 	value.own = 1;
 	for (size_t i = 0; !result && i < own_count; i++) {
 		const struct exempt_prefix self = prefix_of_address(&own[i]);

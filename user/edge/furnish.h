@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Make a loaded guard be what the configuration says: policy, ports, exemptions, known peers, links that are there already.
+ * Make a loaded guard be what the configuration says: policy, ports, exemptions, known peers, links
+ * that are there already.
  *
- * Shared by connguardd and `connguard load`. Each step can be taken again at any time and changes only what differs. The
- * mode is not touched here: whoever loads decides about it, last. Functions return 0 or a negative errno.
+ * Shared by connguardd and `connguard load`. Each step can be taken again at any time and changes
+ * only what differs. The mode is not touched here: whoever loads decides about it, last. Functions
+ * return 0 or a negative errno.
  */
 #ifndef EDGE_FURNISH_H
 #define EDGE_FURNISH_H
@@ -17,25 +19,32 @@
 int furnish_policy(const struct guard *guard, const struct config *config, __u64 netns_cookie);
 
 /*
- * The exempt map: the configured prefixes and this host's own addresses (of the calling thread's network namespace) are in
- * it, what was configured before is not, what a command put there stays until it ends.
+ * The exempt map: the configured prefixes and this host's own addresses (of the calling thread's
+ * network namespace) are in it, what was configured before is not, what a command put there stays
+ * until it ends.
  */
 int furnish_exempt(const struct guard *guard, const struct config *config);
 
-/* The peers file as the configuration names it; none without one. *ret_known is the caller's to free. */
+/*
+ * The peers file as the configuration names it; none without one. *ret_known is the caller's to
+ * free.
+ */
 int furnish_read_known(const struct config *config, struct known_peer **ret_known,
 		       size_t *ret_count, struct config_error *ret_error);
 
 /* PEER_KNOWN is set for these peers and no others. Sorts `known`. */
 int furnish_known(const struct guard *guard, struct known_peer *known, size_t count);
 
-/* Take established sockets that no slot shows under guard. Returns how many, or a negative errno. */
+/*
+ * Take established sockets that no slot shows under guard. Returns how many, or a negative errno.
+ */
 int furnish_adopt(const struct guard *guard, struct surroundings *surroundings,
 		  const struct config *config);
 
 /*
- * All of it, for a guard that was just loaded or taken over. On failure ret_error names the step. *ret_adopted may be
- * negative: the links that exist could not be adopted, which the periodic check makes up for.
+ * All of it, for a guard that was just loaded or taken over. On failure ret_error names the step.
+ * *ret_adopted may be negative: the links that exist could not be adopted, which the periodic check
+ * makes up for.
  */
 int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 		const struct config *config, int *ret_adopted, struct config_error *ret_error);

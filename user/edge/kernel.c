@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * The guard in the kernel: load, take over, attach, remove; read and write the pinned maps. See kernel.h.
+ * The guard in the kernel: load, take over, attach, remove; read and write the pinned maps. See
+ * kernel.h.
  *
- * Loading goes from harmless to effective: maps, programs, the hooks that end claims, the hooks that make them, and the layout word
- * last. A load that dies anywhere in between is recognised by its missing layout word and cleared away.
+ * Loading goes from harmless to effective: maps, programs, the hooks that end claims, the hooks
+ * that make them, and the layout word last. A load that dies anywhere in between is recognised by
+ * its missing layout word and cleared away.
  */
 #include "edge/kernel.h"
 
@@ -138,7 +140,10 @@ bool guard_name_valid(const char *name)
 	       strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_") == length;
 }
 
-/* libbpf explains itself at length; the last lines of an error are kept for the operator, the rest is silence. */
+/*
+ * libbpf explains itself at length; the last lines of an error are kept for the operator, the rest
+ * is silence.
+ */
 static char last_words[256];
 
 static int keep_last_words(enum libbpf_print_level level, const char *format, va_list arguments)
@@ -291,7 +296,10 @@ static int make_directories(const char *name, struct guard_error *error)
 	char path[PIN_PATH_MAX];
 
 	if (!bpffs_mounted()) {
-		/* Mounting is the host's business, and on the host only: elsewhere nobody else would see the pins. */
+		/*
+		 * Mounting is the host's business, and on the host only: elsewhere nobody else
+		 * would see the pins.
+		 */
 		if (!in_host_mount_namespace() || mount("bpf", BPFFS, "bpf", 0, NULL))
 			return bpffs_missing(error);
 	}
@@ -356,7 +364,10 @@ static int pin_maps(struct connguard *skeleton, const char *name, struct guard_e
 	return 0;
 }
 
-/* Where the pinned link of a hook is attached: cgroup id or namespace inode, and with which program. 0: detached. */
+/*
+ * Where the pinned link of a hook is attached: cgroup id or namespace inode, and with which
+ * program. 0: detached.
+ */
 static int link_target(int link_fd, enum guard_hook hook, __u64 *ret_target, __u32 *ret_program)
 {
 	struct bpf_link_info info = {};
@@ -386,7 +397,10 @@ static int path_of_cgroup(__u64 id, char **ret_path)
 	return result ? result : cgroups_path(below, ret_path);
 }
 
-/* 1 when the program `id` uses the map `map_id`: that is how a program of an earlier load of this guard is known. */
+/*
+ * 1 when the program `id` uses the map `map_id`: that is how a program of an earlier load of this
+ * guard is known.
+ */
 static bool program_uses_map(__u32 id, __u32 map_id)
 {
 	__u32 ids[64];
@@ -411,8 +425,8 @@ static __u32 map_id(int map_fd)
 }
 
 /*
- * Detach programs of this guard that somebody attached without a link (bpftool): all but `keep`. `peers_id` says which are
- * ours.
+ * Detach programs of this guard that somebody attached without a link (bpftool): all but `keep`.
+ * `peers_id` says which are ours.
  */
 static void detach_unlinked(int cgroup_fd, enum guard_hook hook, __u32 peers_id, __u32 keep)
 {
@@ -433,8 +447,8 @@ static void detach_unlinked(int cgroup_fd, enum guard_hook hook, __u32 peers_id,
 }
 
 /*
- * Put the program at its hook: replace it in the pinned link where that is attached to the right place already, else make a
- * new link first and drop the old one afterwards.
+ * Put the program at its hook: replace it in the pinned link where that is attached to the right
+ * place already, else make a new link first and drop the old one afterwards.
  */
 static int attach_hook(const struct guard_options *options, int cgroup_fd, enum guard_hook hook,
 		       int program_fd, struct guard_error *error)
@@ -465,7 +479,10 @@ static int attach_hook(const struct guard_options *options, int cgroup_fd, enum 
 	unlink(fresh_path);
 	if (bpf_obj_pin(link_fd, fresh_path))
 		return fail(error, -errno, "pinning %s: %s", fresh_path, strerror(errno));
-	/* bpffs cannot rename onto an existing name: for an instant the new link lives under its own. */
+	/*
+	 * bpffs cannot rename onto an existing name: for an instant the new link lives under its
+	 * own.
+	 */
 	unlink(path);
 	if (rename(fresh_path, path))
 		return fail(error, -errno, "pinning %s: %s", path, strerror(errno));
@@ -604,7 +621,10 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 	return 0;
 }
 
-/* Remove every entry of a directory of pins, then the directory. Closing the last reference of a link detaches it. */
+/*
+ * Remove every entry of a directory of pins, then the directory. Closing the last reference of a
+ * link detaches it.
+ */
 static int remove_directory(const char *path)
 {
 	DIR *directory = opendir(path);
@@ -625,7 +645,10 @@ static int remove_directory(const char *path)
 	return result;
 }
 
-/* Detach at once, whoever else holds the link: a pin elsewhere must not keep a guard that was removed. */
+/*
+ * Detach at once, whoever else holds the link: a pin elsewhere must not keep a guard that was
+ * removed.
+ */
 static void detach_links(const char *name)
 {
 	/* The hooks that make claims go first. */
@@ -736,7 +759,10 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 			      sizeof(iterator) / sizeof(iterator[0]));
 }
 
-/* What is effective at a cgroup hook: fills in `attached`, `foreign`, and the program's id if only the maps tell it is ours. */
+/*
+ * What is effective at a cgroup hook: fills in `attached`, `foreign`, and the program's id if only
+ * the maps tell it is ours.
+ */
 static void cgroup_hook_state(const struct guard *guard, int cgroup_fd, enum guard_hook hook,
 			      struct hook_state *state)
 {
@@ -775,7 +801,10 @@ int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUN
 		pin_path(path, guard->name, "links", hooks[i].name);
 		cleanup_close int link_fd = bpf_obj_get(path);
 
-		/* A link whose cgroup or namespace is gone, or which was detached by force, has no target. */
+		/*
+		 * A link whose cgroup or namespace is gone, or which was detached by force, has no
+		 * target.
+		 */
 		if (link_fd >= 0 &&
 		    link_target(link_fd, i, &target, &state.program_id) == 0)
 			state.pinned = target != 0;
@@ -935,7 +964,10 @@ int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t 
 	struct peer_address key, last, *previous = NULL;
 	size_t count = 0, capacity = 0;
 
-	/* A deletion under way makes the kernel start over from the first key: the capacity of the map ends that. */
+	/*
+	 * A deletion under way makes the kernel start over from the first key: the capacity of the
+	 * map ends that.
+	 */
 	for (__u32 steps = 0; steps < 2 * guard->max_peers; steps++) {
 		if (bpf_map_get_next_key(guard->maps[MAP_PEERS], previous, &key)) {
 			if (errno == ENOENT)

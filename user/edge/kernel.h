@@ -1,10 +1,12 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * The guard in the kernel, as userspace sees it: load, take over, attach, remove; read and write the pinned maps.
+ * The guard in the kernel, as userspace sees it: load, take over, attach, remove; read and write
+ * the pinned maps.
  *
- * kernel.c is the one file of userspace that sees libbpf. It owns file descriptors and pins, decides nothing about peers
- * (the rules do, in the kernel) and logs nothing. All functions return 0 or a negative errno unless they say otherwise;
- * what went wrong beyond the number is in `struct guard_error`, a text for a person.
+ * kernel.c is the one file of userspace that sees libbpf. It owns file descriptors and pins,
+ * decides nothing about peers (the rules do, in the kernel) and logs nothing. All functions return
+ * 0 or a negative errno unless they say otherwise; what went wrong beyond the number is in `struct
+ * guard_error`, a text for a person.
  */
 #ifndef EDGE_KERNEL_H
 #define EDGE_KERNEL_H
@@ -14,10 +16,16 @@
 
 #include <connguard/abi.h>
 
-/* Pins of the guard NAME are below PIN_ROOT/NAME: maps by their names, links/HOOK, programs/command. */
+/*
+ * Pins of the guard NAME are below PIN_ROOT/NAME: maps by their names, links/HOOK,
+ * programs/command.
+ */
 #define PIN_ROOT "/sys/fs/bpf/connguard"
 
-/* Longest guard name; letters, digits, '-', '_' (it becomes a file name, a unit instance and a pin). */
+/*
+ * Longest guard name; letters, digits, '-', '_' (it becomes a file name, a unit instance and a
+ * pin).
+ */
 #define GUARD_NAME_MAX 32
 
 /* A text for a person that goes with a negative return; empty when the errno says it all. */
@@ -36,7 +44,10 @@ enum guard_hook {
 	HOOK_COUNT,
 };
 
-/* What the kernel can be asked to do beyond the floor; each is probed by loading a program that needs it. */
+/*
+ * What the kernel can be asked to do beyond the floor; each is probed by loading a program that
+ * needs it.
+ */
 enum guard_feature {
 	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
 	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
@@ -63,7 +74,10 @@ struct hook_state {
 /* A guard: its maps, open. */
 struct guard;
 
-/* Name of a hook as in links/HOOK ("connect4"), of a feature ("refusal_errno"), and what its lack means. */
+/*
+ * Name of a hook as in links/HOOK ("connect4"), of a feature ("refusal_errno"), and what its lack
+ * means.
+ */
 const char *guard_hook_name(enum guard_hook hook);
 const char *guard_feature_name(enum guard_feature feature);
 const char *guard_feature_lack(enum guard_feature feature);
@@ -72,16 +86,17 @@ const char *guard_feature_lack(enum guard_feature feature);
 bool guard_name_valid(const char *name);
 
 /*
- * Load the guard, or take over the one that is pinned under the name already: maps are kept, programs are replaced in
- * place, so that enforcement has no gap. Refused with -EPROTO when the pinned layout is another one; the pinned guard
- * then stays as it is. On success *ret_guard is the caller's (guard_close) and *ret_taken_over says which it was.
+ * Load the guard, or take over the one that is pinned under the name already: maps are kept,
+ * programs are replaced in place, so that enforcement has no gap. Refused with -EPROTO when the
+ * pinned layout is another one; the pinned guard then stays as it is. On success *ret_guard is the
+ * caller's (guard_close) and *ret_taken_over says which it was.
  */
 int guard_load(const struct guard_options *options, struct guard **ret_guard, bool *ret_taken_over,
 	       struct guard_error *ret_error);
 
 /*
- * Open the pinned maps of a guard, which may have no daemon. -ENOENT: no such guard (ret_error says whether bpffs is
- * mounted at all); -EPROTO: another layout; -EPERM.
+ * Open the pinned maps of a guard, which may have no daemon. -ENOENT: no such guard (ret_error says
+ * whether bpffs is mounted at all); -EPROTO: another layout; -EPERM.
  */
 int guard_open(const char *name, struct guard **ret_guard, struct guard_error *ret_error);
 
@@ -94,11 +109,14 @@ int guard_remove(const char *name, struct guard_error *ret_error);
 /* Probe the kernel by loading. */
 void guard_probe(bool ret_features[FEATURE_COUNT]);
 
-/* What the kernel says is attached now, for the cgroup and the namespace the guard was loaded with. */
+/*
+ * What the kernel says is attached now, for the cgroup and the namespace the guard was loaded with.
+ */
 int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT]);
 
 /*
- * Absolute path of the guarded cgroup. *ret_path is the caller's to free. -ENOENT: the cgroup is gone.
+ * Absolute path of the guarded cgroup. *ret_path is the caller's to free. -ENOENT: the cgroup is
+ * gone.
  */
 int guard_cgroup(const struct guard *guard, char **ret_path);
 
@@ -124,8 +142,8 @@ int guard_counters_read(const struct guard *guard, enum counters_index index,
 int guard_peer_read(const struct guard *guard, const struct peer_address *address,
 		    struct peer *ret_peer);
 /*
- * All peers, in an array that the caller frees. A peer added or deleted meanwhile may or may not be in it; each peer is a
- * consistent copy.
+ * All peers, in an array that the caller frees. A peer added or deleted meanwhile may or may not be
+ * in it; each peer is a consistent copy.
  */
 int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t *ret_count);
 /* Capacity of the peers map. */
@@ -138,12 +156,15 @@ int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *p
 int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_prefixes,
 		      struct exempt_value **ret_values, size_t *ret_count);
 
-/* Run one command on a peer, under its lock. Errors as enum command_operation says. Works without a daemon. */
+/*
+ * Run one command on a peer, under its lock. Errors as enum command_operation says. Works without a
+ * daemon.
+ */
 int guard_command(const struct guard *guard, const struct guard_command *command);
 
 /*
- * Take established sockets under guard: writes the adoptions, runs the iterator in the calling thread's network
- * namespace, falls back to COMMAND_ADOPT where the kernel lacks the iterator.
+ * Take established sockets under guard: writes the adoptions, runs the iterator in the calling
+ * thread's network namespace, falls back to COMMAND_ADOPT where the kernel lacks the iterator.
  */
 int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
 		size_t count);

@@ -2,7 +2,8 @@
 /*
  * Ending links from outside: by an operator's wish, or because there is one too many.
  *
- * Owns the order of slot and socket, knows nothing of who asks. Functions return 0 or a negative errno.
+ * Owns the order of slot and socket, knows nothing of who asks. Functions return 0 or a negative
+ * errno.
  */
 #ifndef EDGE_LINKS_H
 #define EDGE_LINKS_H
@@ -11,17 +12,17 @@
 #include "edge/sockets.h"
 
 /*
- * Destroy the sockets of all links of a peer. Each slot is freed first: a cut is no failure and brings no backoff.
- * Returns how many were destroyed; *ret_missing links had no socket in the namespace of `sockets`. -ENOENT: no such peer;
- * or the error of sockets_destroy().
+ * Destroy the sockets of all links of a peer. Each slot is freed first: a cut is no failure and
+ * brings no backoff. Returns how many were destroyed; *ret_missing links had no socket in the
+ * namespace of `sockets`. -ENOENT: no such peer; or the error of sockets_destroy().
  */
 int links_cut(const struct guard *guard, struct sockets *sockets,
 	      const struct peer_address *address, int *ret_missing);
 
 /*
- * Destroy the socket that holds one slot of a peer (a duplicate, or a dial that lost), provided that another link of the peer is
- * established by the word of its socket: never the last one. -EBUSY: it must stay; -ENOENT: peer or socket are gone; or the
- * error of sockets_destroy().
+ * Destroy the socket that holds one slot of a peer (a duplicate, or a dial that lost), provided
+ * that another link of the peer is established by the word of its socket: never the last one.
+ * -EBUSY: it must stay; -ENOENT: peer or socket are gone; or the error of sockets_destroy().
  */
 int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 			  const struct peer_address *address, __u64 cookie);

@@ -2,9 +2,10 @@
 /*
  * The control socket: clients, lines, limits.
  *
- * Owns the UNIX socket, the framing of include/connguard/protocol.h and who may ask for what; knows nothing of what a
- * request means (the handler does) nor of guards. One event loop, never blocks: a slow client waits in its own buffer, and
- * beyond a bound it is cut off. Functions return 0 or a negative errno.
+ * Owns the UNIX socket, the framing of include/connguard/protocol.h and who may ask for what; knows
+ * nothing of what a request means (the handler does) nor of guards. One event loop, never blocks: a
+ * slow client waits in its own buffer, and beyond a bound it is cut off. Functions return 0 or a
+ * negative errno.
  */
 #ifndef EDGE_SERVER_H
 #define EDGE_SERVER_H
@@ -32,14 +33,16 @@ struct server_request {
 };
 
 /*
- * Answer a request: 0 and *ret_result (a new reference), or a negative errno and a text for a person in ret_error.
+ * Answer a request: 0 and *ret_result (a new reference), or a negative errno and a text for a
+ * person in ret_error.
  */
 typedef int (*server_handler)(const struct server_request *request, json_t **ret_result,
 			      char *ret_error, size_t error_size, void *argument);
 
 /*
- * Listen at `path`, which root and the group PROTOCOL_GROUP may connect to (root alone where there is no such group). A stale
- * socket of a dead daemon is replaced; the caller makes sure there is no live one.
+ * Listen at `path`, which root and the group PROTOCOL_GROUP may connect to (root alone where there
+ * is no such group). A stale socket of a dead daemon is replaced; the caller makes sure there is no
+ * live one.
  */
 int server_open(struct event_base *base, const char *path, server_handler handler, void *argument,
 		struct server **ret_server);

@@ -103,7 +103,10 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 		result = host_addresses(&own, &own_count);
 	if (result)
 		return result;
-	/* After the list, so that a cgroup made in between is in it. Its own cgroup gone: the set stays as it was. */
+	/*
+	 * After the list, so that a cgroup made in between is in it. Its own cgroup gone: the set
+	 * stays as it was.
+	 */
 	cgroup_set_refresh(surroundings->cgroups);
 	seen = calloc(count + 1, sizeof(*seen));
 	if (!seen)

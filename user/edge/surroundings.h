@@ -2,8 +2,8 @@
 /*
  * Where a guard is: its cgroup, its network namespace, and the sockets seen from there.
  *
- * Owns the descriptors. Changes nothing but the calling thread's network namespace, logs nothing. Functions return 0 or a
- * negative errno.
+ * Owns the descriptors. Changes nothing but the calling thread's network namespace, logs nothing.
+ * Functions return 0 or a negative errno.
  */
 #ifndef EDGE_SURROUNDINGS_H
 #define EDGE_SURROUNDINGS_H
@@ -27,8 +27,9 @@ struct surroundings {
 #define SURROUNDINGS_NONE { .netns_fd = -1 }
 
 /*
- * Enter the places that the configuration names, in the calling thread. On success *ret_surroundings is the caller's
- * (surroundings_leave). On failure ret_error says which setting is wrong and why.
+ * Enter the places that the configuration names, in the calling thread. On success
+ * *ret_surroundings is the caller's (surroundings_leave). On failure ret_error says which setting
+ * is wrong and why.
  */
 int surroundings_enter(const struct config *config, struct surroundings *ret_surroundings,
 		       struct config_error *ret_error);
@@ -37,8 +38,8 @@ int surroundings_enter(const struct config *config, struct surroundings *ret_sur
 void surroundings_leave(struct surroundings *surroundings);
 
 /*
- * The guard's sockets that are or may become links, as the check takes them: of its cgroup and ports, neither loopback nor
- * to an address of this host. *ret_seen is the caller's to free.
+ * The guard's sockets that are or may become links, as the check takes them: of its cgroup and
+ * ports, neither loopback nor to an address of this host. *ret_seen is the caller's to free.
  */
 int surroundings_sockets(struct surroundings *surroundings, const struct config *config,
 			 struct seen_socket **ret_seen, size_t *ret_count);

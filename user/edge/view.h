@@ -62,11 +62,14 @@ struct view_origin {
  *  "counters": {"enforced": {cause: number}, "observed": {cause: number}} (those that are not 0),
  *  "events_lost": number}
  *
- * A problem is something that should be there and is not: healthy is true when there is none. A note is worth knowing.
+ * A problem is something that should be there and is not: healthy is true when there is none. A
+ * note is worth knowing.
  */
 int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
 
-/* {"name", "source", "now_ns", "mode", "peers": [view_peer() ...]}, in the order of the addresses. */
+/*
+ * {"name", "source", "now_ns", "mode", "peers": [view_peer() ...]}, in the order of the addresses.
+ */
 int view_peers(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
 
 /* view_explain_peer() of what the maps say about the address. */
@@ -99,7 +102,8 @@ struct view_rules {
  *  "exempt": null | {"until_ns": number|null (for good), "left_ns": number|null},
  *  "first_seen_ns", "last_active_ns", "refused_dials", "refused_knocks",
  *  "last_refusal": null | {"cause", "sentence", "time_ns", "age_ns"}}
- * with slot = {"kind": "link"|"claim", "direction", "cookie", "since_ns", "age_ns", "local_port", "remote_port",
+ * with slot = {"kind": "link"|"claim", "direction", "cookie", "since_ns", "age_ns", "local_port",
+ * "remote_port",
  *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent", "adopted", "doomed": bool,
  *  "expires_ns": number|null}. Expired claims are left out: the rules do not see them either.
  */
@@ -124,10 +128,14 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
  */
 json_t *view_event(const struct guard_event *event);
 
-/* {"name", "source", "now_ns", "events": [view_event() ...]} of the origin's events, oldest first. */
+/*
+ * {"name", "source", "now_ns", "events": [view_event() ...]} of the origin's events, oldest first.
+ */
 json_t *view_events(const struct view_origin *origin);
 
-/* {"address", "now_ns", "known": bool, "attempts", "last_active_ns": number|null}: one line of the due stream. */
+/*
+ * {"address", "now_ns", "known": bool, "attempts", "last_active_ns": number|null}: one line of the due stream.
+ */
 json_t *view_due_peer(const struct peer *peer, __u64 now);
 
 #endif

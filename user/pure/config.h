@@ -117,10 +117,16 @@ int config_parse(const char *text, size_t length, const char *file, struct confi
 int config_set(struct config *config, const char *section, const char *name, const char *value,
 	       struct config_error *ret_error);
 
-/* Where a guard's configuration is unless somebody names another file: CONFIG_DIRECTORY "/NAME.conf". */
+/*
+ * Where a guard's configuration is unless somebody names another file: CONFIG_DIRECTORY
+ * "/NAME.conf".
+ */
 #define CONFIG_DIRECTORY "/etc/connguard"
 
-/* Where a configuration comes from. Texts are borrowed; NULL: not given. What is given here overrides the file. */
+/*
+ * Where a configuration comes from. Texts are borrowed; NULL: not given. What is given here
+ * overrides the file.
+ */
 struct config_sources {
 	const char *name; /* of the guard */
 	const char *file;
@@ -129,12 +135,15 @@ struct config_sources {
 	const char *cgroup, *netns, *mode, *peers;
 };
 
-/* The file that is read: the one named, else the guard's own in CONFIG_DIRECTORY. Writes to ret_path and returns it. */
+/*
+ * The file that is read: the one named, else the guard's own in CONFIG_DIRECTORY. Writes to
+ * ret_path and returns it.
+ */
 const char *config_path(const struct config_sources *sources, char ret_path[CONFIG_PATH_MAX]);
 
 /*
- * File, then overrides, then config_finish(). A file that nobody named may be missing when a port is given. Errors as
- * config_read(); *ret_config is touched on success only.
+ * File, then overrides, then config_finish(). A file that nobody named may be missing when a port
+ * is given. Errors as config_read(); *ret_config is touched on success only.
  */
 int config_gather(const struct config_sources *sources, struct config *ret_config,
 		  struct config_error *ret_error);
