@@ -27,6 +27,7 @@ MANDIR ?= $(PREFIX)/share/man
 DOCDIR ?= $(PREFIX)/share/doc/connguard
 COMPLETIONDIR ?= $(PREFIX)/share/bash-completion/completions
 UNITDIR ?= $(PREFIX)/lib/systemd/system
+SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 
 # V=1 shows whole commands. SAN=1 builds userspace with the address and undefined-behaviour
 # sanitizers, beside the normal build; the BPF object is the same for both and lies under $(BUILD).
@@ -113,16 +114,19 @@ RACER := $(if $(RACER_OBJECTS),$(OUT)/tests/racer)
 WIRE := $(if $(WIRE_OBJECTS),$(OUT)/tests/wire)
 
 NETNS_HELPERS := $(patsubst %.c,$(OUT)/%,$(call sources,tests/netns))
+BENCH_LOAD := $(patsubst %.c,$(OUT)/%,$(call sources,tests/bench))
 
 # ---- targets ---------------------------------------------------------------------------------------
 
-.PHONY: all build-tests build-demo test demo lint install uninstall clean help FORCE
+.PHONY: all build-tests build-demo build-bench test demo bench lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
 build-tests: all $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) ## build the test programs too
 
 build-demo: all $(RACER) $(WIRE) $(NETNS_HELPERS)
+
+build-bench: all $(BENCH_LOAD)
 
 # Set-up comes first and may install the very tools that the rules below ask for, hence a make of its
 # own for the build that follows. It runs on all processors unless the caller chose a number.
@@ -139,6 +143,11 @@ demo: ## install what is missing, build, show the race unguarded and guarded; ne
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=$(SAN) build-demo
 	$(Q)CONNGUARD_BUILD='$(OUT)' BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" \
 		DEMO_JSON='$(DEMO_JSON)' scripts/demo.sh
+
+bench: ## install what is missing, build, compare with nftables rules and with nothing; needs root
+	$(Q)scripts/bootstrap.sh build demo
+	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-bench
+	$(Q)CONNGUARD_BUILD='$(BUILD)' tests/bench/compare.sh
 
 lint: ## check scripts, licences, include direction and white space
 	$(Q)scripts/lint.sh
@@ -254,7 +263,7 @@ $(OUT)/tests/wire: $(WIRE_OBJECTS) $(OUT)/.programs
 	$(call say,LINK,$@)
 	$(call link,$(WIRE_OBJECTS),$(MODULE_LIBS))
 
-$(NETNS_HELPERS): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/.programs
+$(NETNS_HELPERS) $(BENCH_LOAD): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/.programs
 	$(call say,LINK,$@)
 	$(call link,$<,$(MODULE_LIBS))
 
@@ -274,7 +283,8 @@ INSTALL_FILES := \
 INSTALL_TEXTS := \
 	$(foreach section,5 8,$(foreach file,$(sort $(wildcard man/*.$(section))), \
 		$(MANDIR)/man$(section)|644|$(file))) \
-	$(foreach file,$(wildcard scripts/systemd/*.service),$(UNITDIR)|644|$(file))
+	$(foreach file,$(wildcard scripts/systemd/*.service),$(UNITDIR)|644|$(file)) \
+	$(foreach file,$(wildcard scripts/systemd/sysusers.d/*.conf),$(SYSUSERSDIR)|644|$(file))
 
 # The parts of such a line.
 where = $(word 1,$(subst |, ,$(1)))
@@ -311,4 +321,4 @@ uninstall: ## remove what install put there; configuration stays
 
 -include $(BPF_PARTS:.o=.d)
 -include $(patsubst %.o,%.d,$(LIBRARY_OBJECTS) $(DAEMON_OBJECTS) $(CLI_OBJECTS) $(TEST_OBJECTS) \
-	$(RACER_OBJECTS) $(WIRE_OBJECTS) $(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(NETNS_HELPERS)))
+	$(RACER_OBJECTS) $(WIRE_OBJECTS) $(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(NETNS_HELPERS) $(BENCH_LOAD)))
