@@ -1,0 +1,1146 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The rules over time: random sequences of steps against a second, simpler account of the same
+ * peer, and two hosts that dial each other.
+ *
+ * The account ("model") is a list of sockets with a state each; it knows nothing of slots. Where
+ * the rules may choose (which of two links is named as the one in the way, which void claim makes
+ * room) it accepts every right choice.
+ *
+ * CONNGUARD_SEED repeats a run, CONNGUARD_STEPS makes it longer. The default seed is fixed, so that
+ * a failure is the fault of the change at hand.
+ */
+#include <inttypes.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "rules_fixture.h"
+#include "seeded_random.h"
+#include "two_hosts.h"
+
+#define SECOND NS_PER_SECOND
+#define DEFAULT_SEED 20240229
+#define DEFAULT_STEPS 2000000
+#define STEPS_PER_LIFE 200
+/* One simulated meeting of two hosts costs about as much as this many steps. */
+#define STEPS_PER_MEETING 200
+#define TRACE_LINES 40
+#define SOCKETS_MAX 512
+
+static uint64_t seed, steps;
+
+/* ---- the model ------------------------------------------------------------------------------- */
+
+enum socket_state {
+	SOCKET_GONE,
+	SOCKET_DIALING, /* connect() called */
+	SOCKET_SENT,    /* its SYN left */
+	SOCKET_LINKED,
+	SOCKET_DOOMED,
+};
+
+struct socket {
+	enum socket_state state;
+	enum link_direction direction;
+	int adopted;
+	__u32 isn;
+	__u64 since;
+	__u64 void_at; /* dialing and sent: the claim is worth nothing from then on */
+	__u64 answer_held_until;
+};
+
+/* A life: one peer from its first sight, under one policy. The cookie of a socket is its index. */
+struct life {
+	struct seeded_random random;
+	struct guard_policy policy;
+	enum guard_mode mode;
+	/* The hooks are obeyed and nobody meddles: the strong invariants hold. */
+	int obedient;
+	__u64 now;
+	struct peer peer;
+
+	struct socket sockets[SOCKETS_MAX];
+	__u64 socket_count; /* index 0 is no socket */
+	__u32 attempts;
+	__u64 next_attempt;
+	__u64 due;
+	__u64 exempt_until;
+	__u32 limit;
+	__u32 tied; /* links too many that stay because their numbers were equal */
+	int dialed;
+	__u64 refused_dials, refused_knocks;
+
+	char trace[TRACE_LINES][120];
+	unsigned trace_length;
+};
+
+static void tell(struct life *life, const char *format, ...)
+	__attribute__((format(printf, 2, 3)));
+
+static void tell(struct life *life, const char *format, ...)
+{
+	char *line = life->trace[life->trace_length++ % TRACE_LINES];
+	va_list arguments;
+	int length;
+
+	length = snprintf(line, sizeof(life->trace[0]), "%14.6f  ", life->now / 1e9);
+	va_start(arguments, format);
+	vsnprintf(line + length, sizeof(life->trace[0]) - length, format, arguments);
+	va_end(arguments);
+}
+
+static void broken(struct life *life, const char *what, int line)
+{
+	unsigned i = life->trace_length < TRACE_LINES ? 0 : life->trace_length - TRACE_LINES;
+
+	for (; i < life->trace_length; i++)
+		print_error("%s\n", life->trace[i % TRACE_LINES]);
+	print_error("limit %u, tie-break %d, mode %d, obedient %d, attempts %u, next in %.6f s\n",
+		    peer_limit(&life->peer, &life->policy), life->policy.tie_break, life->mode,
+		    life->obedient, life->peer.attempts,
+		    ((double)life->peer.next_attempt_ns - (double)life->now) / 1e9);
+	print_error("line %d: broken: %s\n", line, what);
+	fail_msg("repeat with CONNGUARD_SEED=%" PRIu64 " CONNGUARD_STEPS=%" PRIu64, seed, steps);
+}
+
+#define must(life, condition) \
+	do { \
+		if (!(condition)) \
+			broken(life, #condition, __LINE__); \
+	} while (0)
+
+static int claim_counts(const struct life *life, const struct socket *socket)
+{
+	return (socket->state == SOCKET_DIALING || socket->state == SOCKET_SENT) &&
+	       socket->void_at > life->now;
+}
+
+static int link_counts(const struct life *life, const struct socket *socket)
+{
+	(void)life;
+	return socket->state == SOCKET_LINKED;
+}
+
+static int syn_is_out(const struct life *life, const struct socket *socket)
+{
+	return socket->state == SOCKET_SENT && claim_counts(life, socket);
+}
+
+/* Sockets other than `but` of which `counts` is true. */
+static __u32 how_many(const struct life *life, __u64 but,
+		      int (*counts)(const struct life *, const struct socket *))
+{
+	__u64 cookie;
+	__u32 number = 0;
+
+	for (cookie = 1; cookie < life->socket_count; cookie++)
+		number += cookie != but && counts(life, &life->sockets[cookie]);
+	return number;
+}
+
+/* Is `cookie` one of them? */
+static int one_of(const struct life *life, __u64 cookie, __u64 but,
+		  int (*counts)(const struct life *, const struct socket *))
+{
+	return cookie && cookie < life->socket_count && cookie != but &&
+	       counts(life, &life->sockets[cookie]);
+}
+
+static __u32 limit_of(const struct life *life)
+{
+	if (life->limit)
+		return life->limit;
+	return life->policy.max_links ? life->policy.max_links : 1;
+}
+
+static int exempt(const struct life *life)
+{
+	return life->exempt_until > life->now;
+}
+
+static __u64 new_socket(struct life *life)
+{
+	life->sockets[life->socket_count] = (struct socket){ .state = SOCKET_GONE };
+	return life->socket_count++;
+}
+
+/* A socket in one of the states of the mask (bit per state), or 0. */
+static __u64 any_socket(struct life *life, unsigned states)
+{
+	__u64 found[SOCKETS_MAX], cookie;
+	unsigned number = 0;
+
+	for (cookie = 1; cookie < life->socket_count; cookie++)
+		if (states & 1U << life->sockets[cookie].state)
+			found[number++] = cookie;
+	return number ? found[random_below(&life->random, number)] : 0;
+}
+
+#define STATE(name) (1U << SOCKET_##name)
+#define CLAIMS (STATE(DIALING) | STATE(SENT))
+#define LINKS (STATE(LINKED) | STATE(DOOMED))
+
+/* One more failure: the deadline of the rules must be what DESIGN says. */
+static void model_failure(struct life *life, __u64 since)
+{
+	double whole = life->policy.backoff_initial_ns;
+	double wait;
+	__u32 i;
+
+	if (life->next_attempt > since)
+		return;
+	if (life->attempts != ~0U)
+		life->attempts++;
+	for (i = 1; i < life->attempts && whole < life->policy.backoff_max_ns; i++)
+		whole *= 2;
+	if (whole > life->policy.backoff_max_ns)
+		whole = life->policy.backoff_max_ns;
+	wait = (double)life->peer.next_attempt_ns - (double)life->now;
+	must(life, wait <= whole);
+	must(life, wait >= whole * 0.8 - 1);
+	/* The deadline only ever moves on. */
+	must(life, life->peer.next_attempt_ns >= life->next_attempt);
+	life->next_attempt = life->peer.next_attempt_ns;
+	/* Never idle between the failure and the backoff. */
+	must(life, life->peer.next_attempt_ns > life->now);
+	must(life, !peer_idle(&life->peer, life->now));
+	must(life, !peer_due(&life->peer, life->now));
+	if (!exempt(life))
+		must(life, dial_verdict(&life->peer, &life->policy, 0, life->now, 0).verdict ==
+				   VERDICT_REFUSE);
+}
+
+/* ---- the peer and the model say the same ----------------------------------------------------- */
+
+static void compare_slot(struct life *life, const struct slot *slot)
+{
+	const struct socket *socket;
+
+	must(life, slot->cookie && slot->cookie < life->socket_count);
+	socket = &life->sockets[slot->cookie];
+	must(life, slot->direction == socket->direction);
+	must(life, slot->since_ns == socket->since);
+	if (slot->kind == SLOT_CLAIM) {
+		must(life, socket->state == SOCKET_DIALING || socket->state == SOCKET_SENT);
+		must(life, !!(slot->flags & SLOT_SENT) == (socket->state == SOCKET_SENT));
+		must(life, !(slot->flags & (SLOT_ADOPTED | SLOT_DOOMED)));
+		must(life, slot->expires_ns == socket->void_at);
+		must(life, slot->answer_held_until_ns == socket->answer_held_until);
+		/* Every claim ends. */
+		must(life, slot->expires_ns > slot->since_ns);
+		must(life, slot->expires_ns <= life->now + life->policy.claim_max_ns ||
+				   slot->expires_ns <= life->now + CLAIM_UNSENT_MAX_NS);
+	} else {
+		must(life, slot->kind == SLOT_LINK);
+		must(life, socket->state == SOCKET_LINKED || socket->state == SOCKET_DOOMED);
+		must(life, !!(slot->flags & SLOT_DOOMED) == (socket->state == SOCKET_DOOMED));
+		must(life, !!(slot->flags & SLOT_ADOPTED) == socket->adopted);
+		must(life, slot->expires_ns == 0);
+	}
+	if (socket->state != SOCKET_DIALING)
+		must(life, slot->client_isn == socket->isn);
+}
+
+static void compare(struct life *life)
+{
+	const struct peer *peer = &life->peer;
+	__u64 cookie;
+	int i, j;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		if (peer->slots[i].kind == SLOT_FREE)
+			continue;
+		compare_slot(life, &peer->slots[i]);
+		for (j = 0; j < i; j++)
+			must(life, peer->slots[j].kind == SLOT_FREE ||
+					   peer->slots[j].cookie != peer->slots[i].cookie);
+	}
+	for (cookie = 1; cookie < life->socket_count; cookie++) {
+		struct socket *socket = &life->sockets[cookie];
+
+		if (socket->state == SOCKET_GONE || fixture_slot(peer, cookie))
+			continue;
+		/* A void claim may have made room for another socket; nothing else may be lost. */
+		must(life, !link_counts(life, socket) && !claim_counts(life, socket));
+		must(life, socket->state != SOCKET_DOOMED);
+		socket->state = SOCKET_GONE;
+	}
+	must(life, peer->attempts == life->attempts);
+	must(life, peer->next_attempt_ns == life->next_attempt);
+	must(life, peer->next_attempt_ns <= life->now + life->policy.backoff_max_ns);
+	must(life, peer->due_ns == life->due);
+	must(life, !!(peer->flags & PEER_DIALED) == life->dialed);
+	must(life, peer->refused_dials == life->refused_dials);
+	must(life, peer->refused_knocks == life->refused_knocks);
+	must(life, peer_idle(peer, life->now) ==
+			   (!how_many(life, 0, claim_counts) && !how_many(life, 0, link_counts) &&
+			    life->next_attempt <= life->now));
+
+	if (life->obedient) {
+		__u32 ours = how_many(life, 0, claim_counts);
+
+		for (cookie = 1; cookie < life->socket_count; cookie++)
+			ours += life->sockets[cookie].state == SOCKET_LINKED &&
+				life->sockets[cookie].direction == DIRECTION_OUTBOUND;
+		must(life, ours <= limit_of(life));
+		if (how_many(life, 0, link_counts) <= limit_of(life))
+			life->tied = 0;
+		if (life->policy.tie_break == TIE_BREAK_ISN)
+			must(life, how_many(life, 0, link_counts) <= limit_of(life) + life->tied);
+	}
+}
+
+/* ---- steps ----------------------------------------------------------------------------------- */
+
+/* connect(), by a new socket or by one that holds a claim. */
+static void step_dial(struct life *life)
+{
+	__u64 cookie = random_once_in(&life->random, 4) ? any_socket(life, CLAIMS) : 0;
+	int announced_only = life->policy.dial_policy == DIAL_POLICY_CENTRAL;
+	struct dial dial;
+	struct decision decision;
+	struct socket *socket;
+	struct peer before = life->peer;
+	__u32 links, claims, attempts = life->attempts;
+	enum cause expected;
+	int again, refused, had_slot;
+
+	if (!cookie)
+		cookie = new_socket(life);
+	socket = &life->sockets[cookie];
+	dial = fixture_dial(cookie, life->now);
+	dial.mode = life->mode;
+	dial.announced_only = announced_only;
+	links = how_many(life, cookie, link_counts);
+	claims = how_many(life, cookie, claim_counts);
+	again = claim_counts(life, socket);
+	had_slot = socket->state != SOCKET_GONE;
+	expected = exempt(life)                         ? CAUSE_dial_exempt :
+		   again                                ? CAUSE_dial_again :
+		   links >= limit_of(life)              ? CAUSE_dial_linked :
+		   links + claims >= limit_of(life)     ? CAUSE_dial_dialing :
+		   life->next_attempt > life->now       ? CAUSE_dial_backoff :
+		   announced_only && !life->due         ? CAUSE_dial_not_due :
+							  CAUSE_dial_idle;
+	refused = expected == CAUSE_dial_linked || expected == CAUSE_dial_dialing ||
+		  expected == CAUSE_dial_backoff || expected == CAUSE_dial_not_due;
+
+	decision = dial_claim(&life->peer, &life->policy, &dial);
+	tell(life, "socket %llu dials: cause %d", cookie, decision.cause);
+	if (decision.cause == CAUSE_dial_unheld) {
+		/* Only when every slot holds something that counts or is being destroyed. */
+		must(life, !refused && !had_slot);
+		must(life, fixture_count(&life->peer, SLOT_FREE) == 0);
+		must(life, !memcmp(&before, &life->peer, sizeof(before)));
+		return;
+	}
+	must(life, decision.cause == expected);
+	must(life, (decision.verdict == VERDICT_REFUSE) == refused);
+	must(life, decision.attempts == attempts);
+	if (expected == CAUSE_dial_linked)
+		must(life, one_of(life, decision.other_cookie, cookie, link_counts));
+	if (expected == CAUSE_dial_dialing) {
+		must(life, one_of(life, decision.other_cookie, cookie, claim_counts));
+		must(life, decision.until_ns == life->sockets[decision.other_cookie].void_at);
+	}
+	if (expected == CAUSE_dial_backoff)
+		must(life, decision.until_ns == life->next_attempt);
+	if (refused && life->mode != MODE_OFF)
+		life->refused_dials++;
+	if (refused && life->mode == MODE_ENFORCE) {
+		struct peer masked = life->peer;
+
+		must(life, masked.last_refusal_cause == expected);
+		must(life, masked.last_refusal_ns == life->now);
+		masked.refused_dials = before.refused_dials;
+		masked.last_refusal_ns = before.last_refusal_ns;
+		masked.last_refusal_cause = before.last_refusal_cause;
+		must(life, !memcmp(&before, &masked, sizeof(masked)));
+		return;
+	}
+	if (!had_slot && !fixture_slot(&life->peer, cookie)) {
+		must(life, refused && fixture_count(&life->peer, SLOT_FREE) == 0);
+		return;
+	}
+	must(life, fixture_slot(&life->peer, cookie) != NULL);
+	socket->answer_held_until = 0;
+	socket->state = SOCKET_DIALING;
+	socket->direction = DIRECTION_OUTBOUND;
+	socket->adopted = 0;
+	socket->since = life->now;
+	socket->void_at = life->now + CLAIM_UNSENT_MAX_NS;
+	life->dialed = 1;
+	life->due = 0;
+}
+
+static void step_syn_leaves(struct life *life)
+{
+	__u64 cookie = any_socket(life, CLAIMS);
+	struct socket *socket = &life->sockets[cookie];
+	/* Near its neighbours now and then, so that ties are close. */
+	__u32 isn = random_once_in(&life->random, 2) ? random_below(&life->random, 4) :
+						       (__u32)random_next(&life->random);
+
+	if (!cookie)
+		return;
+	dial_sent(&life->peer, &life->policy, cookie, isn, 50000, 24000, life->now);
+	tell(life, "the SYN of %llu leaves with %#x", cookie, isn);
+	socket->state = SOCKET_SENT;
+	socket->isn = isn;
+	socket->void_at = life->now + life->policy.claim_max_ns;
+}
+
+/* An established connection. Returns the decision's cause for those who must know. */
+static void establish(struct life *life, __u64 cookie, enum link_direction direction, __u32 isn,
+		      int adopted)
+{
+	struct socket *socket = &life->sockets[cookie];
+	struct link link = fixture_link(cookie, direction, isn, life->now);
+	__u32 links = how_many(life, cookie, link_counts), limit = limit_of(life);
+	int was_link = socket->state == SOCKET_LINKED || socket->state == SOCKET_DOOMED;
+	int crossed = 0, beaten = 0, tied = 0;
+	__u32 smallest;
+	struct decision decision;
+	__u64 other;
+
+	link.adopted = adopted;
+	link.mode = life->mode;
+	decision = link_up(&life->peer, &life->policy, &link);
+	tell(life, "socket %llu is established, direction %d, number %#x%s: cause %d, other %llu",
+	     cookie, direction, isn, adopted ? ", adopted" : "", decision.cause,
+	     (unsigned long long)decision.other_cookie);
+	life->due = 0;
+	if (was_link) {
+		must(life, decision.cause == CAUSE_none);
+		return;
+	}
+	if (decision.cause == CAUSE_link_unheld) {
+		must(life, socket->state == SOCKET_GONE);
+		must(life, fixture_count(&life->peer, SLOT_FREE) == 0);
+		return;
+	}
+	if (socket->state != SOCKET_SENT)
+		socket->isn = isn;
+	for (other = 1; other < life->socket_count; other++)
+		if (life->sockets[other].answer_held_until > life->now)
+			life->sockets[other].answer_held_until = life->now;
+	socket->state = SOCKET_LINKED;
+	socket->direction = direction;
+	socket->adopted = adopted;
+	socket->since = life->now;
+	must(life, decision.verdict == VERDICT_NONE);
+	must(life, decision.attempts == life->attempts);
+	if (links < limit || exempt(life) || adopted || life->mode == MODE_OFF) {
+		must(life, decision.cause == (adopted ? CAUSE_link_adopted :
+					      direction == DIRECTION_OUTBOUND ?
+							CAUSE_link_outbound :
+							CAUSE_link_inbound));
+		must(life, !decision.other_cookie);
+		return;
+	}
+	smallest = socket->isn;
+	for (other = 1; other < life->socket_count; other++) {
+		const struct socket *rival = &life->sockets[other];
+
+		if (rival->state != SOCKET_LINKED || rival->adopted ||
+		    rival->direction == direction)
+			continue;
+		crossed++;
+		beaten += rival->isn < socket->isn;
+		tied += rival->isn == socket->isn;
+		if (rival->isn < smallest)
+			smallest = rival->isn;
+	}
+	other = decision.other_cookie;
+	/* Nobody is doomed, as compare() sees. */
+	if (crossed && (tied || life->policy.tie_break == TIE_BREAK_NONE)) {
+		must(life, decision.cause == CAUSE_link_crossed);
+		must(life, one_of(life, other, cookie, link_counts));
+		must(life, life->sockets[other].direction != direction);
+		must(life, !life->sockets[other].adopted);
+		life->tied++;
+		return;
+	}
+	must(life, decision.cause == CAUSE_link_duplicate);
+	if (beaten) {
+		must(life, one_of(life, other, cookie, link_counts));
+		must(life, life->sockets[other].direction != direction);
+		must(life, !life->sockets[other].adopted);
+		must(life, life->sockets[other].isn < socket->isn);
+		must(life, life->sockets[other].isn == smallest);
+	} else {
+		must(life, other == cookie);
+	}
+	if (life->mode == MODE_ENFORCE)
+		life->sockets[other].state = SOCKET_DOOMED;
+	/* One too many came, one has to go: never fewer than the limit remain because of it. */
+	must(life, how_many(life, 0, link_counts) >= limit);
+	must(life, how_many(life, 0, link_counts) == links + (life->mode != MODE_ENFORCE));
+	if (life->obedient && life->policy.tie_break == TIE_BREAK_ISN && !life->tied)
+		must(life, how_many(life, 0, link_counts) == limit);
+}
+
+/* Their SYN; when it passes it may become a link. */
+static void step_knock(struct life *life)
+{
+	struct knock knock = fixture_knock(random_once_in(&life->random, 2) ?
+						   random_below(&life->random, 4) :
+						   (__u32)random_next(&life->random),
+					   life->now);
+	__u32 links = how_many(life, 0, link_counts), claims = how_many(life, 0, claim_counts);
+	struct peer before = life->peer, masked;
+	struct decision decision, looked;
+	struct socket *claim;
+	int refused, i;
+
+	knock.isn_known = !random_once_in(&life->random, 4);
+	looked = knock_verdict(&life->peer, &life->policy, &knock);
+	must(life, !memcmp(&before, &life->peer, sizeof(before)));
+	decision = knock_decide(&life->peer, &life->policy, &knock);
+	tell(life, "a knock with number %#x (known: %u): cause %d, other %llu", knock.client_isn,
+	     knock.isn_known, decision.cause, (unsigned long long)decision.other_cookie);
+	must(life, looked.cause == decision.cause && looked.verdict == decision.verdict &&
+			   looked.until_ns == decision.until_ns &&
+			   looked.other_cookie == decision.other_cookie);
+	must(life, decision.attempts == life->attempts);
+
+	if (exempt(life)) {
+		must(life, decision.cause == CAUSE_knock_exempt);
+	} else if (links >= limit_of(life)) {
+		must(life, decision.cause == CAUSE_knock_linked);
+		must(life, one_of(life, decision.other_cookie, 0, link_counts));
+	} else if (knock.isn_known && links + claims >= limit_of(life) &&
+		   how_many(life, 0, syn_is_out)) {
+		must(life, one_of(life, decision.other_cookie, 0, syn_is_out));
+		claim = &life->sockets[decision.other_cookie];
+		if (life->policy.tie_break == TIE_BREAK_NONE) {
+			must(life, decision.cause == CAUSE_knock_tie_open);
+		} else if (claim->answer_held_until || knock.client_isn >= claim->isn) {
+			must(life, decision.cause == CAUSE_knock_tie_won);
+			if (!claim->answer_held_until)
+				claim->answer_held_until = life->now + life->policy.hold_max_ns;
+		} else if (claim->since + life->policy.hold_max_ns <= life->now) {
+			must(life, decision.cause == CAUSE_knock_hold_spent);
+		} else {
+			must(life, decision.cause == CAUSE_knock_tie_lost);
+			must(life, decision.until_ns == claim->since + life->policy.hold_max_ns);
+			must(life, decision.until_ns > life->now);
+			must(life, decision.until_ns <= life->now + life->policy.hold_max_ns);
+		}
+	} else {
+		must(life, decision.cause == (life->next_attempt > life->now ? CAUSE_knock_backoff :
+									       CAUSE_knock_idle));
+	}
+	must(life, decision.verdict == (decision.cause == CAUSE_knock_linked   ? VERDICT_REFUSE :
+					decision.cause == CAUSE_knock_tie_lost ? VERDICT_HOLD :
+										 VERDICT_ALLOW));
+	refused = decision.verdict != VERDICT_ALLOW;
+	life->refused_knocks += refused;
+
+	/*
+	 * Nothing but the refusal record and the notes on claims (compare() sees to them): it may
+	 * be spoofed.
+	 */
+	masked = life->peer;
+	masked.refused_knocks = before.refused_knocks;
+	masked.last_refusal_ns = before.last_refusal_ns;
+	masked.last_refusal_cause = before.last_refusal_cause;
+	for (i = 0; i < PEER_SLOTS; i++)
+		masked.slots[i].answer_held_until_ns = before.slots[i].answer_held_until_ns;
+	must(life, !memcmp(&before, &masked, sizeof(masked)));
+
+	if (refused && life->mode == MODE_ENFORCE)
+		return;
+	if (random_once_in(&life->random, 2))
+		establish(life, new_socket(life), DIRECTION_INBOUND, knock.client_isn, 0);
+}
+
+/* SYN-ACK to a dial; when it passes the dial is a link. */
+static void step_answer(struct life *life)
+{
+	__u64 cookie = any_socket(life, STATE(SENT));
+	struct socket *socket = &life->sockets[cookie];
+	struct peer before = life->peer;
+	struct decision decision;
+	enum cause expected = CAUSE_none;
+
+	if (!cookie)
+		return;
+	decision = answer_verdict(&life->peer, &life->policy, cookie, life->now);
+	tell(life, "the dial of %llu is answered: cause %d", cookie, decision.cause);
+	must(life, !memcmp(&before, &life->peer, sizeof(before)));
+	if (!exempt(life) && life->policy.tie_break != TIE_BREAK_NONE) {
+		if (how_many(life, cookie, link_counts) >= limit_of(life))
+			expected = CAUSE_answer_linked;
+		else if (socket->answer_held_until > life->now)
+			expected = CAUSE_answer_tie_lost;
+	}
+	must(life, decision.cause == expected);
+	must(life, decision.verdict == (expected == CAUSE_none ? VERDICT_ALLOW : VERDICT_HOLD));
+	if (expected == CAUSE_answer_tie_lost)
+		must(life, decision.until_ns == socket->answer_held_until);
+	if (decision.verdict == VERDICT_HOLD && life->mode == MODE_ENFORCE)
+		return;
+	establish(life, cookie, DIRECTION_OUTBOUND, (__u32)random_next(&life->random), 0);
+}
+
+/* A callback that comes twice, a knock let in a while ago, or a link that nobody saw come up. */
+static void step_odd_link(struct life *life)
+{
+	__u64 cookie;
+
+	if (random_once_in(&life->random, 3)) {
+		establish(life, new_socket(life), DIRECTION_INBOUND,
+			  random_below(&life->random, 4), 0);
+	} else if (random_once_in(&life->random, 2)) {
+		cookie = any_socket(life, LINKS);
+		if (cookie)
+			establish(life, cookie, life->sockets[cookie].direction,
+				  (__u32)random_next(&life->random), 0);
+	} else if (!life->obedient) {
+		establish(life, new_socket(life),
+			  random_once_in(&life->random, 2) ? DIRECTION_INBOUND :
+							     DIRECTION_OUTBOUND,
+			  0, 1);
+	}
+}
+
+static void end(struct life *life, __u64 cookie)
+{
+	struct socket *socket = &life->sockets[cookie];
+	struct socket was = *socket;
+	__u32 others = how_many(life, cookie, link_counts);
+	__u64 age = life->now - was.since;
+	struct decision decision;
+
+	decision = slot_end(&life->peer, &life->policy, cookie, life->now,
+			    (__u32)random_next(&life->random));
+	tell(life, "socket %llu ends: cause %d, attempts %u", cookie, decision.cause,
+	     decision.attempts);
+	socket->state = SOCKET_GONE;
+	switch (was.state) {
+	case SOCKET_GONE:
+		must(life, decision.cause == CAUSE_none);
+		break;
+	case SOCKET_DIALING:
+		must(life, decision.cause == CAUSE_claim_closed);
+		break;
+	case SOCKET_SENT:
+		if (others) {
+			must(life, decision.cause == CAUSE_dial_superseded);
+		} else {
+			must(life, decision.cause == CAUSE_dial_failed);
+			model_failure(life, was.since);
+		}
+		break;
+	case SOCKET_DOOMED:
+		must(life, decision.cause == CAUSE_link_destroyed);
+		break;
+	case SOCKET_LINKED:
+		if (!others && was.direction == DIRECTION_OUTBOUND && !was.adopted &&
+		    age < life->policy.min_uptime_ns) {
+			must(life, decision.cause == CAUSE_link_short);
+			model_failure(life, was.since);
+			break;
+		}
+		must(life, decision.cause == CAUSE_link_ended);
+		if (others) {
+			if (age >= life->policy.stable_after_ns)
+				life->attempts = life->next_attempt = 0;
+			break;
+		}
+		if (age >= life->policy.stable_after_ns)
+			life->attempts = 0;
+		if (age >= life->policy.min_uptime_ns || age >= life->policy.stable_after_ns)
+			life->next_attempt = 0;
+		break;
+	}
+	must(life, decision.verdict == VERDICT_NONE);
+	must(life, decision.attempts == life->attempts);
+	if (was.state == SOCKET_GONE)
+		return;
+	must(life, decision.direction == was.direction);
+	must(life, decision.until_ns == (life->next_attempt > life->now ? life->next_attempt : 0));
+}
+
+/*
+ * Any socket ends, those included that own nothing (any more): a loser must not end the winner's
+ * slot.
+ */
+static void step_end(struct life *life)
+{
+	unsigned which = random_below(&life->random, 6);
+	__u64 cookie = which == 0 ? any_socket(life, STATE(GONE)) :
+		       which == 1 ? any_socket(life, STATE(DOOMED)) :
+		       which == 2 ? any_socket(life, STATE(DIALING)) :
+		       which == 3 ? any_socket(life, STATE(LINKED)) :
+				    any_socket(life, STATE(SENT));
+
+	if (cookie)
+		end(life, cookie);
+}
+
+static void step_release(struct life *life)
+{
+	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
+	int held = cookie && life->sockets[cookie].state != SOCKET_GONE;
+	struct decision decision;
+
+	decision = slot_release(&life->peer, cookie, life->now);
+	tell(life, "socket %llu is released: cause %d", cookie, decision.cause);
+	must(life, decision.cause == (held ? CAUSE_link_released : CAUSE_none));
+	if (held)
+		life->sockets[cookie].state = SOCKET_GONE;
+}
+
+static void step_expire(struct life *life)
+{
+	struct decision decision = claims_expire(&life->peer, life->now);
+	__u64 cookie;
+	int expired = 0;
+
+	tell(life, "void claims are freed: cause %d", decision.cause);
+	for (cookie = 1; cookie < life->socket_count; cookie++) {
+		struct socket *socket = &life->sockets[cookie];
+
+		if (1U << socket->state & CLAIMS && !claim_counts(life, socket)) {
+			expired = 1;
+			socket->state = SOCKET_GONE;
+		}
+	}
+	must(life, decision.cause == (expired ? CAUSE_claim_expired : CAUSE_none));
+}
+
+/* What the command program does. */
+static void step_command(struct life *life)
+{
+	int idle, leaving;
+
+	switch (random_below(&life->random, 5)) {
+	case 0:
+		tell(life, "kick");
+		backoff_clear(&life->peer);
+		life->attempts = 0;
+		life->next_attempt = 0;
+		break;
+	case 1:
+		if (!peer_due(&life->peer, life->now))
+			break;
+		tell(life, "announced");
+		must(life, life->dialed);
+		life->due = life->peer.due_ns = life->now;
+		break;
+	case 2:
+		if (life->obedient)
+			break;
+		life->limit = life->peer.limit = random_below(&life->random, 4);
+		tell(life, "limit %u", life->limit);
+		break;
+	case 3:
+		if (life->obedient)
+			break;
+		life->exempt_until = random_once_in(&life->random, 2) ?
+					     0 :
+					     life->now + random_below(&life->random, 5 * SECOND);
+		life->peer.exempt_until_ns = life->exempt_until;
+		tell(life, "exempt for %lld ns", (long long)(life->exempt_until - life->now));
+		break;
+	case 4:
+		idle = life->next_attempt <= life->now && !exempt(life) && !life->limit &&
+		       fixture_count(&life->peer, SLOT_FREE) == PEER_SLOTS;
+		leaving = peer_forget(&life->peer, life->now, life->now);
+		must(life, leaving == idle);
+		must(life, !!(life->peer.flags & PEER_LEAVING) == leaving);
+		if (leaving) {
+			tell(life, "forgotten, and seen anew");
+			life->peer = fixture_peer();
+			life->attempts = 0;
+			life->next_attempt = life->due = 0;
+			life->dialed = 0;
+			life->refused_dials = life->refused_knocks = 0;
+		}
+		break;
+	}
+}
+
+/* A dial fails or is answered before its claim is void: what TCP does to every socket. */
+static void end_what_tcp_ends(struct life *life)
+{
+	__u64 cookie;
+
+	for (cookie = 1; cookie < life->socket_count; cookie++)
+		if (1U << life->sockets[cookie].state & CLAIMS &&
+		    !claim_counts(life, &life->sockets[cookie]))
+			end(life, cookie);
+}
+
+static void step_time(struct life *life)
+{
+	static const __u64 spans[] = { NS_PER_MS / 10, 10 * NS_PER_MS, SECOND, 10 * SECOND,
+				       100 * SECOND,   1000 * SECOND };
+	__u64 passed = random_below(&life->random, spans[random_below(&life->random, 6)]);
+
+	life->now += passed;
+	tell(life, "%.6f s pass", passed / 1e9);
+	if (life->obedient)
+		end_what_tcp_ends(life);
+}
+
+static void life_begins(struct life *life, uint64_t number)
+{
+	memset(life, 0, sizeof(*life));
+	life->random.state = seed + number * 0x632be59bd9b4e019ULL;
+	life->policy = policy_defaults();
+	life->policy.max_links = random_once_in(&life->random, 2) ?
+					 1 :
+					 random_below(&life->random, PEER_LINKS_MAX + 1);
+	if (random_once_in(&life->random, 4))
+		life->policy.tie_break = TIE_BREAK_NONE;
+	if (random_once_in(&life->random, 4))
+		life->policy.dial_policy = DIAL_POLICY_CENTRAL;
+	if (random_once_in(&life->random, 4)) {
+		life->policy.backoff_initial_ns = SECOND + random_below(&life->random, 60 * SECOND);
+		life->policy.backoff_max_ns = SECOND + random_below(&life->random, 600 * SECOND);
+		life->policy.hold_max_ns = NS_PER_MS + random_below(&life->random, 5 * SECOND);
+		life->policy.min_uptime_ns = random_below(&life->random, 30 * SECOND);
+		life->policy.stable_after_ns = random_below(&life->random, 600 * SECOND);
+	}
+	life->obedient = random_once_in(&life->random, 2);
+	life->mode = life->obedient || random_once_in(&life->random, 2) ? MODE_ENFORCE :
+		     random_once_in(&life->random, 2)                   ? MODE_OBSERVE :
+									  MODE_OFF;
+	life->now = 100000 * SECOND;
+	life->peer = fixture_peer();
+	life->socket_count = 1;
+}
+
+/* After the last step, time alone must free the way: every claim ends. */
+static void life_ends(struct life *life)
+{
+	__u64 longest = life->policy.claim_max_ns > life->policy.backoff_max_ns ?
+				life->policy.claim_max_ns :
+				life->policy.backoff_max_ns;
+	__u64 cookie;
+
+	life->now += longest;
+	must(life, how_many(life, 0, claim_counts) == 0);
+	must(life, dial_verdict(&life->peer, &life->policy, 0, life->now, 0).cause !=
+			   CAUSE_dial_dialing);
+	must(life, dial_verdict(&life->peer, &life->policy, 0, life->now, 0).cause !=
+			   CAUSE_dial_backoff);
+	step_expire(life);
+	for (cookie = 1; cookie < life->socket_count; cookie++)
+		if (1U << life->sockets[cookie].state & LINKS)
+			end(life, cookie);
+	must(life, fixture_count(&life->peer, SLOT_FREE) == PEER_SLOTS);
+}
+
+static void peer_and_model_agree(void **state)
+{
+	static struct life life;
+	uint64_t number, step;
+
+	(void)state;
+	for (number = 0; number < steps / STEPS_PER_LIFE; number++) {
+		life_begins(&life, number);
+		for (step = 0; step < STEPS_PER_LIFE; step++) {
+			switch (random_below(&life.random, 16)) {
+			case 0 ... 2:
+				step_dial(&life);
+				break;
+			case 3 ... 4:
+				step_syn_leaves(&life);
+				break;
+			case 5 ... 6:
+				step_knock(&life);
+				break;
+			case 7 ... 8:
+				step_answer(&life);
+				break;
+			case 9 ... 10:
+				step_end(&life);
+				break;
+			case 11:
+				step_odd_link(&life);
+				break;
+			case 12:
+				if (random_once_in(&life.random, 4))
+					step_release(&life);
+				else if (random_once_in(&life.random, 4))
+					step_expire(&life);
+				break;
+			case 13:
+				if (random_once_in(&life.random, 2))
+					step_command(&life);
+				break;
+			default:
+				step_time(&life);
+				break;
+			}
+			compare(&life);
+		}
+		life_ends(&life);
+	}
+	print_message("%" PRIu64 " steps in %" PRIu64 " lives\n", number * STEPS_PER_LIFE, number);
+}
+
+/* ---- two hosts ------------------------------------------------------------------------------- */
+
+#define MILLISECONDS(number) ((number) * NS_PER_MS)
+#define SECONDS(number) ((number) * NS_PER_SECOND)
+
+struct expected_meeting {
+	struct scenario scenario;
+	int single;  /* no application of either host ever sees two links */
+	int steady;  /* no application ever loses its last link */
+	int tied;    /* two links may be left, the same at both ends; else one */
+};
+
+static const struct expected_meeting meetings[] = {
+	{
+		.scenario = { .name = "both guarded, in order",
+			      .guarded = { 1, 1 },
+			      .delay_max_ns = MILLISECONDS(500),
+			      .lasts_ns = SECONDS(10) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "one guarded, in order",
+			      .guarded = { 1, 0 },
+			      .delay_max_ns = MILLISECONDS(500),
+			      .lasts_ns = SECONDS(10) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "both guarded, reordering",
+			      .guarded = { 1, 1 },
+			      .reordering = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(10) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "one guarded, reordering",
+			      .guarded = { 1, 0 },
+			      .reordering = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(10) },
+	},
+	/* A round trip longer than hold_max: two links are seen, never none is left. */
+	{
+		.scenario = { .name = "both guarded, in order, up to 2 s one way",
+			      .guarded = { 1, 1 },
+			      .delay_max_ns = SECONDS(2),
+			      .lasts_ns = SECONDS(30) },
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "one guarded, in order, up to 2 s one way",
+			      .guarded = { 1, 0 },
+			      .delay_max_ns = SECONDS(2),
+			      .lasts_ns = SECONDS(30) },
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "both guarded, reordering, up to 2 s one way",
+			      .guarded = { 1, 1 },
+			      .reordering = 1,
+			      .delay_max_ns = SECONDS(2),
+			      .lasts_ns = SECONDS(30) },
+	},
+	/* No redials: the first crossing has to come out well. */
+	{
+		.scenario = { .name = "both guarded, the SYNs of one are eaten",
+			      .guarded = { 1, 1 },
+			      .eaten_syns = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(10) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "one guarded, its SYNs are eaten",
+			      .guarded = { 1, 0 },
+			      .eaten_syns = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(10) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "both guarded, no daemon",
+			      .guarded = { 1, 1 },
+			      .daemon_dead = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(10) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "both guarded, spoofed SYNs",
+			      .guarded = { 1, 1 },
+			      .spoofed_syns = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(10) },
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "one guarded, spoofed SYNs",
+			      .guarded = { 1, 0 },
+			      .spoofed_syns = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(10) },
+		.steady = 1,
+	},
+	/* No loser: two links may stay. No redials, which would hide that none was left. */
+	{
+		.scenario = { .name = "both guarded, equal client numbers",
+			      .guarded = { 1, 1 },
+			      .equal_numbers = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(20) },
+		.steady = 1,
+		.tied = 1,
+	},
+	{
+		.scenario = { .name = "both guarded, equal client numbers, up to 2 s one way",
+			      .guarded = { 1, 1 },
+			      .equal_numbers = 1,
+			      .delay_max_ns = SECONDS(2),
+			      .lasts_ns = SECONDS(30) },
+		.steady = 1,
+		.tied = 1,
+	},
+	{
+		.scenario = { .name = "one guarded, equal client numbers",
+			      .guarded = { 1, 0 },
+			      .equal_numbers = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(20) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "both guarded, a tenth is lost",
+			      .guarded = { 1, 1 },
+			      .loss_percent = 10,
+			      .redials = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(60) },
+	},
+	{
+		.scenario = { .name = "one guarded, a tenth is lost",
+			      .guarded = { 1, 0 },
+			      .loss_percent = 10,
+			      .redials = 1,
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(60) },
+	},
+};
+
+static void meeting_failed(const struct scenario *scenario, uint64_t world_seed, const char *what)
+{
+	static struct world world;
+
+	print_error("%s: %s\n", scenario->name, what);
+	world_begin(&world, scenario, world_seed, 1);
+	world_run(&world);
+	fail_msg("repeat with CONNGUARD_SEED=%" PRIu64 " CONNGUARD_STEPS=%" PRIu64, seed, steps);
+}
+
+/*
+ * Both ends dial, one to three times each. At the end both have one link, the same one, whatever
+ * happened; after a tie that names no loser they have one or two, the same ones, never none.
+ */
+static void two_hosts_end_with_one_link(void **state)
+{
+	static struct world world;
+	uint64_t number, each = steps / STEPS_PER_MEETING;
+	size_t i;
+
+	(void)state;
+	print_message("of %" PRIu64 " meetings: in how many an application saw two links, lost "
+		      "its last, keeps two; latest change\n",
+		      each);
+	for (i = 0; i < sizeof(meetings) / sizeof(meetings[0]); i++) {
+		const struct expected_meeting *expected = &meetings[i];
+		uint64_t doubled = 0, lost = 0, kept = 0;
+		__u64 latest = 0;
+
+		for (number = 0; number < each; number++) {
+			uint64_t world_seed = seed + i * 0x100000001b3ULL + number * 0x9e3779b1ULL;
+			int seen_two, lost_all, host, links;
+
+			world_begin(&world, &expected->scenario, world_seed, 0);
+			world_run(&world);
+			assert_false(world.overflowed);
+			seen_two = world.hosts[0].most_links > 1 || world.hosts[1].most_links > 1;
+			lost_all = world.hosts[0].lost_all || world.hosts[1].lost_all;
+			doubled += seen_two;
+			lost += lost_all;
+			for (host = 0; host < 2; host++)
+				if (world.hosts[host].latest_change_ns > latest)
+					latest = world.hosts[host].latest_change_ns;
+			links = world_links(&world);
+			kept += links == 2;
+			if (links != 1 && !(expected->tied && links == 2))
+				meeting_failed(&expected->scenario, world_seed,
+					       expected->tied ?
+						       "not the same one or two links" :
+						       "not one link at both ends");
+			if (expected->single && seen_two)
+				meeting_failed(&expected->scenario, world_seed,
+					       "two links were seen");
+			if (expected->steady && lost_all)
+				meeting_failed(&expected->scenario, world_seed,
+					       "the last link was lost");
+		}
+		print_message("%8" PRIu64 " %6" PRIu64 " %6" PRIu64 "  %5.1f s  %s\n", doubled,
+			      lost, kept, (double)(latest - WORLD_BEGINS) / 1e9,
+			      expected->scenario.name);
+	}
+}
+
+/* The simulation can fail: without a guard crossing dials leave more than one link. */
+static void unguarded_hosts_end_with_several(void **state)
+{
+	static const struct scenario unguarded = {
+		.name = "none guarded",
+		.delay_max_ns = MILLISECONDS(250),
+		.lasts_ns = SECONDS(10),
+	};
+	static struct world world;
+	int number, single = 0;
+
+	(void)state;
+	for (number = 0; number < 100; number++) {
+		world_begin(&world, &unguarded, seed + number, 0);
+		world_run(&world);
+		single += world_links(&world) == 1;
+		assert_true(host_links(&world, 0) >= 1);
+	}
+	assert_int_equal(single, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(peer_and_model_agree),
+		cmocka_unit_test(two_hosts_end_with_one_link),
+		cmocka_unit_test(unguarded_hosts_end_with_several),
+	};
+
+	seed = number_from_environment("CONNGUARD_SEED", DEFAULT_SEED);
+	steps = number_from_environment("CONNGUARD_STEPS", DEFAULT_STEPS);
+	printf("CONNGUARD_SEED=%" PRIu64 " CONNGUARD_STEPS=%" PRIu64 "\n", seed, steps);
+	return cmocka_run_group_tests_name("rules over time", tests, NULL, NULL);
+}
