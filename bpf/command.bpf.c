@@ -86,7 +86,8 @@ int command(struct __sk_buff *skb)
 			result = -ERROR_BUSY;
 		}
 	} else if (request.operation == COMMAND_RELEASE) {
-		decision = slot_release(peer, request.cookie, now);
+		decision = slot_release(peer, request.cookie,
+					request.value ? CAUSE_link_cut : CAUSE_link_released, now);
 		if (decision.cause == CAUSE_none)
 			result = -ERROR_NO_ENTRY;
 	} else if (request.operation == COMMAND_ADOPT) {

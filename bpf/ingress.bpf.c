@@ -158,7 +158,7 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 
 		bpf_spin_lock(&pending->lock);
 		held = handshake_decide(pending, &happening.address, rules, segment.source_port,
-					room, knock.now);
+					segment.sequence, room, knock.now);
 		bpf_spin_unlock(&pending->lock);
 		if (held.cause != CAUSE_knock_idle)
 			decision = held;
@@ -172,6 +172,8 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	struct happening happening = { .direction = DIRECTION_OUTBOUND };
 	struct decision decision = {};
 	enum guard_mode mode = mode_in_force();
+	struct pending_handshake *pending;
+	struct their_handshake theirs = {};
 	struct owned_slot *owned;
 	struct segment segment;
 	struct peer *peer;
@@ -195,9 +197,16 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	happening.cookie = bpf_get_socket_cookie(skb);
 	happening.local_port = segment.destination_port;
 	happening.remote_port = segment.source_port;
+	/* One lock at a time: what is learned here may be a little old below, as on the wire. */
+	pending = handshake_of(&happening.address);
+	if (pending) {
+		bpf_spin_lock(&pending->lock);
+		theirs = handshake_pending(pending, &happening.address, now);
+		bpf_spin_unlock(&pending->lock);
+	}
 	bpf_spin_lock(&peer->lock);
 	if (peer_is(peer, &happening.address, now))
-		decision = answer_verdict(peer, rules, happening.cookie, now);
+		decision = answer_verdict(peer, rules, &theirs, happening.cookie, now);
 	bpf_spin_unlock(&peer->lock);
 	return conclude(&decision, &happening, mode);
 }

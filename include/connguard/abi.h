@@ -80,6 +80,7 @@ enum slot_kind {
 enum slot_flag {
 	SLOT_SENT = 1,    /* claim: its SYN left, local_port and client_isn are valid */
 	SLOT_ADOPTED = 2, /* link: older than the guard, client_isn unknown, since_ns is the time of adoption */
+	SLOT_YIELDED = 8, /* claim: it lost a tie, to a knock that was let in */
 	SLOT_DOOMED = 4,  /* link: a duplicate which lost; the daemon destroys its socket */
 };
 
@@ -100,7 +101,6 @@ struct slot {
 	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
 	__u64 since_ns;              /* claim: connect() called. link: established */
 	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
-	__u64 answer_held_until_ns;  /* claim: it lost a tie, its SYN-ACK is held until then. 0: it lost none */
 	enum slot_kind kind;
 	enum link_direction direction;
 	__u32 client_isn;            /* sequence number of the client's SYN, the tie-break's number */
@@ -197,6 +197,9 @@ struct owned_slot {
 	__u32 reserved;
 };
 
+/* SYNs of an element of the `handshakes` table that can be held at a time. */
+#define HELD_PORTS 7
+
 /*
  * An element of the fixed `handshakes` table, indexed by a hash of the address: the last handshake
  * of a peer that was let in and has not become a link. Nothing is allocated for a SYN, and nothing
@@ -204,12 +207,15 @@ struct owned_slot {
  */
 struct pending_handshake {
 	struct bpf_spin_lock lock;
-	__u16 remote_port;
-	__u16 reserved;
+	__u32 client_isn;     /* of the SYN that was let in */
 	struct peer_address address;
 	__u64 until_ns;       /* the handshake counts as pending before */
-	__u64 budget_from_ns; /* first hold of this address: holds end at most hold_max_ns later, and none follow
-			       * for HOLD_BUDGET_PERIOD_NS. Bounds what spoofed SYNs can do to a peer */
+	__u64 held_until_ns;  /* held_ports are forgotten then */
+	__u16 remote_port;    /* of the SYN that was let in */
+	/* SYNs that were held, by remote port, 0: none. Each is held once, and no further one when all
+	 * are taken: that bounds what spoofed SYNs can do to a peer. They belong to the element, so that
+	 * an address which shares it cannot renew them. */
+	__u16 held_ports[HELD_PORTS];
 };
 
 /* Index of the `counters` per-CPU array. */
@@ -266,7 +272,7 @@ enum command_operation {
 	COMMAND_LIMIT = 4,    /* limit = value (0: the policy's); creates the peer */
 	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
 	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
-	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure */
+	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure; value 1: its link is being cut */
 	COMMAND_ADOPT = 8,    /* an established socket that no slot shows: cookie, direction, ports */
 	COMMAND_EXPIRE = 9,   /* free the claims that have expired */
 	COMMAND_FORGET = 10,  /* delete the peer if it is idle, not known, and inactive since until_ns */
@@ -300,14 +306,14 @@ struct adoption {
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 80, "struct slot");
+_Static_assert(sizeof(struct slot) == 72, "struct slot");
 _Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
 _Static_assert(sizeof(struct guard_policy) == 80, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
 _Static_assert(sizeof(struct owned_slot) == 24, "struct owned_slot");
-_Static_assert(sizeof(struct pending_handshake) == 40, "struct pending_handshake");
+_Static_assert(sizeof(struct pending_handshake) == 56, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 96, "struct guard_event");
 _Static_assert(sizeof(struct guard_command) == 48, "struct guard_command");
 _Static_assert(sizeof(struct adoption) == 24, "struct adoption");

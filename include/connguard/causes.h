@@ -64,6 +64,7 @@ enum cause_subject {
 	X(link_ended, LINK, NONE, "the link ended") \
 	X(link_destroyed, LINK, NONE, "a link too many ended") \
 	X(link_released, LINK, NONE, "a slot with no socket behind it was repaired") \
+	X(link_cut, LINK, NONE, "the link was cut by command") \
 	X(peer_kicked, PEER, NONE, "the backoff was cleared by command") \
 	X(peer_due, PEER, NONE, "the peer is due: no link, no claim, no backoff left")
 

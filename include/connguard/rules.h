@@ -45,10 +45,11 @@
  */
 #define CLAIM_UNSENT_MAX_NS (2 * NS_PER_SECOND)
 /*
- * After a peer's handshakes were held for hold_max, none is held for this long: what an off-path
- * attacker who spoofs the peer's SYNs can cost it is one hold_max in this period.
+ * Times hold_max after which a SYN that was held is forgotten, and after which the answer to a dial
+ * is held no more. Two: a SYN is retransmitted after 1 s and 3 s (RFC 6298, section 5.7), so with
+ * the default of 1.5 s it is held twice at the very worst, and the third one passes.
  */
-#define HOLD_BUDGET_PERIOD_NS (30 * NS_PER_SECOND)
+#define HOLD_PERIODS 2
 /* Exempt for good. */
 #define NEVER_ENDS_NS (~0ULL)
 
@@ -303,7 +304,6 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->cookie = cookie;
 	slot->since_ns = now;
 	slot->expires_ns = 0;
-	slot->answer_held_until_ns = 0;
 	slot->direction = DIRECTION_NONE;
 	slot->client_isn = 0;
 	slot->flags = 0;
@@ -386,6 +386,9 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 						dial->announced_only);
 	struct slot *slot;
 
+	/* Somebody wants to dial the peer: under the central policy that is how it is learned. */
+	if (decision.cause == CAUSE_dial_not_due)
+		peer->flags |= PEER_DIALED;
 	if (decision.verdict != VERDICT_ALLOW && dial->mode != MODE_OFF) {
 		peer->refused_dials++;
 		peer->last_refusal_ns = dial->now;
@@ -403,7 +406,6 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->direction = DIRECTION_OUTBOUND;
 	slot->since_ns = dial->now;
 	slot->expires_ns = dial->now + CLAIM_UNSENT_MAX_NS;
-	slot->answer_held_until_ns = 0;
 	slot->flags = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
@@ -457,7 +459,7 @@ static __always_inline struct crossing {
 		crossing.cookie = pick(sent, slot->cookie, crossing.cookie);
 		crossing.since_ns = pick(sent, slot->since_ns, crossing.since_ns);
 		crossing.client_isn = pick(sent, slot->client_isn, crossing.client_isn);
-		crossing.yielded = pick(sent, 1 ^ same(slot->answer_held_until_ns, 0),
+		crossing.yielded = pick(sent, same(slot->flags & SLOT_YIELDED, SLOT_YIELDED),
 					crossing.yielded);
 	}
 	return crossing;
@@ -510,9 +512,8 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 }
 
 /*
- * SYN: decide, and note on a claim that lost the tie that its answer is held. Once per claim, so
- * that however many SYNs are spoofed, neither side is held for longer than hold_max: our knocks'
- * hold counts from the dial, the answer's from here.
+ * SYN: decide, and note on a claim that lost the tie that it gave up. A claim gives up once and for
+ * all: otherwise two ends that each let the other in could change their minds in turn.
  */
 static __always_inline struct decision knock_decide(struct peer *peer,
 						    const struct guard_policy *policy,
@@ -529,33 +530,48 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 	if (decision.cause != CAUSE_knock_tie_won)
 		return decision;
 	claim = slot_of(peer, decision.other_cookie);
-	if (claim && !claim->answer_held_until_ns)
-		claim->answer_held_until_ns = knock->now + policy->hold_max_ns;
+	if (claim)
+		claim->flags |= SLOT_YIELDED;
 	return decision;
 }
 
 /*
- * A SYN that knock_decide() allows passes only if no other handshake of the same peer is pending,
- * so that two SYNs inside one round trip do not both become links. `pending` is the peer's element
- * of the fixed table, locked by the caller; `room` is how many more links the peer may have. Holds
- * at most hold_max in HOLD_BUDGET_PERIOD_NS.
+ * A SYN that knock_decide() allows passes only if no other handshake of the same peer is pending, so
+ * that two SYNs inside one round trip do not both become links. `pending` is the peer's element of
+ * the fixed table, locked by the caller; `room` is how many more links the peer may have. Each SYN is
+ * held once, a few at a time: its own retransmission passes.
  */
 static __always_inline struct decision handshake_decide(struct pending_handshake *pending,
 							const struct peer_address *address,
 							const struct guard_policy *policy,
-							__u16 remote_port, __u32 room, __u64 now)
+							__u16 remote_port, __u32 client_isn,
+							__u32 room, __u64 now)
 {
 	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_knock_idle };
-	int same_address = address_equal(&pending->address, address);
+	__u64 known = 0, place = 0, free_places = 0;
+	int i;
 
 	if (pending->until_ns > now) {
 		/* Another address owns the element: no memory for this one, so no hold. */
-		if (!same_address || pending->remote_port == remote_port || room > 1)
+		if (!address_equal(&pending->address, address) ||
+		    pending->remote_port == remote_port || room > 1)
 			return decision;
-		if (!pending->budget_from_ns ||
-		    pending->budget_from_ns + HOLD_BUDGET_PERIOD_NS <= now)
-			pending->budget_from_ns = now;
-		if (pending->budget_from_ns + policy->hold_max_ns > now) {
+		if (pending->held_until_ns <= now) {
+			pending->held_until_ns = now + HOLD_PERIODS * policy->hold_max_ns;
+			__builtin_memset(pending->held_ports, 0, sizeof(pending->held_ports));
+		}
+		for (i = 0; i < HELD_PORTS; i++) {
+			__u64 empty = same(pending->held_ports[i], 0);
+
+			known |= same(pending->held_ports[i], remote_port);
+			free_places |= empty;
+			place = pick(empty, i, place);
+		}
+		if (!known && free_places) {
+			/* HELD_PORTS is one less than a power of two: the mask reaches one past it. */
+			place = opaque(place) & HELD_PORTS;
+			if (place < HELD_PORTS)
+				pending->held_ports[place] = remote_port;
 			decision.verdict = VERDICT_HOLD;
 			decision.cause = CAUSE_knock_pending;
 			decision.until_ns = pending->until_ns;
@@ -563,11 +579,31 @@ static __always_inline struct decision handshake_decide(struct pending_handshake
 		}
 		decision.cause = CAUSE_knock_hold_spent;
 	}
-	/* The budget is the element's: an address that shares it must not renew it. */
 	pending->address = *address;
 	pending->remote_port = remote_port;
+	pending->client_isn = client_isn;
 	pending->until_ns = now + policy->hold_max_ns;
 	return decision;
+}
+
+/* A handshake of the peer that was let in and is not a link yet. */
+struct their_handshake {
+	__u64 until_ns; /* 0: there is none */
+	__u32 client_isn;
+};
+
+/* What the table knows of the peer's handshake. */
+static __always_inline struct their_handshake
+handshake_pending(const struct pending_handshake *pending, const struct peer_address *address,
+		  __u64 now)
+{
+	struct their_handshake theirs = {};
+
+	if (address_equal(&pending->address, address) && pending->until_ns > now) {
+		theirs.until_ns = pending->until_ns;
+		theirs.client_isn = pending->client_isn;
+	}
+	return theirs;
 }
 
 /* The handshake became a link, or never will: it is pending no longer. */
@@ -582,11 +618,12 @@ static __always_inline void handshake_done(struct pending_handshake *pending,
 
 /*
  * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor,
- * for a bounded time, when the dial lost a tie and their handshake is on its way. Dropping it here
+ * for a bounded time, while a handshake of theirs that won the tie is on its way. Dropping it here
  * keeps the duplicate from both applications: the other end's accept() returns only after our ACK.
  */
 static __always_inline struct decision answer_verdict(struct peer *peer,
 						      const struct guard_policy *policy,
+						      const struct their_handshake *theirs,
 						      __u64 cookie, __u64 now)
 {
 	struct slot_census census = peer_census(peer, cookie, now);
@@ -600,10 +637,12 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_linked;
 		decision.other_cookie = census.link_cookie;
-	} else if (claim->answer_held_until_ns > now) {
+	} else if (theirs->until_ns > now &&
+		   (claim->flags & SLOT_YIELDED || theirs->client_isn >= claim->client_isn) &&
+		   claim->since_ns + HOLD_PERIODS * policy->hold_max_ns > now) {
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_tie_lost;
-		decision.until_ns = claim->answer_held_until_ns;
+		decision.until_ns = theirs->until_ns;
 	}
 	return decision;
 }
@@ -647,15 +686,6 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	mine->remote_port = link->remote_port;
 	mine->flags = link->adopted ? SLOT_ADOPTED : 0;
 
-	/*
-	 * The race is over: an answer that was held for this link's sake is held no longer than the
-	 * link lives.
-	 */
-	for (i = 0; i < PEER_SLOTS; i++) {
-		slot = &peer->slots[i];
-		slot->answer_held_until_ns = pick(before(link->now, slot->answer_held_until_ns),
-						  link->now, slot->answer_held_until_ns);
-	}
 	decision.cause = link->adopted ? CAUSE_link_adopted :
 			 link->direction == DIRECTION_OUTBOUND ? CAUSE_link_outbound :
 								 CAUSE_link_inbound;
@@ -773,17 +803,18 @@ static __always_inline int peer_due(const struct peer *peer, __u64 now)
 }
 
 /*
- * A slot with no socket behind it is freed without a failure. `cookie` names it, so that a slot
- * taken since by another socket stays.
+ * A slot is freed without a failure: no socket is behind it (`cause` link_released), or its link is
+ * being cut (link_cut). `cookie` names it, so that a slot taken since by another socket stays.
  */
-static __always_inline struct decision slot_release(struct peer *peer, __u64 cookie, __u64 now)
+static __always_inline struct decision slot_release(struct peer *peer, __u64 cookie,
+						    enum cause cause, __u64 now)
 {
 	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
 	struct slot *slot = slot_of(peer, cookie);
 
 	if (!slot)
 		return decision;
-	decision.cause = CAUSE_link_released;
+	decision.cause = cause;
 	decision.direction = slot->direction;
 	slot_free(slot);
 	peer->last_active_ns = now;

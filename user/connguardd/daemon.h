@@ -37,7 +37,9 @@ struct daemon {
 
 	struct guard *guard;
 	struct surroundings surroundings;
+	char lock_path[128];
 	int lock_fd;
+	bool locked;
 	bool features[FEATURE_COUNT];
 
 	struct event_base *base;

@@ -146,6 +146,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_short:
 	case CAUSE_link_ended:
 	case CAUSE_link_released:
+	case CAUSE_link_cut:
 	case CAUSE_claim_closed:
 	case CAUSE_claim_expired:
 	case CAUSE_peer_kicked:

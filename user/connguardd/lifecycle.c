@@ -18,35 +18,57 @@
 #include "edge/furnish.h"
 #include "pure/names.h"
 
-/* One daemon a guard. */
+/*
+ * One daemon a guard: a lock on a file which goes when the daemon ends in order. One that was
+ * removed between open() and flock() locks nobody out, so then it is opened again.
+ */
 static int lock_instance(struct daemon *daemon)
 {
-	char path[128];
+	struct stat locked, named;
 
 	if (mkdir(PROTOCOL_RUN_DIRECTORY, 0755) && errno != EEXIST) {
 		log_error("creating " PROTOCOL_RUN_DIRECTORY ": %s", strerror(errno));
 		return -errno;
 	}
-	snprintf(path, sizeof(path), PROTOCOL_RUN_DIRECTORY "/%s.lock", daemon->name);
-	daemon->lock_fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-	if (daemon->lock_fd < 0 || flock(daemon->lock_fd, LOCK_EX | LOCK_NB)) {
-		if (errno == EWOULDBLOCK)
-			log_error("another connguardd runs for guard '%s' (it holds %s)", daemon->name, path);
-		else
-			log_error("locking %s: %s", path, strerror(errno));
-		return -errno;
-	}
+	snprintf(daemon->lock_path, sizeof(daemon->lock_path), PROTOCOL_RUN_DIRECTORY "/%s.lock",
+		 daemon->name);
+	do {
+		if (daemon->lock_fd >= 0)
+			close(daemon->lock_fd);
+		daemon->lock_fd = open(daemon->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+		if (daemon->lock_fd < 0 || flock(daemon->lock_fd, LOCK_EX | LOCK_NB) ||
+		    fstat(daemon->lock_fd, &locked)) {
+			int code = -errno;
+
+			if (code == -EWOULDBLOCK)
+				log_error("another connguardd runs for guard '%s' (it holds %s)",
+					  daemon->name, daemon->lock_path);
+			else
+				log_error("locking %s: %s", daemon->lock_path, strerror(-code));
+			return code;
+		}
+	} while (stat(daemon->lock_path, &named) || named.st_ino != locked.st_ino);
+	daemon->locked = true;
 	return 0;
+}
+
+static void unlock_instance(struct daemon *daemon)
+{
+	if (daemon->locked)
+		unlink(daemon->lock_path);
+	if (daemon->lock_fd >= 0)
+		close(daemon->lock_fd);
+	daemon->locked = false;
+	daemon->lock_fd = -1;
 }
 
 /*
  * What is loaded is made to be what is configured; the mode comes last. A guard that was taken over
  * keeps its mode: an operator who pressed panic is not overruled by a restart.
  */
-static int take_charge(struct daemon *daemon, bool taken_over)
+static int take_charge(struct daemon *daemon, bool taken_over, enum guard_mode *ret_mode)
 {
 	struct config_error error;
-	enum guard_mode mode;
 	int result, adopted;
 
 	result = furnish_all(daemon->guard, &daemon->surroundings, &daemon->config, &adopted, &error);
@@ -59,13 +81,14 @@ static int take_charge(struct daemon *daemon, bool taken_over)
 			    strerror(-adopted));
 	else if (adopted > 0)
 		log_info("%d existing link%s taken under guard", adopted, adopted == 1 ? "" : "s");
+	*ret_mode = daemon->config.mode;
 	if (!taken_over)
 		return guard_mode_write(daemon->guard, daemon->config.mode);
-	result = guard_mode_read(daemon->guard, &mode);
-	if (!result && mode != daemon->config.mode)
+	result = guard_mode_read(daemon->guard, ret_mode);
+	if (!result && *ret_mode != daemon->config.mode)
 		log_warning("the guard that was taken over is in mode %s, the configuration says %s: it stays so "
 			    "until `connguard resume`",
-			    names_mode(mode), names_mode(daemon->config.mode));
+			    names_mode(*ret_mode), names_mode(daemon->config.mode));
 	return result;
 }
 
@@ -73,16 +96,20 @@ int daemon_start(struct daemon *daemon)
 {
 	struct config_error place_error;
 	struct guard_error error;
+	enum guard_mode mode;
 	char path[128];
 	bool taken_over;
 	int result;
 
 	result = lock_instance(daemon);
-	if (result)
+	if (result) {
+		unlock_instance(daemon);
 		return result;
+	}
 	result = surroundings_enter(&daemon->config, &daemon->surroundings, &place_error);
 	if (result) {
 		log_error("%s", place_error.text);
+		daemon_stop(daemon, false);
 		return result;
 	}
 	const struct guard_options options = { .name = daemon->name,
@@ -93,13 +120,14 @@ int daemon_start(struct daemon *daemon)
 	result = guard_load(&options, &daemon->guard, &taken_over, &error);
 	if (result) {
 		log_error("%s", *error.text ? error.text : strerror(-result));
+		daemon_stop(daemon, false);
 		return result;
 	}
 	guard_probe(daemon->features);
 	for (int i = 0; i < FEATURE_COUNT; i++)
 		if (!daemon->features[i])
 			log_warning("reduced on this kernel: %s", guard_feature_lack(i));
-	result = take_charge(daemon, taken_over);
+	result = take_charge(daemon, taken_over, &mode);
 	if (!result)
 		result = happenings_start(daemon);
 	if (!result)
@@ -122,7 +150,7 @@ int daemon_start(struct daemon *daemon)
 	log_info("guard '%s' %s: cgroup %s, %u port%s from %u, mode %s", daemon->name,
 		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup, daemon->config.ports.count,
 		 daemon->config.ports.count == 1 ? "" : "s", daemon->config.ports.number[0],
-		 names_mode(daemon->config.mode));
+		 names_mode(mode));
 	return 0;
 }
 
@@ -192,9 +220,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 		log_info("guard '%s' stays in the kernel, without a daemon", daemon->name);
 	}
 	surroundings_leave(&daemon->surroundings);
-	if (daemon->lock_fd >= 0)
-		close(daemon->lock_fd);
+	unlock_instance(daemon);
 	daemon->server = NULL;
 	daemon->guard = NULL;
-	daemon->lock_fd = -1;
 }

@@ -7,7 +7,9 @@
 int links_cut(const struct guard *guard, struct sockets *sockets,
 	      const struct peer_address *address, int *ret_missing)
 {
-	struct guard_command release = { .operation = COMMAND_RELEASE, .address = *address };
+	struct guard_command release = { .operation = COMMAND_RELEASE,
+					 .address = *address,
+					 .value = 1 };
 	int destroyed = 0, missing = 0, result;
 	struct tcp_socket victim;
 	struct peer peer;

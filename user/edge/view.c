@@ -636,7 +636,7 @@ static json_t *view_daemon(const struct guard_daemon *daemon, const struct view_
 
 	if (!origin->daemon && daemon->process_id)
 		say(problems,
-		    "the daemon (process %u) does not answer: the kernel goes on enforcing, "
+		    "the daemon (process %u) does not answer: the kernel side goes on by itself, "
 		    "but nothing is scheduled, checked or repaired",
 		    daemon->process_id);
 	else if (!origin->daemon)

@@ -258,7 +258,7 @@ static int release_slots(struct run *run, struct range range, struct peer *peer,
 			return -ENOMEM;
 		if (spared)
 			*ret_spared = action.cookie;
-		slot_release(peer, action.cookie, run->input->now_ns);
+		slot_release(peer, action.cookie, CAUSE_link_released, run->input->now_ns);
 	}
 	return 0;
 }
