@@ -20,8 +20,9 @@
 #define EXEMPT_MAX 1024
 #define ADOPTIONS_MAX 65536
 #define EVENTS_BYTES (1 << 20)
-/* A power of two. Two peers that share an element lose a hold, nothing else. */
-#define HANDSHAKES 4096
+/* Two peers that share an element lose a hold, nothing else. */
+#define HANDSHAKES_BITS 12
+#define HANDSHAKES (1 << HANDSHAKES_BITS)
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);
@@ -181,8 +182,11 @@ handshake_of(const struct peer_address *address)
 	__u32 index;
 
 	__builtin_memcpy(words, address->bytes, sizeof(words));
-	words[0] = (words[0] ^ words[1]) * 0x9e3779b97f4a7c15ULL;
-	index = (words[0] >> 40) & (HANDSHAKES - 1);
+	/* Multiplicative hashing: a product's top bits depend on all bits, once the top is folded in. */
+	words[0] ^= words[1];
+	words[0] ^= words[0] >> 32;
+	words[0] *= 0x9e3779b97f4a7c15ULL;
+	index = words[0] >> (64 - HANDSHAKES_BITS);
 	return bpf_map_lookup_elem(&handshakes, &index);
 }
 

@@ -426,7 +426,8 @@ static __always_inline void dial_sent(struct peer *peer, const struct guard_poli
 {
 	struct slot *slot = slot_of(peer, cookie);
 
-	if (!slot || slot->kind != SLOT_CLAIM)
+	/* Its retransmissions come by here too: they do not make the claim younger. */
+	if (!slot || slot->kind != SLOT_CLAIM || slot->flags & SLOT_SENT)
 		return;
 	slot->flags |= SLOT_SENT;
 	slot->expires_ns = now + policy->claim_max_ns;

@@ -115,8 +115,9 @@ static int add_known(const struct guard *guard, const struct known_peer *known)
 	struct guard_command command = { .operation = COMMAND_ADD, .address = known->address };
 	int result = guard_command(guard, &command);
 
-	if (result || !known->limit)
+	if (result)
 		return result;
+	/* Also 0: a limit that has left the file, or that a command set meanwhile, is over. */
 	command.operation = COMMAND_LIMIT;
 	command.value = known->limit;
 	return guard_command(guard, &command);

@@ -32,7 +32,10 @@ int furnish_exempt(const struct guard *guard, const struct config *config);
 int furnish_read_known(const struct config *config, struct known_peer **ret_known,
 		       size_t *ret_count, struct config_error *ret_error);
 
-/* PEER_KNOWN is set for these peers and no others. Sorts `known`. */
+/*
+ * PEER_KNOWN is set for these peers and no others, and their limits are those of the file. Sorts
+ * `known`.
+ */
 int furnish_known(const struct guard *guard, struct known_peer *known, size_t count);
 
 /*
