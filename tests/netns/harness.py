@@ -1,0 +1,816 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The laboratory of the namespace tests: hosts, guards, and waiting for what they do.
+
+Owns everything that has to be made and removed: network namespaces, cgroups, workers, guards.
+All names begin with "cgt-nt" and the runner's process id; what an earlier runner left behind (its
+process is gone) is removed at start, everything else at the end, whatever ends it.
+
+    home  --- switch --- left       home has the guard under test; left and right are peers
+                 |  \\--- right
+    home  --- delay  --- far        far is DELAY_MS away, in each direction
+
+Peers are addresses, not hosts: left, right and far answer for whole prefixes, and every test takes
+addresses that no test has used before, so that one guard serves many tests. "Void" addresses are
+routed to nobody: a SYN to them is eaten.
+
+A test never sleeps: it polls for a condition until a deadline. CONNGUARD_TIME_SCALE multiplies all
+deadlines for slow machines.
+"""
+
+import atexit
+import collections
+import contextlib
+import ctypes
+import itertools
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+TOP = os.path.dirname(os.path.dirname(HERE))
+BUILD = os.path.join(TOP, os.environ.get("BUILD", "build"))
+CONNGUARD_BUILD = os.path.join(TOP, os.environ.get("CONNGUARD_BUILD", BUILD))
+DAEMON = os.path.join(CONNGUARD_BUILD, "connguardd")
+CLI = os.path.join(CONNGUARD_BUILD, "connguard")
+BPFTOOL = os.environ.get("BPFTOOL", "bpftool")
+PINS = "/sys/fs/bpf/connguard"
+RUN = "/run/connguard"
+
+TIME_SCALE = float(os.environ.get("CONNGUARD_TIME_SCALE", "1"))
+PREFIX = f"cgt-nt{os.getpid()}"
+PORT = 24000
+OTHER_PORT = 24001
+DELAY_MS = 20
+SECOND = 1_000_000_000
+
+# Short times, so that a test can see a whole backoff; no periodic check gets in between.
+STANDARD = {
+    "port": PORT,
+    "check_interval": "120s",
+    "initial": "400ms",
+    "max": "1600ms",
+    "min_uptime": "100ms",
+    "stable_after": "900ms",
+}
+BACKOFF_SECTION = ("initial", "max", "min_uptime", "stable_after", "hold_max", "claim_max")
+
+libc = ctypes.CDLL(None, use_errno=True)
+
+
+class Skip(Exception):
+    """The test cannot run here; the text says why."""
+
+
+def now_ns():
+    """The guard's clock."""
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def wait_for(condition, what, seconds=5):
+    """Polls until the condition returns something true; returns that. `what` is for the message."""
+    deadline = time.monotonic() + seconds * TIME_SCALE
+    pause = 0.002
+    while True:
+        value = condition()
+        if value:
+            return value
+        if time.monotonic() > deadline:
+            text = what() if callable(what) else what
+            raise AssertionError(f"not within {seconds * TIME_SCALE:g} s: {text}")
+        time.sleep(pause)
+        pause = min(pause * 1.5, 0.05)
+
+
+def wait_past(moment_ns):
+    """Until a moment of the guard's clock is over: for what time alone brings about."""
+    while True:
+        left = moment_ns - now_ns()
+        if left < 0:
+            return
+        time.sleep(left / SECOND + 0.001)
+
+
+def run(*arguments, check=True, timeout=30, **options):
+    """A program's (status, output), both streams in one text."""
+    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.STDOUT, timeout=timeout * TIME_SCALE, check=False,
+                          **options)
+    text = done.stdout.decode(errors="replace")
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(arguments)} exits {done.returncode}: {text}")
+    return done.returncode, text
+
+
+def die_with_parent(sig=signal.SIGKILL):
+    """For preexec_fn: what the runner starts does not outlive it."""
+    libc.prctl(1, sig)
+
+
+def helper(name):
+    """Path of a helper program that the Makefile built of NAME.c."""
+    for directory in (CONNGUARD_BUILD, BUILD):
+        path = os.path.join(directory, "tests", "netns", name)
+        if os.access(path, os.X_OK):
+            return path
+    raise Skip(f"tests/netns/{name} was not built: make build-tests")
+
+
+def cgroup2_mount():
+    """Where cgroup2 is mounted; a mount of the whole hierarchy if there are several."""
+    found = []
+    with open("/proc/self/mountinfo", encoding="utf-8") as file:
+        for line in file:
+            fields = line.split()
+            if fields[fields.index("-") + 1] == "cgroup2":
+                found.append((fields[3] != "/", fields[4]))
+    if not found:
+        raise Skip("cgroup2 is not mounted")
+    return min(found)[1]
+
+
+def differences(before, after):
+    """How much each counter grew; those that did."""
+    grown = {name: count - before.get(name, 0) for name, count in after.items()}
+    return {name: count for name, count in grown.items() if count}
+
+
+# ---- families ----------------------------------------------------------------------------------
+
+
+class Family:
+    """How a test writes addresses: IPv4, IPv6, or IPv4 through an IPv6 socket at home."""
+
+    def __init__(self, name, listen, home, version):
+        self.name = name
+        self.listen = listen     # what the service at home listens on
+        self.home = home         # where its peers reach it
+        self.version = version
+
+    def __repr__(self):
+        return self.name
+
+
+IPV4 = Family("IPv4", "10.77.0.1", "10.77.0.1", 4)
+IPV6 = Family("IPv6", "fd77::1", "fd77::1", 6)
+MAPPED = Family("v4-mapped", "::", "10.77.0.1", 4)
+FAMILIES = (IPV4, IPV6, MAPPED)
+
+
+class Peer:
+    """An address that answers (or not), fresh for one test."""
+
+    def __init__(self, host, address, family):
+        self.host = host         # None: void
+        self.family = family
+        self.address = address   # as the guard writes it, and as its own host binds it
+        # What home dials.
+        self.dial = f"::ffff:{address}" if family is MAPPED else address
+        self.listener = None
+
+    def listen(self, port=PORT):
+        """Be up: accept connections on the port."""
+        self.listener = self.host("listen", address=self.address, port=port)
+        return self.listener
+
+    def knock(self, address=None, port=PORT, **options):
+        """Dial home from this address."""
+        return self.host("dial", address=address or self.family.home, port=port,
+                         source=self.address, **options)
+
+
+# ---- hosts -------------------------------------------------------------------------------------
+
+
+class Worker:
+    """A worker process in a host. Call it with a command and its arguments."""
+
+    def __init__(self, host, command_name, cgroup=None, namespace=None):
+        self.host = host
+        self.numbers = itertools.count()
+        self.answers = {}
+        self.condition = threading.Condition()
+        self.process = subprocess.Popen(
+            [sys.executable, "-S", os.path.join(HERE, "worker.py"), cgroup or host.cgroup,
+             f"/run/netns/{namespace or host.namespace}", command_name],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+        self.ready = False
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+        with self.condition:
+            if not self.condition.wait_for(lambda: self.ready, 20 * TIME_SCALE):
+                raise AssertionError(f"the worker of {host.namespace} does not start")
+
+    @property
+    def pid(self):
+        return self.process.pid
+
+    def read(self):
+        for line in self.process.stdout:
+            message = json.loads(line)
+            with self.condition:
+                if "ready" in message:
+                    self.ready = True
+                else:
+                    self.answers[message["id"]] = message
+                self.condition.notify_all()
+
+    def start(self, command, **arguments):
+        """Let the worker do it, in a thread of its own; returns a number for finish()."""
+        number = next(self.numbers)
+        line = json.dumps(dict(arguments, id=number, do=command, apart=True))
+        self.process.stdin.write(line.encode() + b"\n")
+        self.process.stdin.flush()
+        return number
+
+    def finish(self, number, seconds=30):
+        """The result of a started command."""
+        with self.condition:
+            if not self.condition.wait_for(lambda: number in self.answers, seconds * TIME_SCALE):
+                raise AssertionError(f"the worker of {self.host.namespace} does not answer")
+            answer = self.answers.pop(number)
+        if "error" in answer:
+            raise AssertionError(f"worker: {answer['error']}")
+        return answer["result"]
+
+    def finished(self, number):
+        with self.condition:
+            return number in self.answers
+
+    def __call__(self, command, **arguments):
+        return self.finish(self.start(command, **arguments))
+
+    def kill(self):
+        """SIGKILL: everything it had open is closed by the kernel."""
+        if self in self.host.extra:
+            self.host.extra.remove(self)
+        self.process.kill()
+        self.process.wait()
+        self.process.stdin.close()
+        self.reader.join()
+        self.process.stdout.close()
+
+
+class Host:
+    """A network namespace with a cgroup and a worker."""
+
+    def __init__(self, lab, name, worker=True):
+        self.lab = lab
+        self.name = name
+        self.namespace = f"{PREFIX}-{name}"
+        self.cgroup = os.path.join(lab.cgroups, PREFIX, name)
+        self.extra = []
+        run("ip", "netns", "add", self.namespace)
+        os.makedirs(self.cgroup, exist_ok=True)
+        self.ip("link set lo up")
+        self.worker = Worker(self, f"cgt-{name}") if worker else None
+
+    @property
+    def cgroup_below(self):
+        """The cgroup as a configuration file names it."""
+        return f"/{PREFIX}/{self.name}"
+
+    def __call__(self, command, **arguments):
+        return self.worker(command, **arguments)
+
+    def start(self, command, **arguments):
+        return self.worker.start(command, **arguments)
+
+    def finish(self, number, seconds=30):
+        return self.worker.finish(number, seconds)
+
+    def add_worker(self, command_name="cgt-second", cgroup=None, namespace=None):
+        """One more process of this host (or with another cgroup, or namespace), for this test."""
+        worker = Worker(self, command_name, cgroup, namespace)
+        self.extra.append(worker)
+        return worker
+
+    def clear(self):
+        """No socket, no process but the worker."""
+        for worker in list(self.extra):
+            worker.kill()
+        if self.worker:
+            self.worker("clear")
+
+    def ip(self, *lines):
+        """Lines for `ip -batch` in this namespace."""
+        done = subprocess.run(["ip", "-n", self.namespace, "-batch", "-"],
+                              input="\n".join(lines).encode(), stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, check=False)
+        if done.returncode:
+            raise AssertionError(f"{self.namespace}: ip: {done.stdout.decode()}")
+
+    def sysctl(self, name, value):
+        run("ip", "netns", "exec", self.namespace, "sysctl", "-q", f"{name}={value}")
+
+    def inside(self, *arguments):
+        """A command line that runs in this namespace, with bpffs in sight."""
+        return ["nsenter", f"--net=/run/netns/{self.namespace}", *arguments]
+
+    def snmp(self, protocol, counter):
+        """A counter of /proc/net/snmp, such as Tcp ActiveOpens: SYNs for new connections sent."""
+        _status, text = run(*self.inside("cat", "/proc/net/snmp"))
+        lines = [line.split() for line in text.splitlines() if line.startswith(protocol + ":")]
+        return int(lines[1][lines[0].index(counter)])
+
+    def eat_syns_from(self, address):
+        """Drop SYNs that come from this address, without a word. Returns how to stop that."""
+        if shutil.which("nft") is None:
+            raise Skip("nft is missing: nothing here can eat a SYN")
+        word = "ip6" if ":" in address else "ip"
+        run(*self.inside(
+            "nft", "add table inet cgt; "
+            "add chain inet cgt input { type filter hook input priority 0; }; "
+            f"add rule inet cgt input {word} saddr {address} "
+            "tcp flags & (syn | ack) == syn drop"))
+        return lambda: run(*self.inside("nft", "delete", "table", "inet", "cgt"))
+
+
+# ---- guards ------------------------------------------------------------------------------------
+
+
+class Events:
+    """What `connguard events --follow --json` (or `due`) says, as it comes."""
+
+    def __init__(self, guard, command="events"):
+        self.list = []
+        self.condition = threading.Condition()
+        self.errors = tempfile.TemporaryFile()
+        self.process = subprocess.Popen(
+            [CLI, "-n", guard.name, "--json", command, "--follow"], stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE, stderr=self.errors, preexec_fn=die_with_parent)
+        self.reader = threading.Thread(target=self.read, daemon=True)
+        self.reader.start()
+
+    def read(self):
+        for line in self.process.stdout:
+            with self.condition:
+                self.list.append(json.loads(line))
+                self.condition.notify_all()
+
+    def find(self, since=0, **members):
+        """The events that came after the first `since` and have these members."""
+        with self.condition:
+            return [event for event in self.list[since:]
+                    if all(event.get(name) == value for name, value in members.items())]
+
+    def wait(self, since=0, seconds=5, count=1, **members):
+        """The first such event, when `count` of them have come."""
+        def what():
+            seen = self.find(since, **{k: v for k, v in members.items() if k == "address"})
+            return (f"{count} event(s) with {members}; seen: "
+                    + ", ".join(event.get("cause", "?") for event in seen))
+        return wait_for(lambda: len(self.find(since, **members)) >= count
+                        and self.find(since, **members), what, seconds)[0]
+
+    def wait_ended(self, seconds=5):
+        wait_for(lambda: self.process.poll() is not None, "the stream ends", seconds)
+
+    def stop(self):
+        self.process.kill()
+        self.process.wait()
+        self.reader.join()
+        self.process.stdout.close()
+        self.errors.close()
+
+
+class Guard:
+    """A daemon with a configuration of its own, in a host's namespace, for a host's cgroup."""
+
+    numbers = itertools.count(1)
+
+    def __init__(self, lab, host, options, name=None, cgroup=None):
+        self.lab = lab
+        self.host = host
+        self.name = name or f"{PREFIX}-g{next(self.numbers)}"
+        self.cgroup = cgroup or host.cgroup_below
+        self.directory = tempfile.mkdtemp(prefix=self.name + "-", dir=lab.directory)
+        # Words in front of the daemon's command line.
+        self.wrapper = []
+        self.file = os.path.join(self.directory, "guard.conf")
+        self.log_path = os.path.join(self.directory, "log")
+        self.process = None
+        self.events = None
+        self.options = {}
+        self.write(options)
+
+    @property
+    def pins(self):
+        return os.path.join(PINS, self.name)
+
+    @property
+    def socket_path(self):
+        return os.path.join(RUN, self.name + ".sock")
+
+    def write(self, options, text=None):
+        """Write the configuration file; `text` instead writes just that."""
+        self.options = dict(options)
+        if text is None:
+            sections = {"guard": [f"cgroup = {self.cgroup}"], "backoff": []}
+            for name, value in options.items():
+                section = "backoff" if name in BACKOFF_SECTION else "guard"
+                sections[section].append(f"{name} = {value}")
+            text = "".join(f"[{section}]\n" + "\n".join(lines) + "\n"
+                           for section, lines in sections.items())
+        with open(self.file + ".new", "w", encoding="utf-8") as file:
+            file.write(text)
+        os.rename(self.file + ".new", self.file)
+
+    def start_only(self):
+        """Start the daemon without waiting for anything."""
+        if not os.access(DAEMON, os.X_OK):
+            raise Skip(f"{DAEMON} was not built")
+        with open(self.log_path, "ab") as log:
+            self.process = subprocess.Popen(
+                self.wrapper + self.host.inside(DAEMON, "-c", self.file, self.name),
+                stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                preexec_fn=lambda: die_with_parent(signal.SIGTERM))
+
+    def start(self):
+        """Start the daemon, wait until status is fine, and follow the events."""
+        self.start_only()
+        wait_for(self.is_up,
+                 lambda: f"guard {self.name} is up; {self.cli('status')[1]}\n{self.log()}", 20)
+        self.events = Events(self)
+        return self
+
+    def is_up(self):
+        if self.process.poll() is not None:
+            raise AssertionError(
+                f"the daemon exits {self.process.returncode} at its start:\n{self.log()}")
+        return os.path.exists(self.socket_path) and self.cli("status")[0] == 0
+
+    def running(self):
+        return self.process is not None and self.process.poll() is None
+
+    def log(self, lines=40):
+        with contextlib.suppress(OSError):
+            with open(self.log_path, encoding="utf-8", errors="replace") as file:
+                return "".join(file.readlines()[-lines:])
+        return ""
+
+    def wait_log(self, pattern, seconds=5):
+        """Until the log has a line that matches."""
+        return wait_for(lambda: re.search(pattern, self.log(1000)),
+                        lambda: f"/{pattern}/ in the log:\n{self.log()}", seconds)
+
+    def signal(self, number):
+        self.process.send_signal(number)
+
+    def end(self, number, seconds=10):
+        """A signal that ends the daemon. Its exit status; negative: the signal itself did it."""
+        self.process.send_signal(number)
+        try:
+            status = self.process.wait(seconds * TIME_SCALE)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"the daemon does not end by signal {number}:\n{self.log()}") \
+                from error
+        finally:
+            if self.events:
+                self.events.stop()
+                self.events = None
+        self.process = None
+        return status
+
+    def stop(self):
+        """SIGTERM: the daemon takes the guard away. Asserts that nothing is left."""
+        status = self.end(signal.SIGTERM)
+        assert status == 0, f"after SIGTERM the daemon exits {status}:\n{self.log()}"
+        assert not os.path.exists(self.pins), f"{self.pins} is left after SIGTERM"
+        assert not os.path.exists(self.socket_path), f"{self.socket_path} is left after SIGTERM"
+        wait_for(lambda: not self.attached(), lambda: f"programs stay attached: {self.attached()}")
+
+    def attached(self):
+        """Programs in effect at the cgroup, by attach type."""
+        path = os.path.join(self.lab.cgroups, self.cgroup.lstrip("/"))
+        _status, text = run(BPFTOOL, "-j", "cgroup", "show", path, check=False)
+        return [entry.get("attach_type") for entry in json.loads(text.strip() or "[]")]
+
+    def destroy(self):
+        """Whatever state it is in: nothing of it is left afterwards."""
+        if self.events:
+            self.events.stop()
+            self.events = None
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+            self.process = None
+        shutil.rmtree(self.pins, ignore_errors=True)
+        with contextlib.suppress(OSError):
+            os.unlink(self.socket_path)
+
+    # -- asking --
+
+    def cli(self, *arguments, timeout=20):
+        """`connguard -n NAME ...`: its (exit status, output), errors included."""
+        return run(CLI, "-n", self.name, *arguments, check=False, timeout=timeout)
+
+    def cli_json(self, *arguments):
+        """`connguard -n NAME --json ...`: its (exit status, document)."""
+        done = subprocess.run([CLI, "-n", self.name, "--json", *arguments],
+                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.PIPE, timeout=20 * TIME_SCALE, check=False)
+        try:
+            return done.returncode, json.loads(done.stdout)
+        except ValueError as error:
+            raise AssertionError(f"connguard --json {' '.join(arguments)} exits {done.returncode} "
+                                 f"with {done.stdout!r} {done.stderr!r}") from error
+
+    def tell(self, *arguments):
+        """A command that must succeed."""
+        status, text = self.cli(*arguments)
+        assert status == 0, f"connguard {' '.join(arguments)} exits {status}: {text}"
+        return text
+
+    def ask(self, request, **arguments):
+        """The result of a request to the daemon, over its socket."""
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+            sock.settimeout(10 * TIME_SCALE)
+            sock.connect(self.socket_path)
+            sock.sendall(json.dumps(dict(arguments, protocol=1, request=request)).encode() + b"\n")
+            with sock.makefile("rb") as stream:
+                answer = json.loads(stream.readline())
+        assert answer["ok"], f"{request}: {answer}"
+        return answer["result"]
+
+    def status(self):
+        return self.ask("status")
+
+    def counters(self, book="enforced"):
+        return self.status()["counters"][book]
+
+    def peer(self, address):
+        """The peer's document, None when the guard does not know it."""
+        return self.ask("explain", address=address)["peer"]
+
+    def explain(self, address):
+        """Exit status and document of `connguard explain`."""
+        return self.cli_json("explain", address)
+
+    def state(self, address):
+        peer = self.peer(address)
+        return peer and peer["state"]
+
+    def wait_state(self, address, state, seconds=5):
+        wait_for(lambda: self.state(address) == state,
+                 lambda: f"{address} is {state}: {self.peer(address)}", seconds)
+
+    def watch(self):
+        return Watch(self)
+
+
+class Watch:
+    """What a guard counts and tells from now on."""
+
+    def __init__(self, guard):
+        self.guard = guard
+        self.since = len(guard.events.list)
+        self.before = guard.status()["counters"]
+
+    def grown(self, book="enforced"):
+        return differences(self.before[book], self.guard.counters(book))
+
+    def counted(self, book="enforced", **expected):
+        """These and no other counters grew, by this much. Waits for what is still on its way.
+
+        Only peer_due is not asked for: peers of earlier tests become due at any time.
+        """
+        def grown():
+            return {name: count for name, count in self.grown(book).items() if name != "peer_due"}
+        wait_for(lambda: grown() == expected,
+                 lambda: f"counters ({book}) grow by {expected}, "
+                         f"they grew by {self.grown(book)}", 2)
+
+    def counted_at_least(self, book="enforced", **expected):
+        """These counters grew by at least this much."""
+        def enough():
+            grown = self.grown(book)
+            return all(grown.get(name, 0) >= count for name, count in expected.items())
+        wait_for(enough, lambda: f"counters ({book}) grow by at least {expected}, "
+                                 f"they grew by {self.grown(book)}")
+
+    def event(self, peer, cause, seconds=5, count=1, **members):
+        """The (first) event of this cause about the peer."""
+        address = peer.address if isinstance(peer, Peer) else peer
+        return self.guard.events.wait(self.since, seconds, count, address=address, cause=cause,
+                                      **members)
+
+    def no_event(self, peer, cause, **members):
+        found = self.guard.events.find(self.since, address=peer.address, cause=cause, **members)
+        assert not found, f"unexpected event: {found[0]}"
+
+
+# ---- the laboratory ----------------------------------------------------------------------------
+
+
+class Lab:
+    """All hosts, and the guard that the tests share while they want the same configuration."""
+
+    def __init__(self):
+        self.cgroups = cgroup2_mount()
+        self.directory = tempfile.mkdtemp(prefix=PREFIX + "-")
+        self.guards = []
+        self.shared = None
+        self.hosts = []
+        self.delay = None
+        self.numbers = collections.defaultdict(lambda: itertools.count(1))
+        self.test_clean_up = contextlib.ExitStack()
+
+    def set_up(self):
+        remove_leftovers(self.cgroups)
+        atexit.register(self.tear_down)
+        switch = self.add_host("switch", worker=False)
+        switch.ip("link add br0 type bridge forward_delay 0 mcast_snooping 0", "link set br0 up")
+        self.home = self.add_host("home")
+        self.left = self.add_host("left")
+        self.right = self.add_host("right")
+        wire = self.add_host("delay", worker=False)
+        wire.sysctl("net.ipv6.conf.default.disable_ipv6", 1)
+        self.far = self.add_host("far")
+        for number, host in enumerate((self.home, self.left, self.right), 1):
+            self.cable(host, "eth0", switch, f"port{number}")
+            switch.ip(f"link set port{number} master br0")
+            host.ip(f"addr add 10.77.0.{number}/24 dev eth0",
+                    f"addr add fd77::{number}/64 dev eth0 nodad")
+        for host, interface, address in ((self.home, "eth1", 1), (self.far, "eth0", 2)):
+            self.cable(host, interface, wire, host.name)
+            host.ip(f"addr add 10.78.0.{address}/24 dev {interface}",
+                    f"addr add fd78::{address}/64 dev {interface} nodad")
+        # Each of these answers for all addresses of a prefix; home too, towards far.
+        for host, number in ((self.left, 82), (self.right, 83), (self.far, 84), (self.home, 86)):
+            host.sysctl("net.ipv6.ip_nonlocal_bind", 1)
+            host.ip(f"route add local 10.{number}.0.0/16 dev lo",
+                    f"route add local fd{number}::/64 dev lo")
+        self.home.ip("route add 10.82.0.0/16 via 10.77.0.2", "route add fd82::/64 via fd77::2",
+                     "route add 10.83.0.0/16 via 10.77.0.3", "route add fd83::/64 via fd77::3",
+                     "route add 10.84.0.0/16 via 10.78.0.2", "route add fd84::/64 via fd78::2")
+        self.far.ip("route add 10.86.0.0/16 via 10.78.0.1", "route add fd86::/64 via fd78::1")
+        # The void: a neighbour that nobody is.
+        self.home.ip("neigh add 10.77.0.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
+                     "neigh add fd77::99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
+                     "route add 10.85.0.0/16 via 10.77.0.99", "route add fd85::/64 via fd77::99")
+
+    def add_host(self, name, worker=True):
+        host = Host(self, name, worker)
+        self.hosts.append(host)
+        return host
+
+    @staticmethod
+    def cable(host, interface, other, other_interface):
+        host.sysctl("net.ipv6.conf.default.accept_dad", 0)
+        run("ip", "link", "add", interface, "netns", host.namespace, "type", "veth",
+            "peer", other_interface, "netns", other.namespace)
+        host.ip(f"link set {interface} up")
+        other.ip(f"link set {other_interface} up")
+
+    def need_delay(self):
+        """far becomes reachable."""
+        if self.delay is None:
+            wire = next(host for host in self.hosts if host.name == "delay")
+            process = subprocess.Popen(
+                wire.inside(helper("delay"), "home", "far", str(DELAY_MS)),
+                stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+            assert process.stdout.readline() == b"ready\n", "delay does not start"
+            self.delay = process
+            # Both ends learn each other's link address, so that the first SYNs are not slower.
+            listener = self.far("listen", address="::", port=OTHER_PORT)
+            for address in ("10.78.0.2", "fd78::2"):
+                result = self.home("dial", address=address, port=OTHER_PORT)
+                assert result["errno"] == "success", f"far is not there: {result}"
+                self.home("close", fd=result["fd"], reset=True)
+            self.far("close", fd=listener)
+
+    def fresh(self, family=IPV4, host=None):
+        """A peer that no test has met: an address of `host` (default: left)."""
+        host = host or self.left
+        prefix = {"left": 82, "right": 83, "far": 84, "home": 86}[host.name]
+        return Peer(host, self.fresh_address(prefix, family), family)
+
+    def void(self, family=IPV4):
+        """A peer that is not there: SYNs to it are eaten."""
+        return Peer(None, self.fresh_address(85, family), family)
+
+    def fresh_address(self, prefix, family):
+        number = next(self.numbers[prefix, family.version])
+        if family.version == 6:
+            return f"fd{prefix}::{number:x}"
+        return f"10.{prefix}.{number // 250}.{number % 250 + 1}"
+
+    # -- guards --
+
+    def guard(self, **options):
+        """The shared guard with the standard options and these; kept while they stay the same."""
+        wanted = dict(STANDARD, **options)
+        if self.shared and (self.shared.options != wanted or not self.shared.running()):
+            self.retire_shared()
+        if not self.shared:
+            self.shared = self.new_guard(self.home, wanted).start()
+        return self.shared
+
+    def own_guard(self, start=True, host=None, standard=True, name=None, cgroup=None, **options):
+        """A guard for one test alone. It is destroyed when the test ends, if it is still there."""
+        self.retire_shared()
+        wanted = dict(STANDARD, **options) if standard else options
+        guard = self.new_guard(host or self.home, wanted, name, cgroup)
+        self.at_end(guard.destroy)
+        return guard.start() if start else guard
+
+    def new_guard(self, host, options, name=None, cgroup=None):
+        guard = Guard(self, host, options, name, cgroup)
+        self.guards.append(guard)
+        return guard
+
+    def retire_shared(self):
+        shared, self.shared = self.shared, None
+        if shared and shared.running():
+            try:
+                shared.stop()
+            finally:
+                shared.destroy()
+        elif shared:
+            shared.destroy()
+            raise AssertionError(f"the daemon had died:\n{shared.log()}")
+
+    def at_end(self, function, *arguments):
+        """Call this when the test is over."""
+        self.test_clean_up.callback(function, *arguments)
+
+    def clear(self):
+        """After each test: close every socket, end what the test started."""
+        try:
+            self.test_clean_up.close()
+        finally:
+            for host in self.hosts:
+                host.clear()
+
+    def tear_down(self):
+        atexit.unregister(self.tear_down)
+        for guard in self.guards:
+            guard.destroy()
+        for host in self.hosts:
+            for worker in host.extra + [host.worker]:
+                if worker and worker.process.poll() is None:
+                    worker.kill()
+        if self.delay:
+            self.delay.kill()
+            self.delay.wait()
+            self.delay.stdout.close()
+        remove_everything(PREFIX, self.cgroups)
+
+
+# ---- removal -----------------------------------------------------------------------------------
+
+
+def remove_everything(prefix, cgroups):
+    """Namespaces, cgroups, pins, control sockets and files of one runner."""
+    for name in sorted(os.listdir("/run/netns")) if os.path.isdir("/run/netns") else []:
+        if name.startswith(prefix + "-"):
+            for pid in run("ip", "netns", "pids", name, check=False)[1].split():
+                with contextlib.suppress(OSError, ValueError):
+                    os.kill(int(pid), signal.SIGKILL)
+            run("ip", "netns", "delete", name, check=False)
+    for directory in (PINS, RUN):
+        for name in os.listdir(directory) if os.path.isdir(directory) else []:
+            if name.startswith(prefix + "-"):
+                path = os.path.join(directory, name)
+                if os.path.isdir(path):
+                    shutil.rmtree(path, ignore_errors=True)
+                else:
+                    os.unlink(path)
+    for name in os.listdir(tempfile.gettempdir()):
+        if name.startswith(prefix + "-"):
+            shutil.rmtree(os.path.join(tempfile.gettempdir(), name), ignore_errors=True)
+    top = os.path.join(cgroups, prefix)
+    for path, _directories, _files in os.walk(top, topdown=False):
+        # A killed process leaves its cgroup with a delay.
+        with contextlib.suppress(AssertionError):
+            wait_for(lambda path=path: remove_directory(path), f"{path} is empty", 3)
+
+
+def remove_directory(path):
+    try:
+        os.rmdir(path)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def remove_leftovers(cgroups):
+    """What runners left whose process is gone."""
+    names = []
+    for directory in ("/run/netns", PINS, RUN, cgroups, tempfile.gettempdir()):
+        if os.path.isdir(directory):
+            names += os.listdir(directory)
+    for prefix, pid in {match.groups() for name in names
+                        for match in [re.match(r"(cgt-nt(\d+))(?:-|$)", name)] if match}:
+        if not os.path.exists(f"/proc/{pid}"):
+            remove_everything(prefix, cgroups)

@@ -1,0 +1,123 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Steps that many tests share: making links, failing, asserting what a refusal looks like."""
+
+from harness import IPV4, PORT, TIME_SCALE, wait_for
+
+ESTABLISHED = 1
+# A refusal comes from the kernel at once; this only tells it from a timeout.
+AT_ONCE = 0.5 * TIME_SCALE
+
+
+class Link:
+    """Both ends of a connection between the service at home and a peer."""
+
+    def __init__(self, lab, peer, here, there, dial, accepted):
+        self.lab = lab
+        self.peer = peer
+        self.here = here          # descriptor at home
+        self.there = there        # descriptor at the peer's host
+        self.dial = dial          # what the worker that dialed said
+        self.accepted = accepted  # what the worker that accepted said
+
+    @property
+    def cookie(self):
+        """Of the socket at home."""
+        return self.dial["cookie"] if self.outbound else self.accepted["cookie"]
+
+    @property
+    def outbound(self):
+        return self.dial["fd"] == self.here and self.accepted["fd"] == self.there
+
+    def alive(self):
+        return (self.lab.home("state", fd=self.here) == ESTABLISHED
+                and self.peer.host("state", fd=self.there) == ESTABLISHED)
+
+    def close(self, reset=False):
+        """Close both ends, home first."""
+        self.lab.home("close", fd=self.here, reset=reset)
+        self.peer.host("close", fd=self.there)
+
+
+class OutLink(Link):
+    outbound = True
+
+
+class InLink(Link):
+    outbound = False
+
+
+def dial(lab, peer, worker=None, **options):
+    """Dial the peer from home."""
+    return (worker or lab.home)("dial", address=peer.dial, port=PORT, **options)
+
+
+def assert_passed(result):
+    assert result["errno"] == "success", f"expected a link, got {result}"
+    return result
+
+
+def assert_refused(result, errno="ECONNREFUSED"):
+    assert result["errno"] == errno, f"expected {errno}, got {result}"
+    assert result["elapsed"] < AT_ONCE, f"refused, but only after {result['elapsed']:.3f} s"
+    return result
+
+
+def link_out(lab, peer, worker=None):
+    """Our dial becomes a link."""
+    if peer.listener is None:
+        peer.listen()
+    result = assert_passed(dial(lab, peer, worker))
+    accepted = peer.host("accept", fd=peer.listener, timeout=5)
+    assert accepted, "the peer accepts nothing"
+    return OutLink(lab, peer, result["fd"], accepted["fd"], result, accepted)
+
+
+def listen_home(lab, family=IPV4, port=PORT):
+    """The service at home listens."""
+    return lab.home("listen", address=family.listen, port=port)
+
+
+def link_in(lab, peer, listener):
+    """Their knock becomes a link."""
+    result = assert_passed(peer.knock())
+    accepted = lab.home("accept", fd=listener, timeout=5)
+    assert accepted, "home accepts nothing"
+    return InLink(lab, peer, accepted["fd"], result["fd"], result, accepted)
+
+
+def assert_dial_refused(lab, watch, peer, cause, errno="ECONNREFUSED", **options):
+    """A dial is refused at once and for this cause: errno, no SYN, event. The event."""
+    before = lab.home.snmp("Tcp", "ActiveOpens")
+    result = assert_refused(dial(lab, peer, **options), errno)
+    assert lab.home.snmp("Tcp", "ActiveOpens") == before, "the refused dial left a SYN"
+    event = watch.event(peer, cause, cookie=result["cookie"])
+    assert event["subject"] == "dial" and event["verdict"] == "refuse", event
+    assert event["enforced"] is True and event["direction"] == "outbound", event
+    assert event["process_id"] == result["process"], (event, result)
+    assert event["thread_id"] == result["thread"], (event, result)
+    assert event["remote_port"] == PORT and event["sentence"], event
+    return event
+
+
+def assert_knock_refused(watch, peer, cause="knock_linked", **options):
+    """A knock is answered with RST at once. The event."""
+    result = assert_refused(peer.knock(**options))
+    event = watch.event(peer, cause, remote_port=result["local"][1])
+    assert event["subject"] == "knock" and event["verdict"] == "refuse", event
+    assert event["enforced"] is True and event["direction"] == "inbound", event
+    assert event["local_port"] == PORT, event
+    return event
+
+
+def fail_dial(lab, watch, peer):
+    """A real failure: the peer's host answers with RST. The event, with the backoff's deadline."""
+    result = dial(lab, peer)
+    assert result["errno"] == "ECONNREFUSED", result
+    event = watch.event(peer, "dial_failed", cookie=result["cookie"])
+    assert event["until_ns"] and event["until_ns"] > event["time_ns"], event
+    return event
+
+
+def wait_state(host, fd, state, what):
+    """Until a socket is in a TCP state."""
+    wait_for(lambda: host("state", fd=fd) == state, what)

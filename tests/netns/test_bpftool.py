@@ -1,0 +1,106 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""A guard without a daemon: loaded with bpftool alone, taken over later."""
+
+import os
+import signal
+
+from harness import BPFTOOL, BUILD, PORT, TOP, Skip, run, wait_for, wait_past, now_ns
+from registry import each_family, test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
+                   link_in, link_out, listen_home)
+
+LOAD = os.path.join(TOP, "scripts", "bpftool-load.sh")
+UNLOAD = os.path.join(TOP, "scripts", "bpftool-unload.sh")
+ENVIRONMENT = dict(os.environ, BPFTOOL=BPFTOOL,
+                   CONNGUARD_OBJECT=os.path.join(BUILD, "bpf", "connguard.bpf.o"))
+
+
+def load(lab):
+    if not os.path.exists(LOAD):
+        raise Skip(f"there is no {LOAD}")
+    guard = lab.own_guard(start=False)
+    lab.at_end(lambda: run(UNLOAD, guard.name, lab.home.cgroup, check=False, env=ENVIRONMENT))
+    _status, text = run(LOAD, guard.name, lab.home.cgroup, str(PORT), env=ENVIRONMENT)
+    assert "enforces" in text, text
+    return guard
+
+
+def enforced(guard):
+    return guard.cli_json("status")[1]["counters"]["enforced"]
+
+
+@each_family
+def alone_makes_a_guard(lab, family):
+    guard, peer = load(lab), lab.fresh(family)
+    listener = listen_home(lab, family)
+    link_out(lab, peer)
+    assert_refused(dial(lab, peer))
+    # Without sk_lookup a knock is dropped.
+    knock = peer.knock(blocking=False)
+    wait_for(lambda: enforced(guard).get("knock_linked"), "the knock is refused")
+    assert peer.host("settle", fd=knock["fd"], timeout=0.3) is None
+    assert lab.home("accept", fd=listener, timeout=0.1) is None
+    # The built-in policy: a backoff of ten seconds at first.
+    failed = lab.fresh(family)
+    assert dial(lab, failed)["errno"] == "ECONNREFUSED"
+    document = guard.explain(failed.address)[1]
+    assert document["dial"]["cause"] == "dial_backoff", document
+    assert 7e9 < document["dial"]["left_ns"] <= 10e9, document
+    counters = enforced(guard)
+    assert counters["dial_linked"] == 1 and counters["dial_failed"] == 1, counters
+    _status, text = run(UNLOAD, guard.name, lab.home.cgroup, env=ENVIRONMENT)
+    assert "gone" in text and not guard.attached() and not os.path.exists(guard.pins), text
+    assert_passed(dial(lab, peer))
+
+
+@test
+def status_names_what_is_reduced(lab):
+    guard = load(lab)
+    _status, document = guard.cli_json("status")
+    hooks = {hook["name"]: hook for hook in document["hooks"]}
+    assert hooks["connect4"]["attached"] and not hooks["connect4"]["pinned"], hooks
+    assert not hooks["sk_lookup"]["attached"], hooks
+    assert any("sk_lookup" in problem for problem in document["problems"]), document
+
+
+@each_family
+def is_taken_over_by_a_daemon(lab, family):
+    guard, peer = load(lab), lab.fresh(family)
+    listen_home(lab, family)
+    link = link_out(lab, peer)
+    prober = lab.home.add_worker()
+    thread = prober("probe", address=peer.dial, port=PORT)
+    wait_for(lambda: prober("probe_count", thread=thread) > 20, "the prober dials")
+    guard.start()
+    moment = now_ns()
+    wait_past(moment + 50_000_000)
+    result = prober("probe_stop", thread=thread)
+    assert set(result["outcomes"]) == {"ECONNREFUSED"}, f"a gap: {result}"
+    status = guard.status()
+    assert status["healthy"] and all(hook["pinned"] for hook in status["hooks"]), status
+    assert len(guard.attached()) == 5, f"programs are attached twice: {guard.attached()}"
+    assert guard.peer(peer.address)["links"][0]["cookie"] == link.cookie
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert_knock_refused(watch, peer)
+    link.close()
+    watch.event(peer, "link_ended", cookie=link.cookie)
+    guard.stop()
+
+
+@test
+def refuses_a_name_that_is_taken(lab):
+    guard = load(lab)
+    status, text = run(LOAD, guard.name, lab.home.cgroup, str(PORT), env=ENVIRONMENT, check=False)
+    assert status == 1 and "already" in text, (status, text)
+    assert len(guard.attached()) == 5, guard.attached()
+
+
+@test
+def unloads_what_a_daemon_left(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_in(lab, peer, listen_home(lab))
+    guard.end(signal.SIGKILL)
+    _status, text = run(UNLOAD, guard.name, env=ENVIRONMENT)
+    assert "gone" in text and not guard.attached() and not os.path.exists(guard.pins), text
+    assert_passed(peer.knock())

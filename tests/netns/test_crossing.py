@@ -1,0 +1,272 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Both sides dial at once (edge cases 14, 38, 41), over a wire with a round trip of 40 ms.
+
+All rounds of a test run side by side: each is a pair of fresh addresses, one at each end, whose
+dials leave at the same moment, so that every one of them crosses.
+"""
+
+from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, now_ns, wait_for
+from registry import each, test
+from steps import assert_passed, dial
+
+ROUNDS = 30
+# How long a pair may take to have its one link.
+SETTLED_SECONDS = 3
+
+
+class Race:
+    """Pairs of addresses that dial each other at one moment."""
+
+    def __init__(self, lab, family, rounds=ROUNDS):
+        lab.need_delay()
+        self.lab = lab
+        self.pairs = [(lab.fresh(family, lab.home).address, lab.fresh(family, lab.far).address)
+                      for _ in range(rounds)]
+        at = now_ns() + SECOND // 4
+        self.began = at
+        self.here = lab.home("node", listener=lab.home("listen", address="::", port=PORT),
+                             port=PORT, dials=self.pairs, at=at)
+        self.there = lab.far("node", listener=lab.far("listen", address="::", port=PORT),
+                             port=PORT, dials=[(far, home) for home, far in self.pairs], at=at)
+
+    def report(self):
+        """Per pair: the records of links that the application here saw, and the one there."""
+        here = self.lab.home("node_report", thread=self.here)
+        there = self.lab.far("node_report", thread=self.there)
+        return [(here["seen"].get(far, []), there["seen"].get(home, []))
+                for home, far in self.pairs]
+
+    def dials(self):
+        """Outcomes of the dials from here and from there, in the order of the pairs."""
+        here = self.lab.home("node_report", thread=self.here)["dials"]
+        there = self.lab.far("node_report", thread=self.there)["dials"]
+        return [(here[far], there[home]) for home, far in self.pairs]
+
+    @staticmethod
+    def open(records):
+        return sum(1 for record in records if record[2] is None)
+
+    def wait_one_link_each(self):
+        """Until every pair has one link at both ends, which takes three seconds at most."""
+        def wrong():
+            return [(index, pair) for index, pair in enumerate(self.report())
+                    if self.open(pair[0]) != 1 or self.open(pair[1]) != 1]
+        wait_for(lambda: not wrong(),
+                 lambda: f"every pair has one link; not {wrong()[:5]}, dials: {self.dials()}",
+                 SETTLED_SECONDS + (self.began - now_ns()) / SECOND)
+
+    def wait_dials_over(self):
+        """Until every dial of both ends has an outcome: nobody waits for a SYN timeout."""
+        wait_for(lambda: all(None not in pair for pair in self.dials()),
+                 lambda: f"every dial ends; they are {self.dials()}", 5)
+
+
+def told(guard, address):
+    """What a guard has told of a peer, for a message."""
+    return [(event["time_ns"], event["cause"]) for event in guard.events.find(address=address)]
+
+
+def most_at_once(records):
+    """The greatest number of links that were open together."""
+    moments = sorted([(record[1], 1) for record in records]
+                     + [(record[2], -1) for record in records if record[2] is not None])
+    most = count = 0
+    for _moment, change in moments:
+        count += change
+        most = max(most, count)
+    return most
+
+
+@each(IPV4, IPV6)
+def of_two_guarded_ends_leaves_one_link_and_shows_no_other(lab, family):
+    guard = lab.own_guard()
+    remote = lab.new_guard(lab.far, guard.options)
+    lab.at_end(remote.destroy)
+    remote.start()
+    watch, remote_watch = guard.watch(), remote.watch()
+    race = Race(lab, family)
+    race.wait_one_link_each()
+    race.wait_dials_over()
+    race.wait_one_link_each()
+    for pair, (here, there) in zip(race.pairs, race.report()):
+        assert len(here) == 1, (f"{pair}: the application at home saw {here}; "
+                                f"{told(guard, pair[1])}")
+        assert len(there) == 1, (f"{pair}: the application far away saw {there}; "
+                                 f"{told(remote, pair[0])}")
+        assert here[0][0] != there[0][0], f"{pair}: not the same connection: {here} {there}"
+    grown, remote_grown = watch.grown(), remote_watch.grown()
+    for one, other in ((grown, remote_grown), (remote_grown, grown)):
+        assert one["dial_idle"] == ROUNDS, one
+        assert one["link_outbound"] + one["link_inbound"] == ROUNDS, one
+        assert one["link_outbound"] == other["link_inbound"], (one, other)
+        # Whoever lost held the winner's rival back: not one duplicate came up.
+        assert "link_duplicate" not in one, one
+    # It favours nobody (a fair coin gives 0 or 30 once in 500 million).
+    assert 0 < grown["link_outbound"] < ROUNDS, grown
+    assert grown.get("knock_tie_won", 0) + grown.get("knock_tie_lost", 0) >= ROUNDS, grown
+    home, far = race.pairs[0]
+    guard.events.wait(watch.since, address=far, subject="link")
+    remote.events.wait(remote_watch.since, address=home, subject="link")
+
+
+@each(IPV4, IPV6)
+def of_one_guarded_end_leaves_one_link(lab, family):
+    guard = lab.own_guard()
+    watch = guard.watch()
+    race = Race(lab, family)
+    race.wait_one_link_each()
+    race.wait_dials_over()
+    race.wait_one_link_each()
+    for pair, (here, _there) in zip(race.pairs, race.report()):
+        assert len(here) == 1, (f"{pair}: the guarded application saw {here}; "
+                                f"{told(guard, pair[1])}")
+    grown = watch.grown()
+    assert grown["link_outbound"] + grown["link_inbound"] == ROUNDS, grown
+    assert grown.get("knock_tie_won", 0) + grown.get("knock_tie_lost", 0) >= ROUNDS, grown
+    watch.counted_at_least(dial_idle=ROUNDS)
+    for _home, far in race.pairs[:3]:
+        guard.events.wait(watch.since, address=far, subject="link")
+
+
+@test
+def left_to_the_service_leaves_both_and_reports_it(lab):
+    guard = lab.own_guard(tie_break="none")
+    watch = guard.watch()
+    race = Race(lab, IPV4, rounds=8)
+    wait_for(lambda: all(Race.open(here) == 2 and Race.open(there) == 2
+                         for here, there in race.report()),
+             lambda: f"both links of every pair are up: {race.report()}", SETTLED_SECONDS)
+    grown = watch.grown()
+    assert grown.get("link_crossed") == 8 and grown.get("knock_tie_open") == 8, grown
+    assert "link_duplicate" not in grown and "link_destroyed" not in grown, grown
+    for _home, far in race.pairs:
+        event = watch.event(far, "link_crossed")
+        assert event["other_cookie"], event
+
+
+@test
+def without_a_guard_leaves_two_links(lab):
+    """The control experiment: these dials do cross."""
+    lab.retire_shared()
+    race = Race(lab, IPV4)
+    wait_for(lambda: all(Race.open(here) == 2 and Race.open(there) == 2
+                         for here, there in race.report()),
+             lambda: f"both links of every pair are up: {race.report()}", SETTLED_SECONDS)
+    assert all(most_at_once(here) == 2 for here, _there in race.report())
+
+
+@each(IPV4, IPV6)
+def our_syn_eaten_lets_theirs_in(lab, family):
+    """A firewall eats our SYNs: whoever wins the tie, there is a link in three seconds."""
+    guard = lab.own_guard()
+    lab.need_delay()
+    prefix = "10.86.0.0/16" if family is IPV4 else "fd86::/64"
+    lab.at_end(lab.far.eat_syns_from(prefix))
+    watch = guard.watch()
+    race = Race(lab, family, rounds=10)
+    race.wait_one_link_each()
+    for pair, (here, _there) in zip(race.pairs, race.report()):
+        assert len(here) == 1 and here[0][0] == "inbound", f"{pair}: {here}"
+    watch.counted_at_least(link_inbound=10, dial_idle=10)
+    for _home, far in race.pairs:
+        event = watch.event(far, "link_inbound")
+        assert event["time_ns"] - race.began < SETTLED_SECONDS * SECOND * TIME_SCALE, event
+
+
+@each(IPV4, IPV6)
+def two_knocks_at_once_of_an_unguarded_peer_become_one_link(lab, family):
+    guard = lab.own_guard()
+    lab.need_delay()
+    peers = [lab.fresh(family, lab.far) for _ in range(10)]
+    listener = lab.home("listen", address="::", port=PORT)
+    node = lab.home("node", listener=listener, port=PORT)
+    watch = guard.watch()
+    target = "10.78.0.1" if family is IPV4 else "fd78::1"
+    knocks = [peer.knock(target, blocking=False) for peer in peers for _ in range(2)]
+    assert all(knock["errno"] == "EINPROGRESS" for knock in knocks), knocks
+
+    def seen():
+        return lab.home("node_report", thread=node)["seen"]
+    wait_for(lambda: len(seen()) == len(peers), lambda: f"every peer gets in: {seen()}")
+    # The other one of each pair asks again by retransmission, and is refused then.
+    outcomes = [lab.far("settle", fd=knock["fd"], timeout=5 * TIME_SCALE) for knock in knocks]
+    names = [outcome and outcome["errno"] for outcome in outcomes]
+    assert names.count("success") == len(peers), names
+    assert names.count("ECONNREFUSED") == len(peers), names
+    for peer in peers:
+        assert len(seen()[peer.address]) == 1, f"the application saw {seen()[peer.address]}"
+        event = watch.event(peer, "knock_pending")
+        assert event["verdict"] == "hold" and event["until_ns"] > event["time_ns"], event
+        watch.event(peer, "knock_linked")
+    watch.counted_at_least(link_inbound=len(peers), knock_pending=len(peers),
+                           knock_linked=len(peers))
+    assert watch.grown()["link_inbound"] == len(peers), watch.grown()
+
+
+@each(IPV4, IPV6)
+def of_one_four_tuple_is_one_dial(lab, family):
+    """Edge case 41: both dial from their listening port; TCP opens one connection together."""
+    guard = lab.own_guard()
+    lab.need_delay()
+    home = lab.fresh(family, lab.home)
+    far = lab.fresh(family, lab.far)
+    watch = guard.watch()
+    at = now_ns() + SECOND // 5
+    numbers = [
+        (lab.home, lab.home.start("dial", address=far.address, port=PORT, source=home.address,
+                                  source_port=PORT, reuse=True, at=at)),
+        (lab.far, lab.far.start("dial", address=home.address, port=PORT, source=far.address,
+                                source_port=PORT, reuse=True, at=at)),
+    ]
+    results = [assert_passed(host.finish(number)) for host, number in numbers]
+    event = watch.event(far, "link_outbound", cookie=results[0]["cookie"])
+    assert event["direction"] == "outbound" and event["local_port"] == PORT, event
+    watch.counted(dial_idle=1, link_outbound=1)
+    slot, = guard.peer(far.address)["links"]
+    assert slot["direction"] == "outbound", slot
+    # And it is a link like any other.
+    result = dial(lab, far)
+    assert result["errno"] == "ECONNREFUSED", result
+    watch.event(far, "dial_linked")
+
+
+@test
+def a_duplicate_from_observe_does_not_survive_forever_unseen(lab):
+    """Two links that observe mode let up: enforcing counts both and lets no third one up."""
+    guard, peer = lab.own_guard(mode="observe"), lab.fresh()
+    peer.listen()
+    watch = guard.watch()
+    first, second = assert_passed(dial(lab, peer)), assert_passed(dial(lab, peer))
+    watch.event(peer, "dial_linked", cookie=second["cookie"])
+    guard.tell("resume")
+    assert dial(lab, peer)["errno"] == "ECONNREFUSED"
+    assert lab.home("state", fd=first["fd"]) == 1, "the older link is the one that stays"
+
+
+@each(IPV4, IPV6)
+def a_link_too_many_is_destroyed_by_the_daemon(lab, family):
+    """Without holds two knocks inside one round trip both come up: one of them goes at once."""
+    guard = lab.own_guard(hold_max="0s")
+    lab.need_delay()
+    peers = [lab.fresh(family, lab.far) for _ in range(5)]
+    listener = lab.home("listen", address="::", port=PORT)
+    node = lab.home("node", listener=listener, port=PORT)
+    watch = guard.watch()
+    target = "10.78.0.1" if family is IPV4 else "fd78::1"
+    for _ in range(2):
+        for peer in peers:
+            assert peer.knock(target, blocking=False)["errno"] == "EINPROGRESS"
+    delays = []
+    for peer in peers:
+        duplicate = watch.event(peer, "link_duplicate")
+        destroyed = watch.event(peer, "link_destroyed")
+        assert destroyed["cookie"] == duplicate["other_cookie"], (duplicate, destroyed)
+        delays.append(destroyed["time_ns"] - duplicate["time_ns"])
+
+        def links(address=peer.address):
+            return [slot for slot in guard.peer(address)["links"] if not slot["doomed"]]
+        wait_for(lambda: len(links()) == 1, lambda: f"one link stays: {links()}")
+        seen = lab.home("node_report", thread=node)["seen"][peer.address]
+        assert len(seen) == 2 and sum(ended is None for _, _, ended in seen) == 1, seen
+    watch.counted_at_least(link_duplicate=len(peers), link_destroyed=len(peers))
+    print(f"# destroyed after at most {max(delays) / 1e6:.1f} ms")

@@ -1,0 +1,537 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The daemon's life: start, death, take-over, reload, the periodic check."""
+
+import os
+import re
+import signal
+import subprocess
+
+from harness import (BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, PORT, SECOND, TIME_SCALE, now_ns, run,
+                     wait_for, wait_past)
+from registry import each, each_family, test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
+                   fail_dial, link_in, link_out, listen_home)
+
+# A prober that dials at 1 ms must not be kept from it for longer, or it proves little.
+GAP_MAX = 0.25 * TIME_SCALE
+
+
+def start_prober(lab, peer):
+    prober = lab.home.add_worker("cgt-prober")
+    thread = prober("probe", address=peer.dial, port=PORT)
+    wait_for(lambda: prober("probe_count", thread=thread) > 20, "the prober dials")
+    return prober, thread
+
+
+def assert_all_refused(prober, thread, least):
+    result = prober("probe_stop", thread=thread)
+    assert set(result["outcomes"]) == {"ECONNREFUSED"}, f"a gap: {result}"
+    assert result["dials"] >= least and result["longest_gap"] < GAP_MAX, result
+    return result
+
+
+def wait_probes(prober, thread, more=50):
+    """Until so many more dials have been made."""
+    before = prober("probe_count", thread=thread)
+    wait_for(lambda: prober("probe_count", thread=thread) >= before + more, "the prober dials", 10)
+
+
+@each_family
+def killed_in_the_middle_of_traffic_the_hooks_go_on(lab, family):
+    guard, peer = lab.own_guard(), lab.fresh(family)
+    listener = listen_home(lab, family)
+    link = link_out(lab, peer)
+    prober, thread = start_prober(lab, peer)
+    assert guard.end(signal.SIGKILL) == -signal.SIGKILL
+    wait_probes(prober, thread)
+    assert_refused(dial(lab, peer))
+    assert_refused(peer.knock())
+    assert lab.home("accept", fd=listener, timeout=0.1) is None
+    # The kernel goes on by itself: failures, backoff, links and their ends.
+    other = lab.fresh(family)
+    result = dial(lab, other)
+    assert result["errno"] == "ECONNREFUSED", result
+    other.listen()
+    before = other.host.snmp("Tcp", "PassiveOpens")
+    assert_refused(dial(lab, other))
+    assert other.host.snmp("Tcp", "PassiveOpens") == before, "a dial in backoff got through"
+    assert_all_refused(prober, thread, 70)
+    wait_for(lambda: dial(lab, other)["errno"] == "success", "the backoff ends")
+    link.close()
+    wait_for(lambda: dial(lab, peer)["errno"] == "success", "the ended link makes room")
+    counters = guard.cli_json("status")[1]["counters"]["enforced"]
+    assert counters["dial_linked"] >= 70 and counters["dial_failed"] == 1, counters
+    assert counters["knock_linked"] == 1 and counters["dial_backoff"] >= 1, counters
+
+
+@each("kill -9", "SIGQUIT")
+def restarted_it_takes_over_without_a_gap(lab, way):
+    guard = lab.own_guard(initial="60s", max="60s")
+    peer, failed, cut_off = lab.fresh(), lab.fresh(), lab.fresh()
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    failure = fail_dial(lab, watch, failed)
+    gone = link_out(lab, cut_off)
+    before = guard.peer(peer.address)
+    prober, thread = start_prober(lab, peer)
+    number = signal.SIGKILL if way == "kill -9" else signal.SIGQUIT
+    assert guard.end(number) == (-number if way == "kill -9" else 0)
+    assert os.path.exists(guard.pins), "the guard is gone"
+    gone.close()
+    wait_probes(prober, thread)
+    guard.start()
+    wait_probes(prober, thread)
+    assert_all_refused(prober, thread, 120)
+    after = guard.peer(peer.address)
+    assert after["links"][0]["cookie"] == link.cookie, after
+    assert after["first_seen_ns"] == before["first_seen_ns"], (before, after)
+    backoff = guard.peer(failed.address)
+    assert backoff["next_attempt_ns"] == failure["until_ns"] and backoff["attempts"] == 1, backoff
+    assert guard.peer(cut_off.address)["links"] == []
+    status = guard.status()
+    assert status["healthy"] and status["counters"]["enforced"]["dial_linked"] >= 120, status
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    link.close()
+    event = watch.event(peer, "link_ended", cookie=link.cookie)
+    assert event["direction"] == "outbound", event
+    guard.stop()
+    assert_passed(dial(lab, peer))
+
+
+@test
+def many_restarts_leave_no_gap(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    prober, thread = start_prober(lab, peer)
+    for number in (signal.SIGKILL, signal.SIGQUIT, signal.SIGKILL):
+        guard.end(number)
+        guard.start()
+    assert_all_refused(prober, thread, 100)
+    assert guard.status()["counters"]["enforced"]["dial_linked"] >= 100
+    event = guard.events.wait(address=peer.address, cause="dial_linked")
+    assert event["command"] == "cgt-prober", event
+
+
+@test
+def killed_while_it_starts_it_can_be_started(lab):
+    """Whatever a half-made guard leaves behind, the next daemon copes."""
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    for milliseconds in (20, 60, 120, 200, 300):
+        guard.start_only()
+        wait_past(now_ns() + milliseconds * SECOND // 1000)
+        guard.process.kill()
+        guard.process.wait()
+        guard.process = None
+    guard.start()
+    watch = guard.watch()
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    guard.stop()
+
+
+@each("SIGTERM", "SIGINT")
+def asked_to_stop_it_removes_the_guard(lab, name):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link = link_out(lab, peer)
+    assert_refused(dial(lab, peer))
+    assert guard.end(getattr(signal, name)) == 0
+    assert not os.path.exists(guard.pins) and not guard.attached()
+    assert_passed(dial(lab, peer))
+    assert link.alive(), "the link did not survive the guard"
+    assert guard.cli("status")[0] == 1
+
+
+@test
+def a_second_daemon_for_the_same_guard_is_refused(lab):
+    guard = lab.own_guard()
+    status, text = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
+    assert status == 1 and "another connguardd runs" in text, (status, text)
+    assert guard.cli("status")[0] == 0
+
+
+@each(*(f"{direction}, {family}" for direction in ("outbound", "inbound")
+        for family in ("IPv4", "IPv6", "v4-mapped")))
+def links_older_than_the_guard_are_adopted(lab, case):
+    direction, family_name = case.split(", ")
+    family = {"IPv4": IPV4, "IPv6": IPV6, "v4-mapped": MAPPED}[family_name]
+    lab.retire_shared()
+    peer = lab.fresh(family)
+    listener = listen_home(lab, family)
+    peer.listen()
+    link = link_out(lab, peer) if direction == "outbound" else link_in(lab, peer, listener)
+    guard = lab.own_guard()
+    slot, = guard.peer(peer.address)["links"]
+    assert slot["adopted"] and slot["cookie"] == link.cookie, slot
+    assert slot["direction"] == direction and slot["process_id"] == lab.home.worker.pid, slot
+    guard.events.wait(address=peer.address, cause="link_adopted", cookie=link.cookie)
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert_knock_refused(watch, peer)
+    link.close()
+    event = watch.event(peer, "link_ended", cookie=link.cookie)
+    assert event["direction"] == direction and event["until_ns"] is None, event
+    link_out(lab, peer)
+    watch.counted(dial_linked=1, knock_linked=1, link_ended=1, dial_idle=1, link_outbound=1)
+
+
+@test
+def only_links_of_the_guard_are_adopted(lab):
+    lab.retire_shared()
+    outside = os.path.join(lab.cgroups, os.path.dirname(lab.home.cgroup), "outside")
+    os.makedirs(outside, exist_ok=True)
+    ours, theirs, port = lab.fresh(), lab.fresh(), lab.fresh()
+    link_out(lab, ours)
+    link_out(lab, theirs, lab.home.add_worker("cgt-stranger", cgroup=outside))
+    port.listen(PORT + 1)
+    assert_passed(lab.home("dial", address=port.address, port=PORT + 1))
+    listen_home(lab)
+    assert_passed(lab.home("dial", address="10.77.0.1", port=PORT))
+    guard = lab.own_guard()
+    assert guard.counters()["link_adopted"] == 1, guard.counters()
+    assert [peer["address"] for peer in guard.ask("peers")["peers"]] == [ours.address]
+
+
+@test
+def two_older_links_are_both_left_alone(lab):
+    """Never destroy what was there before: the guard refuses, it does not clean up."""
+    lab.retire_shared()
+    peer = lab.fresh()
+    links = [link_out(lab, peer), link_out(lab, peer)]
+    guard = lab.own_guard()
+    assert len(guard.peer(peer.address)["links"]) == 2
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    links[0].close()
+    watch.event(peer, "link_ended", cookie=links[0].cookie)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert links[1].alive()
+
+
+WRONG_FILES = {
+    "unknown setting": ("[guard]\nport = 24000\ncolour = blue\n", 3, "colour"),
+    "unknown section": ("[guard]\nport = 24000\n[garden]\nport = 1\n", 3, "garden"),
+    "value out of range": ("[guard]\nport = 24000\nmax_links = 99\n", 3, "99"),
+    "no number": ("[guard]\nport = twelve\n", 2, "twelve"),
+    "bad errno": ("[guard]\nport = 24000\nrefuse_with = EINPROGRESS\n", 3, "EINPROGRESS"),
+    "bad duration": ("[guard]\nport = 24000\n[backoff]\ninitial = soon\n", 4, "soon"),
+    "not understood": ("[guard]\nport = 24000\nwhat is this\n", 3, "not understood"),
+    "wrong order": ("[guard]\nport = 24000\n[backoff]\ninitial = 60s\nmax = 30s\n", 5, "max"),
+    "twice": ("[guard]\nport = 24000\nmode = off\nmode = enforce\n", 4, "twice"),
+}
+
+
+@each(*WRONG_FILES)
+def a_wrong_file_is_refused_with_its_place(lab, case):
+    text, line, word = WRONG_FILES[case]
+    guard = lab.own_guard(start=False)
+    guard.write(guard.options, text)
+    status, output = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
+    assert status == 2, (status, output)
+    assert f"{guard.file}:{line}:" in output and word in output, output
+    assert not os.path.exists(guard.pins)
+
+
+@each(*WRONG_FILES)
+def a_reload_with_a_wrong_file_keeps_the_policy(lab, case):
+    text, line, word = WRONG_FILES[case]
+    guard = lab.guard()
+    options, peer = guard.options, lab.fresh()
+    before = guard.status()["policy"]
+    watch = guard.watch()
+    link_out(lab, peer)
+    lab.at_end(guard.write, options)
+    guard.write(options, text)
+    mark = os.path.getsize(guard.log_path)
+    guard.signal(signal.SIGHUP)
+
+    def told():
+        with open(guard.log_path, encoding="utf-8") as log:
+            log.seek(mark)
+            return log.read()
+    wait_for(lambda: re.search(rf"{re.escape(guard.file)}:{line}:.*{re.escape(word)}", told()),
+             lambda: f"the log names {guard.file}:{line} and {word}: {told()}")
+    assert guard.status()["policy"] == before
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    # The same by command, to the person who asks.
+    status, output = guard.cli("reload")
+    assert status == 1 and f"{guard.file}:{line}:" in output, (status, output)
+
+
+@test
+def a_reload_without_the_file_keeps_the_policy(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    os.unlink(guard.file)
+    status, output = guard.cli("reload")
+    assert status == 1 and guard.file in output, (status, output)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+
+
+@each("SIGHUP", "connguard reload")
+def a_reload_changes_the_policy(lab, way):
+    guard, peer = lab.own_guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    guard.write(dict(guard.options, max_links=2, refuse_with="EHOSTUNREACH"))
+    if way == "SIGHUP":
+        guard.signal(signal.SIGHUP)
+    else:
+        guard.tell("reload")
+    wait_for(lambda: guard.status()["policy"]["max_links"] == 2, "the new policy is in force")
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked", errno="EHOSTUNREACH")
+    watch.counted(dial_idle=2, link_outbound=2, dial_linked=2)
+    assert len(guard.peer(peer.address)["links"]) == 2
+
+
+@test
+def a_reload_leaves_no_gap(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    prober, thread = start_prober(lab, peer)
+    for initial in ("500ms", "600ms", "700ms"):
+        guard.write(dict(guard.options, initial=initial))
+        guard.signal(signal.SIGHUP)
+        wait_for(lambda initial=initial: guard.status()["policy"]["backoff_initial_ns"]
+                 == int(initial[:-2]) * 1_000_000, "the new policy is in force")
+        wait_probes(prober, thread, 20)
+    assert_all_refused(prober, thread, 50)
+
+
+@test
+def a_reload_changes_ports_and_exemptions(lab):
+    guard, peer, other = lab.own_guard(), lab.fresh(), lab.fresh(host=lab.right)
+    watch = guard.watch()
+    link_out(lab, other)
+    assert_dial_refused(lab, watch, other, "dial_linked")
+    guard.write(dict(guard.options, port=f"{PORT}, {PORT + 1}", exempt="10.83.0.0/16"))
+    guard.tell("reload")
+    assert sorted(guard.status()["ports"]) == [PORT, PORT + 1]
+    assert_passed(dial(lab, other))
+    peer.listen(PORT + 1)
+    assert_passed(lab.home("dial", address=peer.address, port=PORT + 1))
+    result = assert_refused(lab.home("dial", address=peer.address, port=PORT + 1))
+    watch.event(peer, "dial_linked", cookie=result["cookie"])
+    guard.write(dict(guard.options, port=PORT))
+    guard.tell("reload")
+    assert guard.status()["ports"] == [PORT]
+
+
+@test
+def a_reload_refuses_what_needs_a_restart(lab):
+    guard = lab.guard()
+    options = guard.options
+    lab.at_end(guard.write, options)
+    guard.write(dict(options, max_peers=100, max_links=3))
+    guard.options = options
+    status, output = guard.cli("reload")
+    assert status == 1 and "max_peers" in output and "restart" in output, (status, output)
+    assert guard.status()["policy"]["max_links"] == 1
+
+
+@test
+def observe_becomes_enforce_by_reload(lab):
+    guard, peer = lab.own_guard(mode="observe"), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    link_out(lab, peer)
+    guard.write(dict(guard.options, mode="enforce"))
+    guard.tell("reload")
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+
+
+@test
+def a_port_on_the_command_line_is_enough(lab):
+    """`connguardd --port 24000` needs no file; here with a cgroup, to guard the test alone."""
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    with open(guard.log_path, "ab") as log:
+        guard.process = subprocess.Popen(
+            lab.home.inside(DAEMON, "--port", str(PORT), "--cgroup", guard.cgroup, guard.name),
+            stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    wait_for(guard.is_up, guard.log, 20)
+    policy = guard.status()["policy"]
+    assert policy["backoff_initial_ns"] == 10 * SECOND and policy["max_links"] == 1, policy
+    link_out(lab, peer)
+    assert_refused(dial(lab, peer))
+    guard.stop()
+
+
+@test
+def without_file_and_port_it_says_what_is_missing(lab):
+    lab.retire_shared()
+    status, output = run(DAEMON, "cgt-no-such-guard", check=False)
+    assert status == 2 and "cgt-no-such-guard.conf" in output, (status, output)
+    status, output = run(DAEMON, "-c", "/nonexistent/file", "cgt-x", check=False)
+    assert status == 2 and "/nonexistent/file" in output, (status, output)
+    status, output = run(DAEMON, "bad/name", check=False)
+    assert status == 2 and "bad/name" in output, (status, output)
+
+
+@each("cgroup", "netns")
+def a_place_that_is_not_there_is_named(lab, what):
+    guard = lab.own_guard(start=False)
+    if what == "cgroup":
+        guard.cgroup = "/cgt-no-such-cgroup"
+        guard.write(guard.options)
+    else:
+        guard.write(dict(guard.options, netns="/run/netns/cgt-no-such-namespace"))
+    status, output = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
+    assert status == 1 and "cgt-no-such" in output, (status, output)
+    assert not os.path.exists(guard.pins) and not os.path.exists(guard.socket_path)
+
+
+@test
+def the_namespace_can_be_named_in_the_file(lab):
+    """The daemon runs outside and guards inside."""
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    guard.write(dict(guard.options, netns=f"/run/netns/{lab.home.namespace}"))
+    with open(guard.log_path, "ab") as log:
+        guard.process = subprocess.Popen([DAEMON, "-c", guard.file, guard.name],
+                                         stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+    wait_for(guard.is_up, guard.log, 20)
+    listener = listen_home(lab)
+    link_in(lab, peer, listener)
+    assert_refused(peer.knock())
+    assert_refused(dial(lab, peer))
+    guard.tell("cut", peer.address)
+    wait_for(lambda: guard.peer(peer.address)["links"] == [], "the link is cut")
+    guard.stop()
+
+
+@test
+def a_link_that_the_map_lost_is_repaired_by_the_check(lab):
+    """Edge case 5: confirmed twice, counted, logged."""
+    guard, peer = lab.own_guard(check_interval="300ms"), lab.fresh()
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    key = ["0"] * 10 + ["255", "255"] + peer.address.split(".")
+    run(BPFTOOL, "map", "delete", "pinned", f"{guard.pins}/peers", "key", *key)
+    event = watch.event(peer, "link_adopted", cookie=link.cookie, seconds=8)
+    assert event["direction"] == "outbound", event
+    guard.wait_log(rf"repaired: {re.escape(peer.address)}: a link that no slot showed")
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    link.close()
+    watch.event(peer, "link_ended", cookie=link.cookie)
+
+
+@test
+def a_slot_with_no_socket_is_repaired_by_the_check(lab):
+    guard, peer = lab.own_guard(check_interval="300ms"), lab.fresh()
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    for hook in ("sock_ops", "sock_release"):
+        run(BPFTOOL, "link", "detach", "pinned", f"{guard.pins}/links/{hook}")
+    lab.home("close", fd=link.here, reset=True)
+    watch.event(peer, "link_released", seconds=8)
+    guard.wait_log(rf"repaired: {re.escape(peer.address)}: a slot with no socket behind it")
+    assert guard.peer(peer.address)["links"] == []
+    watch.counted_at_least(link_released=1)
+
+
+@test
+def the_check_repairs_nothing_in_normal_life(lab):
+    guard = lab.own_guard(check_interval="100ms", min_uptime="0s", initial="50ms", max="100ms")
+    listener = listen_home(lab)
+    watch = guard.watch()
+    pending = dial(lab, lab.void(), blocking=False)
+    for _ in range(30):
+        peer = lab.fresh()
+        link = link_out(lab, peer)
+        knock = link_in(lab, lab.fresh(), listener)
+        dial(lab, lab.fresh())
+        link.close()
+        knock.close(reset=True)
+    began = guard.status()["now_ns"]
+    wait_for(lambda: guard.status()["now_ns"] - began > 0.8 * SECOND, "some checks more")
+    assert "repaired" not in guard.log(1000), guard.log(1000)
+    grown = watch.grown()
+    assert not {"link_released", "link_adopted", "claim_expired"} & set(grown), grown
+    assert lab.home("state", fd=pending["fd"]) == 2
+
+
+@test
+def learned_peers_are_forgotten_and_known_ones_are_not(lab):
+    guard = lab.own_guard(start=False, forget_after="1s", check_interval="200ms",
+                          initial="50ms", max="50ms", min_uptime="0s")
+    known, learned, linked, limited = (lab.fresh() for _ in range(4))
+    peers_file = os.path.join(guard.directory, "peers")
+    with open(peers_file, "w", encoding="utf-8") as file:
+        file.write(f"{known.address}\n")
+    guard.write(dict(guard.options, peers=peers_file))
+    guard.start()
+    watch = guard.watch()
+    guard.tell("limit", limited.address, "2")
+    link_out(lab, learned).close()
+    link_out(lab, linked)
+    watch.event(learned, "link_ended")
+    wait_for(lambda: guard.peer(learned.address) is None, "the learned peer is forgotten", 10)
+    for peer in (known, linked, limited):
+        assert guard.peer(peer.address), f"{peer.address} is forgotten"
+    # Met again it is as new.
+    link_out(lab, learned)
+    watch.event(learned, "link_outbound", count=2)
+
+
+@test
+def a_full_map_allows_and_counts(lab):
+    """Edge case 29."""
+    guard = lab.own_guard(max_peers=16)
+    watch = guard.watch()
+    peers = [lab.void() for _ in range(16)]
+    for peer in peers:
+        dial(lab, peer, blocking=False)
+    watch.counted(dial_idle=16)
+    extra = lab.fresh()
+    extra.listen()
+    for _ in range(2):
+        assert_passed(dial(lab, extra))
+    event = watch.event(extra, "dial_unheld", count=2)
+    assert event["verdict"] == "allow", event
+    grown = watch.grown()
+    assert grown["dial_unheld"] == 2 and grown["link_unheld"] == 2, grown
+    assert guard.peer(extra.address) is None
+    # Those it knows are guarded as ever.
+    assert_dial_refused(lab, watch, peers[0], "dial_dialing")
+    listen_home(lab)
+    assert_passed(extra.knock())
+    status, document = guard.cli_json("status")
+    assert status == 1 and any("full" in text for text in document["problems"]), document
+
+
+@test
+def a_dead_daemon_leaves_the_ring_to_fill_and_the_next_one_says_so(lab):
+    """Edge case 35: events lost are counted, told, and followed by a check."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    guard.end(signal.SIGKILL)
+    prober = lab.home.add_worker()
+    thread = prober("probe", address=peer.address, port=PORT, interval=0, limit=12000)
+    result = prober("probe_stop", thread=thread, at_limit=True)
+    assert result["outcomes"] == {"ECONNREFUSED": 12000}, result
+    guard.start()
+    status = guard.status()
+    assert status["events_lost"] > 0, status
+    assert status["counters"]["enforced"]["dial_linked"] == 12000, status["counters"]
+    assert any("lost" in note for note in status["notes"] + status["problems"]), status
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+
+
+@test
+def the_log_has_a_line_a_minute_per_peer_and_cause(lab):
+    """Edge case 34."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    for _ in range(50):
+        assert_refused(dial(lab, peer))
+    watch.event(peer, "dial_linked", count=50)
+    assert watch.grown()["dial_linked"] == 50
+    lines = [line for line in guard.log(1000).splitlines()
+             if peer.address in line and "the peer is linked" in line]
+    assert len(lines) == 1 and "cgt-home" in lines[0], lines

@@ -1,0 +1,318 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Our dials: refused while linked, while dialing and in backoff, and only then."""
+
+import re
+
+from harness import PORT, SECOND, TIME_SCALE, now_ns, wait_past
+from registry import each, each_family, test
+from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
+                   link_out, listen_home)
+
+
+@each_family
+def refused_while_linked_by_our_dial(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    event = watch.event(peer, "link_outbound", cookie=link.cookie)
+    assert event["direction"] == "outbound" and event["remote_port"] == PORT, event
+    assert event["local_port"] == link.dial["local"][1], (event, link.dial)
+    event = assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert event["other_cookie"] == link.cookie and event["command"] == "cgt-home", event
+    watch.counted(dial_idle=1, link_outbound=1, dial_linked=1)
+    assert link.alive()
+    status, document = guard.explain(peer.dial)
+    assert status == 3 and document["address"] == peer.address, (status, document)
+    assert document["dial"]["cause"] == "dial_linked" and not document["dial"]["passes"]
+    slot, = document["peer"]["links"]
+    assert slot["process_id"] == lab.home.worker.pid and slot["direction"] == "outbound", slot
+    assert document["peer"]["refused_dials"] == 1 and document["peer"]["state"] == "linked"
+    assert document["peer"]["last_refusal"]["cause"] == "dial_linked"
+
+
+@each_family
+def refused_while_linked_by_their_knock(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    watch = guard.watch()
+    peer.listen()
+    link = link_in(lab, peer, listen_home(lab, family))
+    event = watch.event(peer, "link_inbound", cookie=link.cookie)
+    assert event["direction"] == "inbound", event
+    event = assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert event["other_cookie"] == link.cookie, event
+    watch.counted(knock_idle=1, link_inbound=1, dial_linked=1)
+    assert link.alive()
+
+
+@each_family
+def refused_while_dialing(lab, family):
+    guard, peer = lab.guard(), lab.void(family)
+    watch = guard.watch()
+    first = dial(lab, peer, blocking=False)
+    assert first["errno"] == "EINPROGRESS", first
+    event = assert_dial_refused(lab, watch, peer, "dial_dialing")
+    assert event["other_cookie"] == first["cookie"], event
+    watch.counted(dial_idle=1, dial_dialing=1)
+    slot, = guard.peer(peer.address)["claims"]
+    assert slot["cookie"] == first["cookie"] and slot["sent"], slot
+    assert slot["process_id"] == first["process"] and slot["thread_id"] == first["thread"], slot
+    assert guard.state(peer.address) == "dialing"
+
+
+@each_family
+def refused_in_backoff_and_allowed_after_it(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    watch = guard.watch()
+    failure = fail_dial(lab, watch, peer)
+    assert failure["attempts"] == 1, failure
+    event = assert_dial_refused(lab, watch, peer, "dial_backoff")
+    assert event["until_ns"] == failure["until_ns"] and event["attempts"] == 1, (event, failure)
+    watch.counted(dial_idle=1, dial_failed=1, dial_backoff=1)
+    peer.listen()
+    wait_past(failure["until_ns"])
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    watch.counted(dial_idle=2, dial_failed=1, dial_backoff=1, link_outbound=1)
+
+
+@test
+def backoff_doubles_up_to_its_cap_with_jitter_only_downwards(lab):
+    guard, peer = lab.guard(initial="200ms", max="800ms"), lab.fresh()
+    watch = guard.watch()
+    for attempt, step in enumerate((0.2, 0.4, 0.8, 0.8), 1):
+        event = fail_dial(lab, watch, peer)
+        assert event["attempts"] == attempt, event
+        length = (event["until_ns"] - event["time_ns"]) / SECOND
+        assert step * 0.8 - 0.001 <= length <= step, f"attempt {attempt} waits {length:.3f} s"
+        wait_past(event["until_ns"])
+    watch.counted(dial_idle=4, dial_failed=4)
+
+
+@test
+def a_refused_dial_changes_nothing_of_the_backoff(lab):
+    guard, peer = lab.guard(initial="30s", max="60s"), lab.fresh()
+    watch = guard.watch()
+    failure = fail_dial(lab, watch, peer)
+    before = guard.peer(peer.address)
+    for _ in range(20):
+        assert_refused(dial(lab, peer))
+    after = guard.peer(peer.address)
+    for name in ("attempts", "next_attempt_ns", "last_active_ns"):
+        assert after[name] == before[name], f"{name} was {before[name]} and is {after[name]}"
+    assert after["next_attempt_ns"] == failure["until_ns"] and after["refused_dials"] == 20, after
+    assert after["links"] == [] and after["claims"] == [], after
+    watch.event(peer, "dial_backoff", count=20)
+    watch.counted(dial_idle=1, dial_failed=1, dial_backoff=20)
+
+
+@each_family
+def a_failure_and_its_backoff_are_one_step(lab, family):
+    """Two processes dial all the time while a dial fails: the peer never looks idle in between."""
+    guard, peer = lab.guard(initial="20s", max="20s"), lab.fresh(family)
+    watch = guard.watch()
+    workers = (lab.home, lab.home.add_worker())
+    probers = [worker("probe", address=peer.dial, port=PORT, interval=0, limit=300)
+               for worker in workers]
+    for worker, prober in zip(workers, probers):
+        worker("probe_stop", thread=prober, at_limit=True)
+    grown = watch.grown()
+    assert grown.pop("dial_idle") == 1 and grown.pop("dial_failed") == 1, grown
+    assert sum(grown.values()) == 599 and set(grown) <= {"dial_backoff", "dial_dialing"}, grown
+    watch.event(peer, "dial_failed")
+
+
+@each_family
+def of_many_threads_one_dials(lab, family):
+    """Check and claim are one step: eight threads dial at once, one SYN leaves."""
+    guard, peer = lab.guard(), lab.fresh(family)
+    peer.listen()
+    watch = guard.watch()
+    results = lab.home("storm", address=peer.dial, port=PORT, dials=8, at=now_ns() + 20_000_000)
+    assert sorted(results) == ["ECONNREFUSED"] * 7 + ["success"], results
+    assert peer.host("accept", fd=peer.listener, timeout=5)
+    assert peer.host("accept", fd=peer.listener, timeout=0.2) is None, "a second link"
+    grown = watch.grown()
+    assert grown["dial_idle"] == 1 and grown["link_outbound"] == 1, grown
+    assert grown.get("dial_dialing", 0) + grown.get("dial_linked", 0) == 7, grown
+    watch.event(peer, "link_outbound")
+
+
+@test
+def a_dial_that_times_out_has_failed(lab):
+    guard, peer = lab.guard(), lab.void()
+    lab.home.sysctl("net.ipv4.tcp_syn_retries", 1)
+    lab.at_end(lab.home.sysctl, "net.ipv4.tcp_syn_retries", 6)
+    watch = guard.watch()
+    first = dial(lab, peer, blocking=False)
+    outcome = lab.home("settle", fd=first["fd"], timeout=20 * TIME_SCALE)
+    assert outcome and outcome["errno"] == "ETIMEDOUT", outcome
+    event = watch.event(peer, "dial_failed", cookie=first["cookie"])
+    assert event["attempts"] == 1 and event["until_ns"], event
+    watch.counted(dial_idle=1, dial_failed=1)
+
+
+@test
+def closing_a_pending_dial_is_a_failure_of_it(lab):
+    """An abandoned dial: its SYN left, so the peer did not answer in the time it was given."""
+    guard, peer = lab.guard(), lab.void()
+    watch = guard.watch()
+    first = dial(lab, peer, blocking=False)
+    lab.home("close", fd=first["fd"])
+    watch.event(peer, "dial_failed", cookie=first["cookie"])
+    assert_dial_refused(lab, watch, peer, "dial_backoff")
+    watch.counted(dial_idle=1, dial_failed=1, dial_backoff=1)
+
+
+@each_family
+def a_short_link_of_ours_counts_as_a_failure(lab, family):
+    guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh(family)
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    link.close()
+    event = watch.event(peer, "link_short", cookie=link.cookie)
+    assert event["attempts"] == 1 and event["until_ns"] > event["time_ns"], event
+    assert_dial_refused(lab, watch, peer, "dial_backoff")
+    watch.counted(dial_idle=1, link_outbound=1, link_short=1, dial_backoff=1)
+
+
+@each_family
+def a_peer_that_accepts_and_closes_does_not_reset_the_backoff(lab, family):
+    """Edge case 17: success of a moment is no success."""
+    guard = lab.guard(initial="150ms", max="2s", min_uptime="30s", stable_after="60s")
+    peer = lab.fresh(family)
+    watch = guard.watch()
+    lengths = []
+    for attempt in range(1, 4):
+        link = link_out(lab, peer)
+        peer.host("close", fd=link.there)
+        event = watch.event(peer, "link_short", cookie=link.cookie)
+        assert event["attempts"] == attempt, event
+        lengths.append(event["until_ns"] - event["time_ns"])
+        lab.home("close", fd=link.here)
+        wait_past(event["until_ns"])
+    assert lengths[0] < lengths[1] < lengths[2], lengths
+
+
+@test
+def a_short_knock_is_no_failure_of_ours(lab):
+    guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh()
+    watch = guard.watch()
+    link = link_in(lab, peer, listen_home(lab))
+    peer.host("close", fd=link.there)
+    event = watch.event(peer, "link_ended", cookie=link.cookie)
+    assert event["attempts"] == 0 and event["until_ns"] is None, event
+    link_out(lab, peer)
+    watch.counted(knock_idle=1, link_inbound=1, link_ended=1, dial_idle=1, link_outbound=1)
+
+
+@test
+def attempts_reset_only_after_a_stable_link(lab):
+    guard = lab.guard(initial="150ms", max="2s", min_uptime="50ms", stable_after="700ms")
+    peer = lab.fresh()
+    watch = guard.watch()
+    wait_past(fail_dial(lab, watch, peer)["until_ns"])
+    failure = fail_dial(lab, watch, peer)
+    assert failure["attempts"] == 2, failure
+    wait_past(failure["until_ns"])
+    # Longer than min_uptime, shorter than stable_after: no failure, and no reset.
+    link = link_out(lab, peer)
+    up = watch.event(peer, "link_outbound", cookie=link.cookie)
+    wait_past(up["time_ns"] + 60_000_000)
+    link.close()
+    ended = watch.event(peer, "link_ended", cookie=link.cookie)
+    if ended["time_ns"] - up["time_ns"] < 0.7 * SECOND:
+        assert ended["attempts"] == 2, ended
+    assert ended["until_ns"] is None, ended
+    link = link_out(lab, peer)
+    up = watch.event(peer, "link_outbound", cookie=link.cookie)
+    wait_past(up["time_ns"] + int(0.7 * SECOND))
+    link.close()
+    ended = watch.event(peer, "link_ended", cookie=link.cookie)
+    assert ended["attempts"] == 0 and ended["until_ns"] is None, ended
+    assert guard.peer(peer.address)["attempts"] == 0
+
+
+@each("EPERM", "EACCES", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "ECONNRESET")
+def refused_with_the_configured_errno(lab, errno):
+    guard, peer = lab.guard(refuse_with=errno), lab.fresh()
+    watch = guard.watch()
+    assert guard.status()["policy"]["refusal_errno"] == errno
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked", errno=errno)
+    watch.counted(dial_idle=1, link_outbound=1, dial_linked=1)
+
+
+@each_family
+def a_second_link_where_two_are_allowed(lab, family):
+    guard, peer = lab.guard(max_links=2), lab.fresh(family)
+    watch = guard.watch()
+    link_out(lab, peer)
+    link_out(lab, peer)
+    event = assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert event["other_cookie"], event
+    watch.counted(dial_idle=2, link_outbound=2, dial_linked=1)
+    assert len(guard.peer(peer.address)["links"]) == 2
+
+
+@test
+def a_loser_does_not_clear_the_winners_claim(lab):
+    """Edge case 7: closing a refused socket ends nothing, whoever it thinks it is."""
+    guard, peer = lab.guard(), lab.void()
+    watch = guard.watch()
+    winner = dial(lab, peer, blocking=False)
+    loser = assert_refused(dial(lab, peer, keep_failed=True))
+    lab.home("close", fd=loser["fd"])
+    assert_dial_refused(lab, watch, peer, "dial_dialing")
+    second = lab.home.add_worker()
+    assert_refused(dial(lab, peer, worker=second, keep_failed=True))
+    second.kill()
+    event = assert_dial_refused(lab, watch, peer, "dial_dialing")
+    assert event["other_cookie"] == winner["cookie"], event
+    watch.counted(dial_idle=1, dial_dialing=4)
+
+
+@each_family
+def a_loser_does_not_clear_the_winners_link(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    loser = assert_refused(dial(lab, peer, keep_failed=True))
+    lab.home("close", fd=loser["fd"], reset=True)
+    event = assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert event["other_cookie"] == link.cookie, event
+    watch.counted(dial_idle=1, link_outbound=1, dial_linked=2)
+
+
+@test
+def ipv4_and_v4_mapped_are_one_peer(lab):
+    """Edge case 24."""
+    guard, peer = lab.guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    result = lab.home("dial", address=f"::ffff:{peer.address}", port=PORT)
+    assert_refused(result)
+    watch.event(peer, "dial_linked", cookie=result["cookie"])
+    other = lab.fresh()
+    other.listen()
+    assert_passed(lab.home("dial", address=f"::ffff:{other.address}", port=PORT))
+    watch.event(other, "link_outbound")
+    result = assert_refused(lab.home("dial", address=other.address, port=PORT))
+    watch.event(other, "dial_linked", cookie=result["cookie"])
+    watch.counted(dial_idle=2, link_outbound=2, dial_linked=2)
+    for spelling in (peer.address, f"::ffff:{peer.address}"):
+        assert guard.explain(spelling)[1]["address"] == peer.address
+
+
+@test
+def who_dialed_is_in_the_event(lab):
+    """An operator sees which task makes the duplicates."""
+    guard, peer = lab.guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    second = lab.home.add_worker("cgt-check-task")
+    result = assert_refused(dial(lab, peer, worker=second))
+    event = watch.event(peer, "dial_linked", cookie=result["cookie"])
+    assert event["command"] == "cgt-check-task" and event["process_id"] == second.pid, event
+    assert event["thread_id"] == result["thread"] != second.pid, event
+    _status, text = guard.cli("events")
+    assert re.search(rf"{re.escape(peer.address)}\b.*cgt-check-task", text), text

@@ -1,0 +1,207 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""Due peers, known peers and the central dial policy."""
+
+import os
+import signal
+
+from harness import Events, TIME_SCALE, wait_for, wait_past
+from registry import each, test
+from steps import (assert_dial_refused, assert_passed, dial, fail_dial, link_in, link_out,
+                   listen_home)
+
+
+def guard_with_peers(lab, peers, **options):
+    """A guard of its own whose peers file names these."""
+    guard = lab.own_guard(start=False, **options)
+    guard.peers_file = os.path.join(guard.directory, "peers")
+    write_peers(guard, peers)
+    guard.write(dict(guard.options, peers=guard.peers_file))
+    return guard.start()
+
+
+def write_peers(guard, peers, text=None):
+    with open(guard.peers_file, "w", encoding="utf-8") as file:
+        file.write(text or "# known peers\n" + "".join(f"{peer.address}\n" for peer in peers))
+
+
+def follow_due(lab, guard):
+    stream = Events(guard, "due")
+    lab.at_end(stream.stop)
+    return stream
+
+
+@test
+def the_check_announces_the_idle_and_no_others(lab):
+    idle, linked, backing_off, knocked = (lab.fresh() for _ in range(4))
+    dialing = lab.void()
+    guard = guard_with_peers(lab, [idle, linked, dialing, backing_off], check_interval="300ms",
+                             initial="60s", max="60s")
+    watch = guard.watch()
+    link_out(lab, linked)
+    dial(lab, dialing, blocking=False)
+    fail_dial(lab, watch, backing_off)
+    # It only ever knocks: there is no port to dial it at.
+    link_in(lab, knocked, listen_home(lab)).close()
+    mark = len(guard.events.list)
+    guard.events.wait(mark, cause="peer_due", address=idle.address, count=3)
+    for peer in (linked, dialing, backing_off, knocked):
+        assert not guard.events.find(mark, cause="peer_due", address=peer.address), peer.address
+    status, document = guard.cli_json("due")
+    assert status == 0 and [one["address"] for one in document["due"]] == [idle.address], document
+    assert document["due"][0]["known"] is True
+    watch.counted_at_least(peer_due=3)
+
+
+@test
+def a_peer_is_announced_when_its_backoff_ends(lab):
+    """By the timer queue, not by the check."""
+    guard, peer = lab.guard(), lab.fresh()
+    stream = follow_due(lab, guard)
+    watch = guard.watch()
+    failure = fail_dial(lab, watch, peer)
+    event = watch.event(peer, "peer_due", seconds=8)
+    late = event["time_ns"] - failure["until_ns"]
+    assert 0 <= late < 200_000_000 * TIME_SCALE, f"announced {late / 1e6:.1f} ms after the deadline"
+    announced = stream.wait(address=peer.address)
+    assert announced["attempts"] == 1 and announced["known"] is False, announced
+    watch.counted(dial_idle=1, dial_failed=1)
+    watch.counted_at_least(peer_due=1)
+
+
+@test
+def a_peer_whose_link_ends_is_announced(lab):
+    guard, peer = lab.guard(min_uptime="0s"), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer).close()
+    watch.event(peer, "link_ended")
+    watch.event(peer, "peer_due")
+
+
+@test
+def a_kicked_peer_is_announced(lab):
+    guard, peer = lab.guard(initial="60s", max="60s"), lab.fresh()
+    watch = guard.watch()
+    fail_dial(lab, watch, peer)
+    guard.tell("kick", peer.address)
+    watch.event(peer, "peer_due")
+
+
+@test
+def central_policy_lets_only_announced_dials_pass_and_each_once(lab):
+    known, unknown = lab.fresh(), lab.fresh()
+    guard = guard_with_peers(lab, [known], dial_policy="central", check_interval="500ms",
+                             initial="300ms", max="300ms")
+    stream = follow_due(lab, guard)
+    unknown.listen()
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, unknown, "dial_not_due")
+    stream.wait(address=known.address)
+    failure = fail_dial(lab, watch, known)
+    # The announcement is used up; the backoff goes first, then the next announcement counts.
+    assert_dial_refused(lab, watch, known, "dial_backoff")
+    mark = len(stream.list)
+    wait_past(failure["until_ns"])
+    stream.wait(mark, address=known.address)
+    link_out(lab, known)
+    watch.event(known, "link_outbound")
+    assert_dial_refused(lab, watch, known, "dial_linked")
+    assert_dial_refused(lab, watch, unknown, "dial_not_due")
+    watch.counted_at_least(dial_not_due=2, dial_idle=2, peer_due=1)
+    status, document = guard.explain(unknown.address)
+    assert status == 3 and document["dial"]["cause"] == "dial_not_due", document
+    assert document["knock"]["passes"], document
+
+
+@test
+def central_policy_lets_everybody_knock(lab):
+    guard = guard_with_peers(lab, [], dial_policy="central")
+    peer = lab.fresh()
+    watch = guard.watch()
+    link_in(lab, peer, listen_home(lab))
+    watch.event(peer, "link_inbound")
+    watch.counted(knock_idle=1, link_inbound=1)
+
+
+@test
+def central_policy_of_many_threads_lets_one_dial(lab):
+    peer = lab.fresh()
+    peer.listen()
+    guard = guard_with_peers(lab, [peer], dial_policy="central", check_interval="300ms")
+    guard.events.wait(cause="peer_due", address=peer.address)
+    watch = guard.watch()
+    results = lab.home("storm", address=peer.dial, port=24000, dials=8, at=None)
+    assert sorted(results) == ["ECONNREFUSED"] * 7 + ["success"], results
+    assert watch.grown()["dial_idle"] == 1
+    watch.event(peer, "link_outbound")
+
+
+@each("kill -9", "SIGQUIT")
+def central_policy_without_a_daemon_is_shared(lab, way):
+    """Nobody is locked out by a daemon that died."""
+    guard = guard_with_peers(lab, [], dial_policy="central")
+    peer = lab.fresh()
+    peer.listen()
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, peer, "dial_not_due")
+    guard.end(signal.SIGKILL if way == "kill -9" else signal.SIGQUIT)
+    if way == "SIGQUIT":
+        assert_passed(dial(lab, peer))
+    else:
+        wait_for(lambda: dial(lab, peer)["errno"] == "success", "the shared policy holds", 15)
+    assert dial(lab, peer)["errno"] == "ECONNREFUSED", "and it is a policy"
+    guard.start()
+    other = lab.fresh()
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, other, "dial_not_due")
+
+
+@each("SIGHUP", "connguard reload")
+def the_peers_file_is_read_again(lab, way):
+    first, second = lab.fresh(), lab.fresh()
+    guard = guard_with_peers(lab, [first])
+    assert guard.peer(first.address)["known"] and guard.peer(second.address) is None
+    write_peers(guard, [], f"{second.address} limit=2\n")
+    if way == "SIGHUP":
+        guard.signal(signal.SIGHUP)
+    else:
+        guard.tell("reload")
+    wait_for(lambda: guard.peer(second.address), "the new peer is known")
+    assert guard.peer(second.address)["known"] and guard.peer(second.address)["limit"] == 2
+    assert not guard.peer(first.address)["known"]
+    watch = guard.watch()
+    link_out(lab, second)
+    link_out(lab, second)
+    assert_dial_refused(lab, watch, second, "dial_linked")
+
+
+@test
+def a_limit_that_leaves_the_peers_file_leaves_the_peer(lab):
+    peer = lab.fresh()
+    guard = guard_with_peers(lab, [])
+    write_peers(guard, [], f"{peer.address} limit=3\n")
+    guard.tell("reload")
+    assert guard.peer(peer.address)["limit"] == 3
+    write_peers(guard, [peer])
+    guard.tell("reload")
+    assert guard.peer(peer.address)["limit"] == 1, guard.peer(peer.address)
+
+
+WRONG_LINES = {
+    "no address": "not-an-address",
+    "limit out of range": "10.0.0.2 limit=99",
+    "loopback": "127.0.0.1",
+    "an address twice": "10.0.0.1",
+    "an unknown word": "10.0.0.2 colour=blue",
+}
+
+
+@test
+def a_wrong_peers_file_is_refused_with_its_place(lab):
+    known = lab.fresh()
+    guard = guard_with_peers(lab, [known])
+    for case, line in WRONG_LINES.items():
+        write_peers(guard, [], f"10.0.0.1\n{line}\n")
+        status, output = guard.cli("reload")
+        assert status == 1 and f"{guard.peers_file}:2:" in output, (case, status, output)
+        assert guard.peer(known.address)["known"], f"{case}: the last good peers stay"
+        assert guard.peer("10.0.0.1") is None, case

@@ -1,0 +1,398 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The CLI: what an operator types, its exit codes, and what it does to real sockets."""
+
+import json
+import signal
+import subprocess
+
+from harness import BPFTOOL, CLI, PORT, TIME_SCALE, run, wait_for, wait_past
+from registry import each, each_family, test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
+                   fail_dial, link_in, link_out, listen_home)
+
+
+@each_family
+def panic_and_resume(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    listener = listen_home(lab, family)
+    watch = guard.watch()
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    guard.tell("panic")
+    assert guard.status()["mode"] == "off"
+    link_out(lab, peer)
+    link_in(lab, peer, listener)
+    guard.tell("resume")
+    assert guard.status()["mode"] == "enforce"
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert_knock_refused(watch, peer)
+    assert watch.grown()["dial_linked"] == 2, watch.grown()
+
+
+@test
+def resume_to_observe(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    watch = guard.watch()
+    guard.tell("panic")
+    guard.tell("resume", "--observe")
+    assert guard.status()["mode"] == "observe"
+    link_out(lab, peer)
+    link_out(lab, peer)
+    event = watch.event(peer, "dial_linked")
+    assert event["enforced"] is False, event
+    watch.counted_at_least("observed", dial_linked=1)
+
+
+@test
+def panic_with_one_line_of_bpftool(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    run(BPFTOOL, "map", "update", "pinned", f"{guard.pins}/mode",
+        "key", "0", "0", "0", "0", "value", "0", "0", "0", "0")
+    link_out(lab, peer)
+
+
+@each_family
+def kick_ends_a_backoff(lab, family):
+    guard, peer = lab.guard(initial="30s", max="60s"), lab.fresh(family)
+    watch = guard.watch()
+    fail_dial(lab, watch, peer)
+    assert_dial_refused(lab, watch, peer, "dial_backoff")
+    guard.tell("kick", peer.dial)
+    watch.event(peer, "peer_kicked")
+    document = guard.peer(peer.address)
+    assert document["attempts"] == 0 and document["next_attempt_ns"] is None, document
+    link_out(lab, peer)
+    watch.counted_at_least(peer_kicked=1, dial_idle=2, link_outbound=1)
+
+
+@test
+def kick_all(lab):
+    guard = lab.guard(initial="30s", max="60s")
+    peers = [lab.fresh() for _ in range(3)]
+    watch = guard.watch()
+    for peer in peers:
+        fail_dial(lab, watch, peer)
+    guard.tell("kick", "--all")
+    for peer in peers:
+        watch.event(peer, "peer_kicked")
+        link_out(lab, peer)
+    assert watch.grown()["peer_kicked"] >= 3, watch.grown()
+
+
+@each_family
+def cut_destroys_the_link_and_is_no_failure(lab, family):
+    guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh(family)
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    guard.tell("cut", peer.dial)
+    assert lab.home("receive", fd=link.here, timeout=5) == "ECONNABORTED"
+    assert peer.host("receive", fd=link.there, timeout=5) == "ECONNRESET"
+    watch.event(peer, "link_cut")
+    document = guard.peer(peer.address)
+    assert document["links"] == [] and document["attempts"] == 0, document
+    link_out(lab, peer)
+    watch.counted_at_least(link_cut=1, link_outbound=2)
+    assert "link_short" not in watch.grown(), watch.grown()
+
+
+@test
+def cut_of_a_link_that_came_in(lab):
+    guard, peer = lab.guard(), lab.fresh()
+    watch = guard.watch()
+    link = link_in(lab, peer, listen_home(lab))
+    guard.tell("cut", peer.address)
+    assert lab.home("receive", fd=link.here, timeout=5) == "ECONNABORTED"
+    assert peer.host("receive", fd=link.there, timeout=5) == "ECONNRESET"
+    watch.event(peer, "link_cut")
+    link_out(lab, peer)
+
+
+@each_family
+def limit_of_one_peer(lab, family):
+    guard, peer, other = lab.guard(), lab.fresh(family), lab.fresh(family)
+    watch = guard.watch()
+    guard.tell("limit", peer.dial, "2")
+    first, _second = link_out(lab, peer), link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    link_out(lab, other)
+    assert_dial_refused(lab, watch, other, "dial_linked")
+    document = guard.peer(peer.address)
+    assert document["limit"] == 2 and document["own_limit"] == 2, document
+    guard.tell("limit", peer.address, "0")
+    assert guard.peer(peer.address)["own_limit"] is None
+    first.close()
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    watch.counted_at_least(dial_linked=3, dial_idle=3, link_outbound=3)
+
+
+@test
+def limit_set_before_the_peer_is_known(lab):
+    guard, peer = lab.guard(), lab.fresh()
+    listener = listen_home(lab)
+    guard.tell("limit", peer.address, "3")
+    watch = guard.watch()
+    for _ in range(3):
+        link_in(lab, peer, listener)
+    assert_knock_refused(watch, peer)
+    watch.counted(knock_idle=3, link_inbound=3, knock_linked=1)
+
+
+@test
+def explain_says_who_holds_the_link_until_when_and_what_happened(lab):
+    guard, peer = lab.guard(initial="30s", max="60s"), lab.fresh()
+    watch = guard.watch()
+    status, document = guard.explain(peer.address)
+    assert status == 0 and document["known_to_guard"] is False, (status, document)
+    assert document["dial"]["passes"] and document["knock"]["passes"], document
+    failure = fail_dial(lab, watch, peer)
+    status, document = guard.explain(peer.address)
+    assert status == 3 and document["refused"] is True, (status, document)
+    assert document["dial"]["cause"] == "dial_backoff", document
+    assert document["dial"]["until_ns"] == failure["until_ns"], document
+    assert document["knock"]["passes"] and document["peer"]["attempts"] == 1, document
+    causes = [event["cause"] for event in document["events"]]
+    assert causes == ["dial_idle", "dial_failed"], document
+    status, text = guard.cli("explain", peer.address)
+    assert status == 3 and "backoff" in text and peer.address in text, text
+
+
+@test
+def explain_finds_the_process_behind_an_inbound_link(lab):
+    guard, peer = lab.guard(), lab.fresh()
+    link_in(lab, peer, listen_home(lab))
+    slot, = guard.explain(peer.address)[1]["peer"]["links"]
+    assert slot["process_id"] == lab.home.worker.pid and slot["command"] == "cgt-home", slot
+
+
+@test
+def peers_and_status_as_text_and_json(lab):
+    guard, peer = lab.guard(), lab.fresh()
+    link_out(lab, peer)
+    status, document = guard.cli_json("peers")
+    assert status == 0
+    entry, = [one for one in document["peers"] if one["address"] == peer.address]
+    assert entry["state"] == "linked" and len(entry["links"]) == 1, entry
+    status, text = guard.cli("peers")
+    assert status == 0 and peer.address in text and "linked" in text, text
+    status, document = guard.cli_json("status")
+    assert status == 0 and document["healthy"] is True and document["source"] == "daemon", document
+    assert {hook["name"] for hook in document["hooks"]} == {
+        "sock_ops", "sock_release", "ingress", "sk_lookup", "connect4", "connect6"}, document
+    assert all(hook["attached"] and hook["pinned"] for hook in document["hooks"]), document
+    assert document["daemon"]["running"] and document["daemon"]["process_id"] == guard.process.pid
+    assert document["peers"]["linked"] >= 1 and document["ports"] == [PORT], document
+    status, text = guard.cli("status")
+    assert status == 0 and guard.name in text and "enforce" in text, text
+    status, text = guard.cli("events")
+    assert status == 0 and peer.address in text, text
+    status, document = guard.cli_json("events")
+    assert any(event["address"] == peer.address for event in document["events"]), document
+
+
+@test
+def status_fails_when_a_hook_was_detached(lab):
+    guard = lab.own_guard()
+    assert guard.cli("status")[0] == 0
+    for hook in ("connect4", "connect6", "ingress", "sock_ops", "sock_release", "sk_lookup"):
+        run(BPFTOOL, "link", "detach", "pinned", f"{guard.pins}/links/{hook}")
+        status, document = guard.cli_json("status")
+        assert status == 1 and document["healthy"] is False, (status, document)
+        entry, = [entry for entry in document["hooks"] if entry["name"] == hook]
+        assert entry["attached"] is False, entry
+        assert any(hook in problem for problem in document["problems"]), document["problems"]
+        status, text = guard.cli("status")
+        assert status == 1 and hook in text, text
+
+
+@test
+def a_foreign_detach_does_not_take_the_programs_away(lab):
+    """Edge case 30: `bpftool cgroup detach` does not touch what hangs on a link."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    watch = guard.watch()
+    programs = {hook["name"]: hook["program_id"] for hook in guard.status()["hooks"]}
+    status, _text = run(BPFTOOL, "cgroup", "detach", lab.home.cgroup, "connect4",
+                        "id", str(programs["connect4"]), check=False)
+    assert status != 0, "it was detached"
+    assert guard.cli("status")[0] == 0
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+
+
+@each("", "no-such-command", "explain", "explain not-an-address", "explain 10.0.0.1 10.0.0.2",
+      "status --follow", "kick", "limit 10.0.0.1", "limit 10.0.0.1 many", "limit 10.0.0.1 9",
+      "allow 10.0.0.1", "allow 10.0.0.1 --for never", "allow 10.0.0.0/99 --for 1h", "cut",
+      "--no-such-option status")
+def wrong_usage_exits_2(lab, line):
+    guard = lab.guard()
+    status, text = guard.cli(*line.split())
+    assert status == 2, f"connguard {line} exits {status}: {text}"
+    assert text.strip(), "without a word"
+
+
+@each("status", "peers", "explain 10.0.0.1", "events", "due", "kick 10.0.0.1", "panic", "resume",
+      "unload", "cut 10.0.0.1", "limit 10.0.0.1 2", "allow 10.0.0.1 --for 1h")
+def without_any_guard_exits_1(lab, line):
+    status, text = run(CLI, "-n", "cgt-no-such-guard", *line.split(), check=False)
+    assert status == 1, f"connguard {line} exits {status}: {text}"
+    assert "cgt-no-such-guard" in text, text
+
+
+@each("kick", "cut")
+def of_an_unknown_peer_exits_1(lab, command):
+    guard = lab.guard()
+    status, text = guard.cli(command, "192.0.2.123")
+    assert status == 1 and "no such peer" in text, (status, text)
+
+
+@test
+def help_and_version(lab):
+    status, text = run(CLI, "help", check=False)
+    assert status == 0 and "explain ADDRESS" in text, text
+    status, text = run(CLI, "version", check=False)
+    assert status == 0 and text.startswith("connguard "), text
+
+
+@test
+def events_follow_is_a_stream_of_lines(lab):
+    guard, peer = lab.guard(), lab.fresh()
+    process = subprocess.Popen([CLI, "-n", guard.name, "events", "--follow"],
+                               stdin=subprocess.DEVNULL, stdout=subprocess.PIPE)
+    lab.at_end(process.stdout.close)
+    lab.at_end(process.wait)
+    lab.at_end(process.kill)
+    link_out(lab, peer)
+    for line in process.stdout:
+        if peer.address in line.decode() and "dial became a link" in line.decode():
+            break
+    else:
+        raise AssertionError("the link is not told")
+
+
+@test
+def reading_works_from_the_maps_when_the_daemon_is_dead(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    guard.end(signal.SIGKILL)
+    for what in (["status"], ["peers"], ["explain", peer.address], ["due"]):
+        _status, text = guard.cli(*what)
+        assert "daemon" in text, text
+        assert guard.cli_json(*what)[1]["source"] == "maps"
+    status, document = guard.cli_json("status")
+    assert status == 1 and document["daemon"]["running"] is False, (status, document)
+    assert any("daemon" in problem for problem in document["problems"]), document
+    assert all(hook["attached"] for hook in document["hooks"]), document
+    status, document = guard.cli_json("explain", peer.address)
+    assert status == 3 and document["dial"]["cause"] == "dial_linked", (status, document)
+    assert guard.cli("peers")[0] == 0 and guard.cli("due")[0] == 0
+
+
+@test
+def commands_without_a_daemon(lab):
+    guard, peer, linked = lab.own_guard(initial="60s", max="60s"), lab.fresh(), lab.fresh()
+    fail_dial(lab, guard.watch(), peer)
+    link = link_out(lab, linked)
+    guard.end(signal.SIGKILL)
+    guard.tell("kick", peer.address)
+    link_out(lab, peer)
+    assert_refused(dial(lab, linked))
+    guard.tell("limit", linked.address, "2")
+    assert_passed(dial(lab, linked))
+    assert_refused(dial(lab, linked))
+    guard.tell("allow", linked.address, "--for", "1h")
+    assert_passed(dial(lab, linked))
+    guard.tell("allow", linked.address, "--end")
+    guard.tell("panic")
+    assert_passed(dial(lab, peer))
+    guard.tell("resume")
+    assert_refused(dial(lab, peer))
+    assert lab.home("state", fd=link.here) == 1
+    guard.tell("unload")
+    assert not guard.attached()
+    assert_passed(dial(lab, peer))
+
+
+@test
+def cut_without_a_daemon(lab):
+    """The CLI runs in the guarded namespace then: sock_diag sees only its own."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    link = link_out(lab, peer)
+    guard.end(signal.SIGKILL)
+    run(*lab.home.inside(CLI, "-n", guard.name, "cut", peer.address))
+    assert lab.home("receive", fd=link.here, timeout=5) == "ECONNABORTED"
+    assert_passed(dial(lab, peer))
+
+
+@test
+def load_and_unload_without_a_daemon(lab):
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    old = link_out(lab, lab.fresh())
+    _status, text = run(*lab.home.inside(CLI, "-n", guard.name, "--config", guard.file, "load"))
+    assert "loaded" in text, text
+    status, document = guard.cli_json("status")
+    assert status == 0 and document["source"] == "maps", (status, document)
+    assert all(hook["attached"] and hook["pinned"] for hook in document["hooks"]), document
+    link_out(lab, peer)
+    assert_refused(dial(lab, peer))
+    # Own addresses and older links are known, as with a daemon.
+    assert_refused(dial(lab, old.peer))
+    listen_home(lab)
+    assert_passed(lab.home("dial", address="10.77.0.1", port=PORT))
+    assert_passed(lab.home("dial", address="10.77.0.1", port=PORT))
+    counters = document["counters"]["enforced"]
+    assert counters.get("link_adopted") == 1, counters
+    guard.tell("unload")
+    assert not guard.attached()
+    assert_passed(dial(lab, peer))
+
+
+@test
+def load_refuses_what_a_daemon_holds(lab):
+    guard = lab.own_guard()
+    status, text = run(*lab.home.inside(CLI, "-n", guard.name, "--config", guard.file, "load"),
+                       check=False)
+    assert status == 1 and "connguardd runs" in text, (status, text)
+    status, text = guard.cli("unload")
+    assert status == 1 and "connguardd runs" in text, (status, text)
+    assert guard.cli("status")[0] == 0
+
+
+@test
+def a_panic_outlives_a_restart_and_a_reload(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    guard.tell("panic")
+    guard.tell("reload")
+    assert guard.status()["mode"] == "off"
+    assert guard.end(signal.SIGQUIT) == 0
+    guard.start()
+    assert guard.status()["mode"] == "off"
+    assert_passed(dial(lab, peer))
+
+
+@test
+def counters_are_readable_with_bpftool(lab):
+    guard, peer = lab.guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    _status, text = run(BPFTOOL, "-j", "map", "dump", "pinned", f"{guard.pins}/peers")
+    formatted = [entry["formatted"]["value"] for entry in json.loads(text)]
+    slots = [slot for value in formatted for slot in value["slots"] if slot["kind"] == "SLOT_LINK"]
+    assert any(slot["process_id"] == lab.home.worker.pid for slot in slots), slots
+    _status, text = run(BPFTOOL, "map", "dump", "pinned", f"{guard.pins}/counters")
+    assert "dial_linked" in text, text
+
+
+@test
+def the_last_refusal_is_remembered_with_its_cause(lab):
+    guard, peer = lab.guard(initial="200ms", max="400ms"), lab.fresh()
+    watch = guard.watch()
+    failure = fail_dial(lab, watch, peer)
+    event = assert_dial_refused(lab, watch, peer, "dial_backoff")
+    wait_past(failure["until_ns"])
+    refusal = guard.peer(peer.address)["last_refusal"]
+    assert refusal["cause"] == "dial_backoff" and refusal["time_ns"] == event["time_ns"], refusal
+    wait_for(lambda: guard.explain(peer.address)[0] == 0, "a dial passes again", 5 * TIME_SCALE)

@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What a guard leaves alone (edge case 26): other ports, cgroups, namespaces, UDP, this host."""
+
+import os
+
+from harness import IPV6, MAPPED, OTHER_PORT, PORT, PREFIX, wait_for
+from registry import each, each_family, test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, link_in,
+                   link_out, listen_home)
+
+
+@each_family
+def other_ports(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    peer.listen(OTHER_PORT)
+    listen_home(lab, family, OTHER_PORT)
+    watch = guard.watch()
+    for _ in range(2):
+        assert_passed(lab.home("dial", address=peer.dial, port=OTHER_PORT))
+        assert_passed(peer.knock(port=OTHER_PORT))
+    watch.counted()
+    assert guard.peer(peer.address) is None
+
+
+@each_family
+def udp(lab, family):
+    """UDP connect() runs the same hooks."""
+    guard, peer = lab.guard(), lab.fresh(family)
+    watch = guard.watch()
+    link_out(lab, peer)
+    assert lab.home("udp", address=peer.dial, port=PORT) == "success"
+    watch.event(peer, "link_outbound")
+    watch.counted(dial_idle=1, link_outbound=1)
+
+
+@each_family
+def another_cgroup_of_the_same_namespace(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    outside = os.path.join(lab.cgroups, PREFIX, "outside")
+    os.makedirs(outside, exist_ok=True)
+    watch = guard.watch()
+    link_out(lab, peer)
+    stranger = lab.home.add_worker("cgt-stranger", cgroup=outside)
+    assert_passed(dial(lab, peer, worker=stranger))
+    assert_passed(dial(lab, peer, worker=stranger))
+    watch.event(peer, "link_outbound")
+    watch.counted(dial_idle=1, link_outbound=1)
+    assert len(guard.peer(peer.address)["links"]) == 1
+
+
+@test
+def another_namespace_of_the_same_cgroup(lab):
+    guard, peer = lab.guard(), lab.fresh(host=lab.right)
+    watch = guard.watch()
+    peer.listen()
+    stranger = lab.home.add_worker("cgt-stranger", namespace=lab.left.namespace)
+    lab.left.ip("route add 10.83.0.0/16 via 10.77.0.3")
+    lab.at_end(lab.left.ip, "route del 10.83.0.0/16")
+    for _ in range(2):
+        assert_passed(dial(lab, peer, worker=stranger))
+    watch.counted()
+    assert guard.peer(peer.address) is None
+
+
+@each_family
+def a_cgroup_below_is_guarded_too(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    below = os.path.join(lab.home.cgroup, "below")
+    os.makedirs(below, exist_ok=True)
+    watch = guard.watch()
+    worker = lab.home.add_worker("cgt-below", cgroup=below)
+    peer.listen()
+    assert_passed(dial(lab, peer, worker=worker))
+    event = watch.event(peer, "link_outbound")
+    refusal = assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert refusal["other_cookie"] == event["cookie"], (refusal, event)
+    watch.counted(dial_idle=1, link_outbound=1, dial_linked=1)
+
+
+@each("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1")
+def loopback(lab, address):
+    guard = lab.guard()
+    listen_home(lab, MAPPED)
+    watch = guard.watch()
+    for _ in range(3):
+        assert_passed(lab.home("dial", address=address, port=PORT))
+    watch.counted()
+    status, document = guard.explain(address)
+    assert status == 0 and document["loopback"] is True, document
+
+
+@each("10.77.0.1", "fd77::1", "::ffff:10.77.0.1", "10.78.0.1")
+def own_addresses(lab, address):
+    guard = lab.guard()
+    listen_home(lab, MAPPED)
+    watch = guard.watch()
+    for _ in range(3):
+        assert_passed(lab.home("dial", address=address, port=PORT))
+    watch.counted()
+    status, document = guard.explain(address)
+    assert status == 0 and document["exempt_prefixes"][0]["own"] is True, document
+
+
+@test
+def an_own_address_that_is_new(lab):
+    guard = lab.guard()
+    listen_home(lab)
+    lab.home.ip("addr add 10.77.0.50/24 dev eth0")
+    lab.at_end(lab.home.ip, "addr del 10.77.0.50/24 dev eth0")
+    wait_for(lambda: any(prefix["own"] for prefix in
+                         guard.ask("explain", address="10.77.0.50")["exempt_prefixes"]),
+             "the guard knows the new address")
+    lab.home("close", fd=listen_home(lab, port=OTHER_PORT))
+    lab.home("listen", address="10.77.0.50", port=PORT)
+    watch = guard.watch()
+    for _ in range(2):
+        assert_passed(lab.home("dial", address="10.77.0.50", port=PORT))
+    watch.counted()
+
+
+@each_family
+def an_exempt_prefix(lab, family):
+    guard = lab.guard(exempt="10.83.0.0/16, fd83::/64")
+    peer, other = lab.fresh(family, lab.right), lab.fresh(family)
+    listener = listen_home(lab, family)
+    watch = guard.watch()
+    for _ in range(2):
+        link_out(lab, peer)
+        link_in(lab, peer, listener)
+    watch.event(peer, "link_outbound", count=2)
+    watch.event(peer, "link_inbound", count=2)
+    grown = watch.grown()
+    assert grown["link_outbound"] == 2 and grown["link_inbound"] == 2, grown
+    assert not {"dial_linked", "knock_linked", "link_duplicate"} & set(grown), grown
+    assert grown["dial_exempt"] == 2 and grown["knock_exempt"] == 2, grown
+    assert guard.explain(peer.address)[0] == 0
+    link_out(lab, other)
+    assert_dial_refused(lab, watch, other, "dial_linked")
+    assert_knock_refused(watch, other)
+
+
+@each_family
+def what_is_allowed_for_a_time(lab, family):
+    guard, peer = lab.guard(), lab.fresh(family)
+    listener = listen_home(lab, family)
+    watch = guard.watch()
+    link_out(lab, peer)
+    guard.tell("allow", peer.dial, "--for", "1h")
+    link_out(lab, peer)
+    link_in(lab, peer, listener)
+    watch.event(peer, "dial_exempt")
+    watch.event(peer, "link_inbound")
+    watch.counted(dial_idle=1, link_outbound=2, dial_exempt=1, knock_exempt=1, link_inbound=1)
+    status, document = guard.explain(peer.address)
+    assert status == 0 and document["peer"]["exempt"]["left_ns"] > 0, document
+    guard.tell("allow", peer.address, "--end")
+    assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert_knock_refused(watch, peer)
+    assert len(guard.peer(peer.address)["links"]) == 3
+
+
+@test
+def what_is_allowed_for_a_time_that_ends(lab):
+    guard, peer = lab.guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    guard.tell("allow", peer.address, "--for", "1s")
+    link_out(lab, peer)
+    wait_for(lambda: dial(lab, peer)["errno"] == "ECONNREFUSED", "the exemption ends")
+    watch.event(peer, "dial_linked")
+
+
+@each("prefix", "for good")
+def what_is_allowed_by(lab, way):
+    guard, peer = lab.guard(), lab.fresh(IPV6, lab.right)
+    watch = guard.watch()
+    what = "fd83::/64" if way == "prefix" else peer.address
+    guard.tell("allow", what, *(["--for", "1h"] if way == "prefix" else ["--for-good"]))
+    lab.at_end(guard.cli, "allow", what, "--end")
+    link_out(lab, peer)
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound", count=2)
+    watch.counted_at_least(dial_exempt=1, link_outbound=2)
+    guard.tell("allow", what, "--end")
+    assert_dial_refused(lab, watch, peer, "dial_linked")

@@ -1,0 +1,514 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The process inside a test host: opens real sockets when it is told to.
+
+usage: worker.py CGROUP-DIRECTORY NETNS-FILE COMMAND-NAME
+
+It moves itself into the cgroup and the network namespace, takes the command name as its own (events
+show it), says {"ready": PID} and then obeys: one JSON object a line on standard input,
+{"id": N, "do": "dial", "apart": false, ...arguments}, is answered by {"id": N, "result": ...} or
+{"id": N, "error": text}. With "apart" the command runs in a thread of its own, so that one that
+blocks keeps no other waiting. It ends with its standard input. Times are nanoseconds of
+CLOCK_BOOTTIME, timeouts are seconds, sockets are named by their descriptor numbers.
+
+It knows sockets and nothing of connguard.
+"""
+
+import collections
+import ctypes
+import errno
+import json
+import os
+import select
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import threading
+import time
+import traceback
+
+CLONE_NEWNET = 0x40000000
+SO_COOKIE = 57
+TCP_ESTABLISHED = 1
+PR_SET_PDEATHSIG = 1
+
+libc = ctypes.CDLL(None, use_errno=True)
+sockets = {}
+children = {}
+threads = {}
+output_lock = threading.Lock()
+
+
+def now_ns():
+    return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+
+def say(message):
+    with output_lock:
+        sys.stdout.write(json.dumps(message) + "\n")
+        sys.stdout.flush()
+
+
+def keep(sock):
+    sockets[sock.fileno()] = sock
+    return sock.fileno()
+
+
+def family_of(address):
+    return socket.AF_INET6 if ":" in address else socket.AF_INET
+
+
+def cookie_of(sock):
+    return struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
+
+
+def state_of(sock):
+    return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def name_of(number):
+    return errno.errorcode.get(number, str(number)) if number else "success"
+
+
+def wait_until(moment_ns):
+    """Returns at a moment of CLOCK_BOOTTIME, as exactly as a process can."""
+    while moment_ns is not None:
+        left = moment_ns - now_ns()
+        if left <= 0:
+            return
+        if left > 3_000_000:
+            time.sleep((left - 2_000_000) / 1e9)
+
+
+def new_socket(address, source=None, source_port=0, reuse=False):
+    sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+    try:
+        if reuse:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        if source is not None:
+            sock.bind((source, source_port))
+    except OSError:
+        sock.close()
+        raise
+    return sock
+
+
+def connect_errno(sock, address, port):
+    """connect() as C sees it: 0 or an errno. Python's own would wait, and hide EINPROGRESS."""
+    try:
+        sock.connect((address, port))
+    except OSError as error:
+        return error.errno
+    return 0
+
+
+def do_socket(address, source=None, source_port=0, blocking=True):
+    sock = new_socket(address, source, source_port)
+    sock.setblocking(blocking)
+    return {"fd": keep(sock), "cookie": cookie_of(sock)}
+
+
+def do_connect(fd, address, port, blocking=True, timeout=20):
+    """Dial with a socket that exists. The socket is kept, whatever comes of it."""
+    sock = sockets[fd]
+    sock.setblocking(blocking)
+    if blocking:
+        # A blocking connect() gives up with EINPROGRESS after this time (net/ipv4/af_inet.c).
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO,
+                        struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6)))
+    began = now_ns()
+    number = connect_errno(sock, address, port)
+    ended = now_ns()
+    local = sock.getsockname()
+    return {"fd": fd, "errno": name_of(number), "elapsed": (ended - began) / 1e9,
+            "began": began, "ended": ended, "process": os.getpid(),
+            "thread": threading.get_native_id(), "cookie": cookie_of(sock),
+            "local": [local[0], local[1]]}
+
+
+def do_dial(address, port, source=None, source_port=0, blocking=True, timeout=20, at=None,
+            keep_failed=False, reuse=False):
+    """Make a socket and dial. A socket whose dial failed is closed, unless it shall be kept."""
+    sock = new_socket(address, source, source_port, reuse)
+    fd = keep(sock)
+    wait_until(at)
+    result = do_connect(fd, address, port, blocking, timeout)
+    if result["errno"] not in ("success", "EINPROGRESS") and not keep_failed:
+        do_close(fd)
+        result["fd"] = None
+    return result
+
+
+def do_settle(fd, timeout):
+    """Wait as poll() programs do until a pending dial has an outcome. null: none in time."""
+    sock = sockets[fd]
+    poller = select.poll()
+    poller.register(fd, select.POLLOUT)
+    if not poller.poll(timeout * 1000):
+        return None
+    return {"errno": name_of(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)),
+            "state": state_of(sock), "at": now_ns()}
+
+
+def do_listen(address, port, backlog=256):
+    """Listen; on "::" for both families."""
+    sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+    sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if address == "::":
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+    try:
+        sock.bind((address, port))
+        sock.listen(backlog)
+    except OSError:
+        sock.close()
+        raise
+    sock.setblocking(False)
+    return keep(sock)
+
+
+def do_accept(fd, timeout):
+    """null: nobody came in time."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    if not poller.poll(timeout * 1000):
+        return None
+    sock, remote = sockets[fd].accept()
+    sock.setblocking(True)
+    return {"fd": keep(sock), "remote": [remote[0], remote[1]], "cookie": cookie_of(sock),
+            "at": now_ns()}
+
+
+def do_close(fd, reset=False):
+    sock = sockets.pop(fd)
+    if reset:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    sock.close()
+
+
+def do_shutdown(fd):
+    sockets[fd].shutdown(socket.SHUT_WR)
+
+
+def do_send(fd, text):
+    return sockets[fd].send(text.encode())
+
+
+def do_receive(fd, timeout):
+    """Text, "" at the end of the stream, an errno by name, or null: nothing in time."""
+    poller = select.poll()
+    poller.register(fd, select.POLLIN)
+    if not poller.poll(timeout * 1000):
+        return None
+    try:
+        return sockets[fd].recv(4096).decode()
+    except OSError as error:
+        return name_of(error.errno)
+
+
+def do_state(fd):
+    return state_of(sockets[fd])
+
+
+def do_disconnect(fd):
+    """connect(AF_UNSPEC): the socket is free for another dial."""
+    address = struct.pack("=H14x", socket.AF_UNSPEC)
+    if libc.connect(fd, address, len(address)):
+        return name_of(ctypes.get_errno())
+    return "success"
+
+
+def do_fast_open(address, port, text):
+    """Dial by sending (TCP Fast Open). The socket is kept."""
+    sock = new_socket(address)
+    try:
+        sock.sendto(text.encode(), socket.MSG_FASTOPEN, (address, port))
+    except OSError as error:
+        return {"fd": keep(sock), "errno": name_of(error.errno), "cookie": cookie_of(sock)}
+    return {"fd": keep(sock), "errno": "success", "cookie": cookie_of(sock)}
+
+
+def do_udp(address, port):
+    """UDP connect() and a datagram."""
+    with socket.socket(family_of(address), socket.SOCK_DGRAM) as sock:
+        number = connect_errno(sock, address, port)
+        if not number:
+            sock.send(b"datagram")
+    return name_of(number)
+
+
+def die_with_parent():
+    """For preexec_fn. The parent is a thread, to the kernel: for children of the main one."""
+    libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+def do_inherit(fd):
+    """Another process inherits the socket, as over fork(), and holds it. Its process id."""
+    child = subprocess.Popen(["sleep", "3600"], pass_fds=[fd], preexec_fn=die_with_parent)
+    children[child.pid] = child
+    return child.pid
+
+
+HOLDER = """
+import socket, sys
+channel = socket.socket(fileno=0)
+message, descriptors, flags, address = socket.recv_fds(channel, 1, 1)
+channel.send(b'held')
+channel.recv(1)
+"""
+
+
+def do_give(fd):
+    """Pass the socket to another process over a UNIX socket and close it here. Its process id."""
+    here, there = socket.socketpair()
+    child = subprocess.Popen([sys.executable, "-S", "-c", HOLDER], stdin=there,
+                             preexec_fn=die_with_parent)
+    there.close()
+    socket.send_fds(here, [b"x"], [fd])
+    if here.recv(4) != b"held":
+        raise RuntimeError("the other process did not take the socket")
+    child.channel = here
+    children[child.pid] = child
+    do_close(fd)
+    return child.pid
+
+
+def do_end(process):
+    child = children.pop(process)
+    child.kill()
+    child.wait()
+
+
+def do_run(arguments, timeout, environment=None):
+    """Run a program here: in this cgroup and network namespace."""
+    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                          stderr=subprocess.PIPE, timeout=timeout, check=False,
+                          env=dict(os.environ, **(environment or {})))
+    return {"status": done.returncode, "stdout": done.stdout.decode(errors="replace"),
+            "stderr": done.stderr.decode(errors="replace")}
+
+
+def do_storm(address, port, dials, at):
+    """Many threads dial one address at one moment. What each got."""
+    results = [None] * dials
+    gate = threading.Barrier(dials)
+
+    def one(index):
+        sock = new_socket(address)
+        keep(sock)
+        gate.wait()
+        wait_until(at)
+        results[index] = name_of(connect_errno(sock, address, port))
+
+    crowd = [threading.Thread(target=one, args=(i,)) for i in range(dials)]
+    for thread in crowd:
+        thread.start()
+    for thread in crowd:
+        thread.join()
+    return results
+
+
+class Prober(threading.Thread):
+    """Dials one address at a short interval, until it is told to stop or has made enough dials."""
+
+    def __init__(self, address, port, interval, source, limit):
+        super().__init__(daemon=True)
+        self.target = (address, port)
+        self.interval = interval
+        self.source = source
+        self.limit = limit
+        self.stopping = threading.Event()
+        self.outcomes = collections.Counter()
+        self.longest_gap = 0.0
+        self.others = []
+
+    def run(self):
+        last = now_ns()
+        while not self.stopping.is_set() and sum(self.outcomes.values()) != self.limit:
+            with new_socket(self.target[0], self.source) as sock:
+                sock.setblocking(False)
+                name = name_of(connect_errno(sock, *self.target))
+                self.outcomes[name] += 1
+                if name != "ECONNREFUSED" and len(self.others) < 20:
+                    self.others.append([name, now_ns()])
+            moment = now_ns()
+            self.longest_gap = max(self.longest_gap, (moment - last) / 1e9)
+            last = moment
+            time.sleep(self.interval)
+
+
+def do_probe(address, port, interval=0.001, source=None, limit=None):
+    prober = Prober(address, port, interval, source, limit)
+    prober.start()
+    threads[prober.native_id] = prober
+    return prober.native_id
+
+
+def do_probe_count(thread):
+    return sum(threads[thread].outcomes.values())
+
+
+def do_probe_stop(thread, at_limit=False):
+    """End the prober, or wait for it to end by its limit. What came of its dials."""
+    prober = threads.pop(thread)
+    if not at_limit:
+        prober.stopping.set()
+    prober.join()
+    return {"outcomes": dict(prober.outcomes), "dials": sum(prober.outcomes.values()),
+            "longest_gap": prober.longest_gap, "others": prober.others}
+
+
+class Node(threading.Thread):
+    """A small service: accepts all and dials once each, and notes each link its application sees.
+
+    `seen` has, by the address of the other end, a list of [direction, opened, closed or null];
+    `dials` has the outcome of each dial, null while there is none.
+    """
+
+    def __init__(self, listener, dials, port, at):
+        super().__init__(daemon=True)
+        self.listener = listener
+        self.pairs = dials
+        self.port = port
+        self.at = at
+        self.stopping = threading.Event()
+        self.seen = collections.defaultdict(list)
+        self.dials = {address: None for _source, address in dials}
+        self.lock = threading.Lock()
+
+    def opened(self, key, direction, sock, poller, links):
+        record = [direction, now_ns(), None]
+        with self.lock:
+            self.seen[key].append(record)
+        links[sock.fileno()] = record
+        poller.modify(sock, select.POLLIN)
+
+    def run(self):
+        poller = select.poll()
+        pending, links, mine = {}, {}, {}
+        poller.register(self.listener, select.POLLIN)
+        prepared = []
+        for source, address in self.pairs:
+            sock = new_socket(address, source)
+            sock.setblocking(False)
+            prepared.append((sock, address))
+            mine[sock.fileno()] = sock
+        wait_until(self.at)
+        for sock, address in prepared:
+            number = connect_errno(sock, address, self.port)
+            if number in (0, errno.EINPROGRESS):
+                pending[sock.fileno()] = address
+                poller.register(sock, select.POLLOUT)
+            else:
+                with self.lock:
+                    self.dials[address] = name_of(number)
+        while not self.stopping.is_set():
+            for fd, _events in poller.poll(50):
+                if fd == self.listener.fileno():
+                    self.accept_all(poller, links, mine)
+                elif fd in pending:
+                    sock, address = mine[fd], pending.pop(fd)
+                    number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+                    with self.lock:
+                        self.dials[address] = name_of(number)
+                    if number:
+                        poller.unregister(fd)
+                        mine.pop(fd).close()
+                    else:
+                        self.opened(address, "outbound", sock, poller, links)
+                else:
+                    self.read(fd, poller, links, mine)
+        for sock in mine.values():
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            sock.close()
+
+    def accept_all(self, poller, links, mine):
+        while True:
+            try:
+                sock, remote = self.listener.accept()
+            except BlockingIOError:
+                return
+            except OSError:
+                continue
+            mine[sock.fileno()] = sock
+            poller.register(sock, 0)
+            address = remote[0][7:] if remote[0].startswith("::ffff:") else remote[0]
+            self.opened(address, "inbound", sock, poller, links)
+
+    def read(self, fd, poller, links, mine):
+        try:
+            data = mine[fd].recv(4096)
+        except OSError:
+            data = b""
+        if not data:
+            links.pop(fd)[2] = now_ns()
+            poller.unregister(fd)
+            mine.pop(fd).close()
+
+    def report(self):
+        with self.lock:
+            return {"seen": {key: list(records) for key, records in self.seen.items()},
+                    "dials": dict(self.dials)}
+
+
+def do_node(listener, port, dials=(), at=None):
+    node = Node(sockets[listener], dials, port, at)
+    node.start()
+    threads[node.native_id] = node
+    return node.native_id
+
+
+def do_node_report(thread):
+    return threads[thread].report()
+
+
+def do_clear():
+    """End and close everything: as if freshly started. Connections are reset."""
+    for thread in list(threads.values()):
+        thread.stopping.set()
+    for thread in list(threads.values()):
+        thread.join()
+    threads.clear()
+    for process in list(children):
+        do_end(process)
+    for fd in list(sockets):
+        try:
+            do_close(fd, reset=True)
+        except OSError:
+            pass
+
+
+def obey(request):
+    number = request.pop("id")
+    command = globals()["do_" + request.pop("do")]
+    try:
+        say({"id": number, "result": command(**request)})
+    except OSError as error:
+        say({"id": number, "error": f"{name_of(error.errno)}: {error}"})
+    except Exception:
+        say({"id": number, "error": traceback.format_exc()})
+
+
+def main():
+    cgroup, netns, command_name = sys.argv[1:]
+    with open(os.path.join(cgroup, "cgroup.procs"), "w", encoding="ascii") as file:
+        file.write(str(os.getpid()))
+    with open(netns, encoding="ascii") as file:
+        if libc.setns(file.fileno(), CLONE_NEWNET):
+            raise OSError(ctypes.get_errno(), "setns")
+    with open("/proc/self/comm", "w", encoding="ascii") as file:
+        file.write(command_name)
+    say({"ready": os.getpid()})
+    for line in sys.stdin:
+        request = json.loads(line)
+        # Children die with the thread that made them.
+        if request.pop("apart", False) and request["do"] not in ("inherit", "give"):
+            threading.Thread(target=obey, args=(request,), daemon=True).start()
+        else:
+            obey(request)
+    do_clear()
+
+
+if __name__ == "__main__":
+    main()
