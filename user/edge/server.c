@@ -146,8 +146,8 @@ static void on_readable(struct bufferevent *buffer, void *argument)
 {
 	struct evbuffer *input = bufferevent_get_input(buffer);
 	struct client *client = argument;
+	char *line, text[64];
 	size_t length;
-	char *line;
 
 	while (!client->closing &&
 	       (line = evbuffer_readln(input, &length, EVBUFFER_EOL_LF))) {
@@ -160,7 +160,9 @@ static void on_readable(struct bufferevent *buffer, void *argument)
 	if (evbuffer_get_length(input) < PROTOCOL_REQUEST_MAX)
 		return;
 too_long:
-	client_send_error(client, "the request is too long");
+	snprintf(text, sizeof(text), "the request is longer than %d bytes",
+		 PROTOCOL_REQUEST_MAX);
+	client_send_error(client, text);
 	client_finish(client);
 }
 
