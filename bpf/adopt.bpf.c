@@ -11,7 +11,6 @@
 
 #include <bpf/bpf_core_read.h>
 
-#define LEVEL_TCP 6
 /*
  * TCP_BPF_SOCK_OPS_CB_FLAGS of bpf_setsockopt(), 6.12 and later; older kernels answer -EINVAL, and
  * the end of an adopted link then shows at close() or in the periodic check.
@@ -60,5 +59,6 @@ int adopt(struct bpf_iter__tcp *ctx)
 				       facts.scalar, adoption->direction | LINK_IS_ADOPTED) ?
 			      SLOT_LINK :
 			      SLOT_FREE;
+	keep_honest(sk);
 	return 0;
 }

@@ -138,6 +138,37 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 	return decision.cause != CAUSE_link_unheld;
 }
 
+#define LEVEL_SOCKET 1
+#define LEVEL_TCP 6
+#define OPTION_KEEPALIVE 9     /* SO_KEEPALIVE */
+#define OPTION_KEEPIDLE 4      /* TCP_KEEPIDLE and so on, include/uapi/linux/tcp.h */
+#define OPTION_KEEPINTVL 5
+#define OPTION_KEEPCNT 6
+#define OPTION_USER_TIMEOUT 18
+
+/*
+ * Make the link die in bounded time when its other end is dead, so that a peer which crashed is not
+ * refused for the sake of its old link for ever. `socket` is what bpf_setsockopt() takes in the
+ * program at hand. Only while the guard enforces: it is for the refusals' sake alone.
+ */
+static __always_inline void keep_honest(void *socket)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct liveness_settings settings;
+	int on = 1;
+
+	if (!rules || !rules->liveness_ns || mode_in_force() != MODE_ENFORCE)
+		return;
+	settings = liveness_settings(rules->liveness_ns);
+	bpf_setsockopt(socket, LEVEL_TCP, OPTION_KEEPIDLE, &settings.idle_seconds, sizeof(__u32));
+	bpf_setsockopt(socket, LEVEL_TCP, OPTION_KEEPINTVL, &settings.interval_seconds,
+		       sizeof(__u32));
+	bpf_setsockopt(socket, LEVEL_TCP, OPTION_KEEPCNT, &settings.probes, sizeof(__u32));
+	bpf_setsockopt(socket, LEVEL_TCP, OPTION_USER_TIMEOUT, &settings.user_timeout_ms,
+		       sizeof(__u32));
+	bpf_setsockopt(socket, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on));
+}
+
 /* The socket holds its claim or link no longer. */
 static __always_inline void owned_end(struct owned_slot *owned, __u64 cookie)
 {

@@ -123,6 +123,7 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 				       facts.scalar, direction) ?
 			      SLOT_LINK :
 			      SLOT_FREE;
+	keep_honest(ctx);
 }
 
 static __always_inline void on_state(struct bpf_sock_ops *ctx, struct owned_slot *owned)

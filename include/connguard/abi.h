@@ -163,6 +163,8 @@ struct guard_policy {
 	__u64 stable_after_ns;    /* a link that lives longer resets the attempts */
 	__u64 hold_max_ns;        /* longest hold of one race */
 	__u64 claim_max_ns;       /* a claim whose SYN left expires after this; longer than the SYN timeout */
+	__u64 liveness_ns;        /* a link whose other end is silent to TCP's probes dies after this, in
+				   * whole seconds; 0: as the service has it */
 };
 
 /*
@@ -308,7 +310,7 @@ _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerat
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
 _Static_assert(sizeof(struct slot) == 72, "struct slot");
 _Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
-_Static_assert(sizeof(struct guard_policy) == 80, "struct guard_policy");
+_Static_assert(sizeof(struct guard_policy) == 88, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");

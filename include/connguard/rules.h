@@ -115,6 +115,7 @@ struct link {
 		.stable_after_ns = 300 * NS_PER_SECOND,  \
 		.hold_max_ns = 1500 * NS_PER_MS,         \
 		.claim_max_ns = 180 * NS_PER_SECOND,     \
+		.liveness_ns = 60 * NS_PER_SECOND,       \
 	}
 
 /* POLICY_DEFAULTS as a value. */
@@ -723,6 +724,38 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	decision.cause = CAUSE_link_duplicate;
 	decision.other_cookie = loser;
 	return decision;
+}
+
+/* ---- liveness -------------------------------------------------------------------------------- */
+
+/* The settings of a socket that make a link with a dead other end die (tcp(7), socket(7)). */
+struct liveness_settings {
+	__u32 idle_seconds;     /* TCP_KEEPIDLE */
+	__u32 interval_seconds; /* TCP_KEEPINTVL */
+	__u32 probes;           /* TCP_KEEPCNT */
+	__u32 user_timeout_ms;  /* TCP_USER_TIMEOUT */
+};
+
+/*
+ * Half of the time in silence, then three probes in the other half: silence alone never ends a link
+ * (edge case 2). The user timeout is for data that nobody acknowledges, while which no probe is sent
+ * (edge case 3). `liveness_ns` is not 0.
+ */
+static __always_inline struct liveness_settings liveness_settings(__u64 liveness_ns)
+{
+	__u32 seconds = liveness_ns / NS_PER_SECOND;
+	struct liveness_settings settings = {
+		.idle_seconds = seconds / 2,
+		.interval_seconds = seconds / 6,
+		.probes = 3,
+		.user_timeout_ms = seconds * 1000,
+	};
+
+	if (!settings.idle_seconds)
+		settings.idle_seconds = 1;
+	if (!settings.interval_seconds)
+		settings.interval_seconds = 1;
+	return settings;
 }
 
 /* ---- ends ------------------------------------------------------------------------------------ */

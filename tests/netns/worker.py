@@ -207,6 +207,10 @@ def do_receive(fd, timeout):
         return name_of(error.errno)
 
 
+def do_keepalive(fd):
+    return bool(sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+
+
 def do_state(fd):
     return state_of(sockets[fd])
 

@@ -116,6 +116,7 @@ static void every_setting_is_taken(void **state)
 				   "dial_policy = central\n"
 				   "refuse_with = EHOSTUNREACH\n"
 				   "reject = drop\n"
+				   "liveness = 3s\n"
 				   "log_level = debug\n"
 				   "\n"
 				   "[backoff]\n"
@@ -163,10 +164,11 @@ static void every_setting_is_taken(void **state)
 	assert_true(policy.stable_after_ns == 5 * NS_PER_SECOND);
 	assert_true(policy.hold_max_ns == 500000);
 	assert_true(policy.claim_max_ns == 127 * NS_PER_SECOND);
+	assert_true(policy.liveness_ns == 3 * NS_PER_SECOND);
 	/* Where each came from. */
 	assert_int_equal(config.lines[0], 3);
 	assert_int_equal(config.lines[2], 6);
-	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 27);
+	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 28);
 }
 
 static void values_are_refused(void **state)
@@ -174,7 +176,7 @@ static void values_are_refused(void **state)
 	static const char guard_names[] =
 		"unknown setting, expected one of cgroup, netns, port, mode, peers, exempt, "
 		"check_interval, forget_after, max_peers, max_links, tie_break, dial_policy, "
-		"refuse_with, reject, log_level";
+		"refuse_with, reject, liveness, log_level";
 	static const char path[] = "not an absolute path, expected one that begins with /";
 	static const char upwards[] = "leads upwards, expected a path without ..";
 	static const char range[] = ", expected a duration from 1ms to 1d such as 10s";
@@ -433,6 +435,12 @@ static void the_whole_is_checked(void **state)
 	finish_refuses("[guard]\nport = 1\n[backoff]\nstable_after = 9s\n",
 		       "f:4: [backoff] stable_after = 9s: less than min_uptime, expected at least "
 		       "that (10s)");
+	finish_refuses("[guard]\nport = 1\nliveness = 2s\n",
+		       "f:3: [guard] liveness: not understood, expected 0s, or 3s or more in whole "
+		       "seconds");
+	finish_refuses("[guard]\nport = 1\nliveness = 3500ms\n",
+		       "f:3: [guard] liveness: not understood, expected 0s, or 3s or more in whole "
+		       "seconds");
 	finish_refuses("[guard]\nport = 1\n[backoff]\nclaim_max = 1s\n",
 		       "f:4: [backoff] claim_max = 1s: less than hold_max, expected at least that "
 		       "(1s 500ms)");

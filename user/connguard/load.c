@@ -28,34 +28,30 @@ static bool daemon_runs(const struct cli *cli, const char *instead)
 	return true;
 }
 
-/*
- * Everything that the loaded maps want, the mode last: until then a new guard refuses nothing. One
- * that was there keeps its mode: an operator who pressed panic is not overruled.
- */
+/* Make the guard be what is configured, without a daemon. */
 static int fill_in(const struct guard *guard, struct surroundings *surroundings,
 		   const struct config *config, bool taken_over)
 {
 	const struct guard_daemon no_daemon = {};
-	enum guard_mode mode = config->mode;
+	struct furnished furnished;
 	struct config_error why;
-	int adopted, error;
+	int error;
 
-	error = furnish_all(guard, surroundings, config, &adopted, &why);
+	error = furnish_all(guard, surroundings, config, taken_over, &furnished, &why);
 	if (error) {
 		complain("%s", why.text);
 		return error;
 	}
-	if (adopted < 0)
-		complain("taking existing links under guard: %s", strerror(-adopted));
+	if (furnished.adopted < 0)
+		complain("taking existing links under guard: %s", strerror(-furnished.adopted));
+	if (furnished.mode != config->mode)
+		complain("the guard was there, in mode %s, the configuration says %s: it stays so until "
+			 "'connguard resume'",
+			 names_mode(furnished.mode), names_mode(config->mode));
 	/* One that was killed is not missed any more: this guard goes without. */
 	error = guard_daemon_write(guard, &no_daemon);
-	if (!error)
-		error = taken_over ? guard_mode_read(guard, &mode) : guard_mode_write(guard, mode);
 	if (error)
-		complain("writing the mode: %s", strerror(-error));
-	else if (mode != config->mode)
-		complain("the guard was there, in mode %s, the configuration says %s: it stays so until "
-			 "'connguard resume'", names_mode(mode), names_mode(config->mode));
+		complain("writing the absence of a daemon: %s", strerror(-error));
 	return error;
 }
 

@@ -224,6 +224,10 @@ static void status_policy(const json_t *policy)
 	     is_set(policy, "set") ? "" : " (built-in: none was written)");
 	line("", "tie_break %s, dial_policy %s", text_of(policy, "tie_break"),
 	     text_of(policy, "dial_policy"));
+	line("", "liveness %s",
+	     number_of(policy, "liveness_ns") ?
+		     clock_duration_format(number_of(policy, "liveness_ns"), first) :
+		     "as the service has it");
 	line("backoff", "from %s to %s",
 	     clock_duration_format(number_of(policy, "backoff_initial_ns"), first),
 	     clock_duration_format(number_of(policy, "backoff_max_ns"), second));

@@ -62,41 +62,35 @@ static void unlock_instance(struct daemon *daemon)
 	daemon->lock_fd = -1;
 }
 
-/*
- * What is loaded is made to be what is configured; the mode comes last. A guard that was taken over
- * keeps its mode: an operator who pressed panic is not overruled by a restart.
- */
-static int take_charge(struct daemon *daemon, bool taken_over, enum guard_mode *ret_mode)
+/* Make the guard be what is configured, and say what deserves a line. */
+static int take_charge(struct daemon *daemon, bool taken_over, struct furnished *ret_furnished)
 {
 	struct config_error error;
-	int result, adopted;
+	int result = furnish_all(daemon->guard, &daemon->surroundings, &daemon->config, taken_over,
+				 ret_furnished, &error);
 
-	result = furnish_all(daemon->guard, &daemon->surroundings, &daemon->config, &adopted, &error);
 	if (result) {
 		log_error("%s", error.text);
 		return result;
 	}
-	if (adopted < 0)
+	if (ret_furnished->adopted < 0)
 		log_warning("taking existing links under guard: %s; the periodic check will try again",
-			    strerror(-adopted));
-	else if (adopted > 0)
-		log_info("%d existing link%s taken under guard", adopted, adopted == 1 ? "" : "s");
-	*ret_mode = daemon->config.mode;
-	if (!taken_over)
-		return guard_mode_write(daemon->guard, daemon->config.mode);
-	result = guard_mode_read(daemon->guard, ret_mode);
-	if (!result && *ret_mode != daemon->config.mode)
-		log_warning("the guard that was taken over is in mode %s, the configuration says %s: it stays so "
-			    "until `connguard resume`",
-			    names_mode(*ret_mode), names_mode(daemon->config.mode));
-	return result;
+			    strerror(-ret_furnished->adopted));
+	else if (ret_furnished->adopted > 0)
+		log_info("%d existing link%s taken under guard", ret_furnished->adopted,
+			 ret_furnished->adopted == 1 ? "" : "s");
+	if (ret_furnished->mode != daemon->config.mode)
+		log_warning("the guard that was taken over is in mode %s, the configuration says %s: it "
+			    "stays so until `connguard resume`",
+			    names_mode(ret_furnished->mode), names_mode(daemon->config.mode));
+	return 0;
 }
 
 int daemon_start(struct daemon *daemon)
 {
 	struct config_error place_error;
 	struct guard_error error;
-	enum guard_mode mode;
+	struct furnished furnished;
 	char path[128];
 	bool taken_over;
 	int result;
@@ -127,7 +121,7 @@ int daemon_start(struct daemon *daemon)
 	for (int i = 0; i < FEATURE_COUNT; i++)
 		if (!daemon->features[i])
 			log_warning("reduced on this kernel: %s", guard_feature_lack(i));
-	result = take_charge(daemon, taken_over, &mode);
+	result = take_charge(daemon, taken_over, &furnished);
 	if (!result)
 		result = happenings_start(daemon);
 	if (!result)
@@ -150,7 +144,7 @@ int daemon_start(struct daemon *daemon)
 	log_info("guard '%s' %s: cgroup %s, %u port%s from %u, mode %s", daemon->name,
 		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup, daemon->config.ports.count,
 		 daemon->config.ports.count == 1 ? "" : "s", daemon->config.ports.number[0],
-		 names_mode(mode));
+		 names_mode(furnished.mode));
 	return 0;
 }
 

@@ -193,8 +193,10 @@ int furnish_adopt(const struct guard *guard, struct surroundings *surroundings,
 }
 
 int furnish_all(const struct guard *guard, struct surroundings *surroundings,
-		const struct config *config, int *ret_adopted, struct config_error *ret_error)
+		const struct config *config, bool taken_over, struct furnished *ret_furnished,
+		struct config_error *ret_error)
 {
+	struct furnished furnished = { .mode = config->mode };
 	cleanup_free struct known_peer *known = NULL;
 	const char *step = NULL;
 	size_t known_count;
@@ -214,10 +216,17 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 		step = "the known peers";
 		result = furnish_known(guard, known, known_count);
 	}
+	if (!result) {
+		step = "the mode";
+		result = taken_over ? guard_mode_read(guard, &furnished.mode) :
+				      guard_mode_write(guard, furnished.mode);
+	}
 	if (result && !*ret_error->text)
 		snprintf(ret_error->text, sizeof(ret_error->text), "writing %s: %s",
 			 step ? step : "the maps", strerror(-result));
-	if (!result)
-		*ret_adopted = furnish_adopt(guard, surroundings, config);
-	return result;
+	if (result)
+		return result;
+	furnished.adopted = furnish_adopt(guard, surroundings, config);
+	*ret_furnished = furnished;
+	return 0;
 }

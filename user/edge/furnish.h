@@ -4,8 +4,7 @@
  * that are there already.
  *
  * Shared by connguardd and `connguard load`. Each step can be taken again at any time and changes
- * only what differs. The mode is not touched here: whoever loads decides about it, last. Functions
- * return 0 or a negative errno.
+ * only what differs. Functions return 0 or a negative errno.
  */
 #ifndef EDGE_FURNISH_H
 #define EDGE_FURNISH_H
@@ -44,12 +43,21 @@ int furnish_known(const struct guard *guard, struct known_peer *known, size_t co
 int furnish_adopt(const struct guard *guard, struct surroundings *surroundings,
 		  const struct config *config);
 
+/* What became of a guard that was loaded or taken over. */
+struct furnished {
+	enum guard_mode mode; /* in force now */
+	int adopted;          /* links; negative: an errno, they could not be adopted, which the periodic
+			       * check makes up for */
+};
+
 /*
- * All of it, for a guard that was just loaded or taken over. On failure ret_error names the step.
- * *ret_adopted may be negative: the links that exist could not be adopted, which the periodic check
- * makes up for.
+ * All of it, for a guard that was just loaded or taken over: policy, ports, exemptions and known
+ * peers, then the mode, then the links that exist (what the mode does to a link is done to them
+ * too). A guard that was taken over keeps its mode: an operator who pressed panic is not overruled
+ * by a restart. On failure ret_error names the step.
  */
 int furnish_all(const struct guard *guard, struct surroundings *surroundings,
-		const struct config *config, int *ret_adopted, struct config_error *ret_error);
+		const struct config *config, bool taken_over, struct furnished *ret_furnished,
+		struct config_error *ret_error);
 
 #endif

@@ -16,6 +16,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
 #include <sys/mount.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
@@ -736,11 +738,23 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 					       MOVE_VALUE(BPF_REG_0, 1), EXIT() };
 	const struct bpf_insn netns_cookie[] = { CALL(BPF_FUNC_get_netns_cookie),
 						 MOVE_VALUE(BPF_REG_0, 1), EXIT() };
+	/* The socket as a full one, or out; then an option on it: what the adopt program does. */
 	const struct bpf_insn iterator[] = {
-		/* r1 = ctx->sk_common; if it is not NULL, ask for its cookie */
 		INSTRUCTION(BPF_LDX | BPF_MEM | BPF_DW, BPF_REG_1, BPF_REG_1, 8, 0),
-		INSTRUCTION(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_1, 0, 1, 0),
+		INSTRUCTION(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_1, 0, 13, 0),
+		CALL(BPF_FUNC_skc_to_tcp_sock),
+		INSTRUCTION(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_0, 0, 11, 0),
+		INSTRUCTION(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_6, BPF_REG_0, 0, 0),
+		INSTRUCTION(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, BPF_REG_0, 0, 0),
 		CALL(BPF_FUNC_get_socket_cookie),
+		INSTRUCTION(BPF_ST | BPF_MEM | BPF_W, BPF_REG_10, 0, -4, 0),
+		INSTRUCTION(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_1, BPF_REG_6, 0, 0),
+		MOVE_VALUE(BPF_REG_2, IPPROTO_TCP),
+		MOVE_VALUE(BPF_REG_3, TCP_KEEPCNT),
+		INSTRUCTION(BPF_ALU64 | BPF_MOV | BPF_X, BPF_REG_4, BPF_REG_10, 0, 0),
+		INSTRUCTION(BPF_ALU64 | BPF_ADD | BPF_K, BPF_REG_4, 0, 0, -4),
+		MOVE_VALUE(BPF_REG_5, 4),
+		CALL(BPF_FUNC_setsockopt),
 		MOVE_VALUE(BPF_REG_0, 0),
 		EXIT(),
 	};

@@ -51,7 +51,7 @@ enum guard_hook {
 enum guard_feature {
 	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
 	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
-	FEATURE_ADOPT_ITERATOR, /* 5.12: sockets older than the guard are followed; else the check alone sees their end */
+	FEATURE_ADOPT_ITERATOR, /* 5.15: sockets older than the guard are followed; else the check alone sees their end */
 	FEATURE_COUNT,
 };
 

@@ -573,7 +573,7 @@ static json_t *view_features(const bool features[FEATURE_COUNT], json_t *notes)
 
 static json_t *view_policy(const struct guard_policy *policy)
 {
-	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "set", policy->set != 0,
 			 "max_links", (int)policy->max_links,
 			 "refusal_errno", names_errno(policy->refusal_errno),
@@ -586,7 +586,8 @@ static json_t *view_policy(const struct guard_policy *policy)
 			 "min_uptime_ns", number(policy->min_uptime_ns),
 			 "stable_after_ns", number(policy->stable_after_ns),
 			 "hold_max_ns", number(policy->hold_max_ns),
-			 "claim_max_ns", number(policy->claim_max_ns));
+			 "claim_max_ns", number(policy->claim_max_ns),
+			 "liveness_ns", number(policy->liveness_ns));
 }
 
 /* The counters of one book that are not 0, by cause. */

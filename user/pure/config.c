@@ -49,10 +49,14 @@ static int parse_number(const struct config_option *option, const char *text, st
 static int parse_errno(const struct config_option *option, const char *text, struct config *config,
 		       char *ret_problem, size_t problem_size);
 
+/* TCP counts keepalive in seconds: one of silence and three probes do not fit in less. */
+#define LIVENESS_MIN_NS (3 * NS_PER_SECOND)
+
 /* Rows that config_finish() refers to. */
 enum {
 	OPTION_PORT = 2,
-	OPTION_BACKOFF_INITIAL = 15,
+	OPTION_LIVENESS = 14,
+	OPTION_BACKOFF_INITIAL = 16,
 	OPTION_BACKOFF_MAX,
 	OPTION_MIN_UPTIME,
 	OPTION_STABLE_AFTER,
@@ -145,6 +149,12 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.help = "What a refused knock gets: reset (an RST) or drop (nothing)",
 		.parse = parse_choice, MEMBER(reject),
 		.choices = names_reject_style_table,
+	},
+	[OPTION_LIVENESS] = {
+		.section = "guard", .name = "liveness", .default_text = "60s",
+		.help = "A link whose other end is dead ends after this; 0s: as the service has it",
+		.parse = parse_duration, MEMBER(liveness_ns),
+		.min = 0, .max = DAY_NS,
 	},
 	{
 		.section = "guard", .name = "log_level", .default_text = "info",
@@ -773,6 +783,16 @@ int config_finish(const struct config *config, struct config_error *ret_error)
 			 config_options[OPTION_PORT].section, config_options[OPTION_PORT].name);
 		return -EINVAL;
 	}
+	if (config->liveness_ns && (config->liveness_ns < LIVENESS_MIN_NS ||
+				    config->liveness_ns % NS_PER_SECOND)) {
+		snprintf(ret_error->text, sizeof(ret_error->text),
+			 "%s: [%s] %s: not understood, expected 0s, or 3s or more in whole seconds",
+			 place_text(config->file, config->lines[OPTION_LIVENESS], place,
+				    sizeof(place)),
+			 config_options[OPTION_LIVENESS].section,
+			 config_options[OPTION_LIVENESS].name);
+		return -EINVAL;
+	}
 	result = check_order(config, OPTION_BACKOFF_INITIAL, OPTION_BACKOFF_MAX, ret_error);
 	if (!result)
 		result = check_order(config, OPTION_MIN_UPTIME, OPTION_STABLE_AFTER, ret_error);
@@ -838,6 +858,7 @@ void config_policy(const struct config *config, struct guard_policy *ret_policy)
 		.stable_after_ns = config->stable_after_ns,
 		.hold_max_ns = config->hold_max_ns,
 		.claim_max_ns = config->claim_max_ns,
+		.liveness_ns = config->liveness_ns,
 	};
 }
 

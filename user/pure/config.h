@@ -28,7 +28,7 @@
 #define CONFIG_PORTS_MAX 16
 #define CONFIG_EXEMPT_MAX 64
 /* How many options there are. */
-#define CONFIG_OPTION_COUNT 21
+#define CONFIG_OPTION_COUNT 22
 /* struct config.lines of a setting that config_set() set. */
 #define CONFIG_LINE_COMMAND_LINE (~0U)
 
@@ -63,6 +63,7 @@ struct config {
 	enum dial_policy dial_policy;
 	__u32 refuse_with;            /* positive errno */
 	enum reject_style reject;
+	__u64 liveness_ns;            /* whole seconds; 0: as the service has it */
 	enum log_level log_level;
 	/* [backoff] */
 	__u64 backoff_initial_ns;
