@@ -281,18 +281,21 @@ enum command_operation {
 };
 
 /*
- * See enum command_operation. `padding` keeps it above the smallest packet BPF_PROG_TEST_RUN takes
- * (14 bytes).
+ * See enum command_operation. BPF_PROG_TEST_RUN takes it for an Ethernet frame, and bytes 12 and 13
+ * for its type: `frame_type` is there and 0, so that no other field can say "IPv4" or "VLAN" and get
+ * the command changed on its way.
  */
 struct guard_command {
-	struct peer_address address;
 	__u64 cookie;
-	__u64 until_ns;
 	enum command_operation operation;
+	__u32 frame_type;
+	__u64 until_ns;
+	struct peer_address address;
 	__u32 value;
 	enum link_direction direction;
 	__u16 local_port;
 	__u16 remote_port;
+	__u32 reserved;
 };
 
 /*
@@ -317,7 +320,8 @@ _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
 _Static_assert(sizeof(struct owned_slot) == 24, "struct owned_slot");
 _Static_assert(sizeof(struct pending_handshake) == 56, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 96, "struct guard_event");
-_Static_assert(sizeof(struct guard_command) == 48, "struct guard_command");
+_Static_assert(sizeof(struct guard_command) == 56 &&
+		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct adoption) == 24, "struct adoption");
 
 #endif

@@ -316,8 +316,7 @@ static int make_directories(const char *name, struct guard_error *error)
 }
 
 /* Let the skeleton use the pinned maps where there are any. */
-static int reuse_pins(struct connguard *skeleton, const char *name, bool *ret_taken_over,
-		      struct guard_error *error)
+static int reuse_pins(struct connguard *skeleton, const char *name, struct guard_error *error)
 {
 	for (int i = 0; i < MAP_COUNT; i++) {
 		struct bpf_map *map = bpf_object__find_map_by_name(skeleton->obj, map_names[i]);
@@ -346,7 +345,6 @@ static int reuse_pins(struct connguard *skeleton, const char *name, bool *ret_ta
 		result = bpf_map__reuse_fd(map, fd);
 		if (result)
 			return fail(error, result, "taking over %s: %s", path, strerror(-result));
-		*ret_taken_over = true;
 	}
 	return 0;
 }
@@ -521,7 +519,7 @@ static int write_layout(struct connguard *skeleton, __u64 cgroup_id)
 
 /* Steps of guard_load() after which a failure of a fresh load has something to undo. */
 static int load_and_attach(struct connguard *skeleton, const struct guard_options *options,
-			   bool *ret_taken_over, struct guard_error *error)
+			   struct guard_error *error)
 {
 	bool supported[FEATURE_COUNT];
 	struct stat place;
@@ -532,7 +530,7 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	if (cgroup_fd < 0 || fstat(cgroup_fd, &place))
 		return fail(error, -errno, "cgroup %s: %s", options->cgroup, strerror(errno));
 	bpf_map__set_max_entries(skeleton->maps.peers, options->max_peers);
-	result = reuse_pins(skeleton, options->name, ret_taken_over, error);
+	result = reuse_pins(skeleton, options->name, error);
 	if (result)
 		return result;
 	guard_probe(supported);
@@ -580,31 +578,24 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 			    options->name, GUARD_NAME_MAX);
 	/* Before 5.11 maps are charged to RLIMIT_MEMLOCK. */
 	setrlimit(RLIMIT_MEMLOCK, &unlimited);
+	result = layout_read(options->name, &layout);
+	if (result == -EPROTO || (result == 0 && layout.version && layout.version != CONNGUARD_LAYOUT))
+		return fail(ret_error, -EPROTO,
+			    "the loaded guard '%s' has map layout %u, this program has layout %u: it stays as "
+			    "it is; unload it first to load this one",
+			    options->name, layout.version, CONNGUARD_LAYOUT);
+	taken_over = result == 0 && layout.version == CONNGUARD_LAYOUT;
+	/* Without the layout word the pins are what a load or a removal that died has left. */
+	if (!taken_over)
+		guard_remove(options->name, ret_error);
 	result = make_directories(options->name, ret_error);
 	if (result)
 		return result;
-	result = layout_read(options->name, &layout);
-	if (result == 0 && layout.version == 0)
-		guard_remove(options->name, ret_error);
-	else if (result == -EPROTO || (result == 0 && layout.version != CONNGUARD_LAYOUT))
-		return fail(ret_error, -EPROTO,
-			    "the loaded guard '%s' has map layout %u, this program has layout %u: it stays as it is; unload it "
-			    "first to load this one",
-			    options->name, layout.version, CONNGUARD_LAYOUT);
-	else if (result == 0)
-		taken_over = true;
-	if (result == 0 && layout.version == 0) {
-		result = make_directories(options->name, ret_error);
-		if (result)
-			return result;
-	}
 
 	skeleton = connguard__open();
 	if (!skeleton)
 		return fail(ret_error, -errno, "opening the object: %s", strerror(errno));
-	bool reused = false;
-
-	result = load_and_attach(skeleton, options, &reused, ret_error);
+	result = load_and_attach(skeleton, options, ret_error);
 	if (result) {
 		struct guard_error ignored;
 
@@ -774,16 +765,18 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 }
 
 /*
- * What is effective at a cgroup hook: fills in `attached`, `foreign`, and the program's id if only
- * the maps tell it is ours.
+ * What is effective at a hook, asked of its cgroup or network namespace: fills in `attached`,
+ * `foreign`, and the program's id if only the maps tell that it is ours. -1: not to be asked.
  */
-static void cgroup_hook_state(const struct guard *guard, int cgroup_fd, enum guard_hook hook,
-			      struct hook_state *state)
+static void ask_hook(const struct guard *guard, int target_fd, enum guard_hook hook,
+		     struct hook_state *state)
 {
 	__u32 ids[64], count = 64, flags = 0, peers_id = map_id(guard->maps[MAP_PEERS]);
+	/* A namespace has no hierarchy: what is attached is what is effective. */
+	__u32 query = hook == HOOK_SK_LOOKUP ? 0 : BPF_F_QUERY_EFFECTIVE;
 
-	if (cgroup_fd < 0 || bpf_prog_query(cgroup_fd, hooks[hook].type, BPF_F_QUERY_EFFECTIVE,
-					    &flags, ids, &count))
+	if (target_fd < 0 ||
+	    bpf_prog_query(target_fd, hooks[hook].type, query, &flags, ids, &count))
 		return;
 	for (__u32 i = 0; i < count; i++) {
 		if (ids[i] == state->program_id || program_uses_map(ids[i], peers_id)) {
@@ -793,6 +786,19 @@ static void cgroup_hook_state(const struct guard *guard, int cgroup_fd, enum gua
 			state->foreign++;
 		}
 	}
+}
+
+/* The calling thread's network namespace, if that is the one with this inode; else -1. */
+static int open_own_netns(__u64 inode)
+{
+	int fd = open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC);
+	struct stat own;
+
+	if (fd >= 0 && (fstat(fd, &own) || own.st_ino != inode)) {
+		close(fd);
+		return -1;
+	}
+	return fd;
 }
 
 int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT])
@@ -822,10 +828,15 @@ int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUN
 		if (link_fd >= 0 &&
 		    link_target(link_fd, i, &target, &state.program_id) == 0)
 			state.pinned = target != 0;
-		if (i == HOOK_SK_LOOKUP)
+		if (i == HOOK_SK_LOOKUP) {
+			cleanup_close int netns_fd = open_own_netns(target);
+
+			/* From another namespace only the link can tell. */
 			state.attached = state.pinned;
-		else
-			cgroup_hook_state(guard, cgroup_fd, i, &state);
+			ask_hook(guard, netns_fd, i, &state);
+		} else {
+			ask_hook(guard, cgroup_fd, i, &state);
+		}
 		ret_hooks[i] = state;
 	}
 	return 0;

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the tests of the kernel side share: surroundings of their own, the maps of a guard seen from
+ * outside, and a watch over what the guard counts and tells.
+ *
+ * Owns the child process in which the tests run and what is removed behind it. Knows no rule: what
+ * must happen is for the tests to say. Everything here fails the running test when something goes
+ * wrong that the test is not about.
+ */
+#ifndef TESTS_BPF_FIXTURE_H
+#define TESTS_BPF_FIXTURE_H
+
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include <connguard/abi.h>
+#include <connguard/rules.h>
+
+/* How long a condition may take to come true; it usually has at once. */
+#define PATIENCE_MS 5000
+
+/* ---- surroundings ---- */
+
+/*
+ * Run `body` as root in a child process, which has a network namespace of its own (loopback up) and
+ * is in a cgroup of its own named PREFIX and its process id. Whatever way the child ends, its
+ * cgroups and the guards whose names begin like its cgroup's are removed; those that a killed run
+ * left are removed first. Returns what main() shall return. Without root it says that all is
+ * skipped.
+ */
+int run_surrounded(const char *prefix, int (*body)(void));
+
+/* Name of the child's cgroup, which may begin the name of a guard; and the cgroup's directory. */
+const char *own_name(void);
+const char *own_cgroup(void);
+
+/* Run a shell command that must succeed. */
+void run(const char *command);
+
+/* Make a cgroup below own_cgroup(), or an empty one again. `ret_path` takes its directory. */
+void child_cgroup(const char *name, char ret_path[256]);
+
+/* Move this process. */
+void join_cgroup(const char *directory);
+
+/* ---- addresses and sockets ---- */
+
+/* A socket address of either family. */
+union endpoint {
+	struct sockaddr any;
+	struct sockaddr_in ipv4;
+	struct sockaddr_in6 ipv6;
+};
+
+/* From text; "::ffff:1.2.3.4" is an AF_INET6 address. Port in host byte order. */
+socklen_t endpoint_of(const char *text, __u16 port, union endpoint *ret_endpoint);
+
+/* The peer key of an address given as text. */
+struct peer_address key_of(const char *text);
+
+/* A TCP listener, and a TCP socket bound to an address (port 0: any). The caller closes them. */
+int listener(const char *address, __u16 port);
+int bound_socket(const char *address, __u16 port);
+
+/* connect(): 0 or the errno. */
+int dial(int fd, const char *address, __u16 port);
+
+__u64 cookie_of(int fd);
+
+/* Port of a bound socket, host byte order. */
+__u16 port_of(int fd);
+
+/* CLOCK_BOOTTIME, in ns. */
+__u64 now_ns(void);
+
+/*
+ * Wait for a condition that comes true a little later by itself: what the kernel does after an RCU
+ * grace period, say.
+ */
+#define await(condition) \
+	do { \
+		__u64 patient_until = now_ns() + PATIENCE_MS * NS_PER_MS; \
+		while (!(condition) && now_ns() < patient_until) \
+			usleep(1000); \
+		assert_true(condition); \
+	} while (0)
+
+/* ---- the maps of a guard ---- */
+
+/* Descriptors; -1 where there is none. */
+struct guard_maps {
+	int layout;
+	int mode;
+	int policy;
+	int ports;
+	int peers;
+	int exempt;
+	int sockets;
+	int handshakes;
+	int counters;
+	int events;
+};
+
+/* Programs of the built object, loaded with maps that nobody else sees, attached to nothing. */
+struct programs;
+
+/*
+ * Load the one program of this name, with POLICY_DEFAULTS, MODE_ENFORCE, and `port` guarded. The
+ * maps go with it.
+ */
+struct programs *programs_load(const char *name, __u16 port, struct guard_maps *ret_maps);
+/* Descriptor of the program that was loaded; it stays the fixture's. */
+int programs_fd(const struct programs *programs);
+void programs_close(struct programs *programs);
+
+/* The pinned maps of a guard; pinned_close() closes them. */
+struct guard_maps pinned_maps(const char *name);
+void pinned_close(struct guard_maps *maps);
+
+/* Empty the peers, exempt and handshake maps; POLICY_DEFAULTS, MODE_ENFORCE. */
+void maps_reset(const struct guard_maps *maps);
+
+void set_mode(const struct guard_maps *maps, enum guard_mode mode);
+void set_policy(const struct guard_maps *maps, const struct guard_policy *policy);
+void guard_port(const struct guard_maps *maps, __u16 port);
+void unguard_port(const struct guard_maps *maps, __u16 port);
+/* `prefix_length` as people write it: /24 for IPv4. */
+void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix_length,
+		struct exempt_value value);
+
+/* A link and a claim whose SYN left, to put into a peer. */
+struct slot some_link(__u64 cookie);
+struct slot some_claim(__u64 cookie, __u32 client_isn);
+
+/* Write a peer as it is, named `address`, first seen now unless it says otherwise. */
+void put_peer(const struct guard_maps *maps, const char *address, const struct peer *peer);
+/* A peer with this one slot. */
+void put_slot(const struct guard_maps *maps, const char *address, struct slot slot);
+/* A copy of the peer; the test fails when there is none. */
+struct peer get_peer(const struct guard_maps *maps, const char *address);
+bool has_peer(const struct guard_maps *maps, const char *address);
+unsigned int count_peers(const struct guard_maps *maps);
+
+/* The element of the handshake table that this address owns: its index, or -1. */
+int find_handshake(const struct guard_maps *maps, const char *address,
+		   struct pending_handshake *ret_pending);
+void put_handshake(const struct guard_maps *maps, __u32 index,
+		   const struct pending_handshake *pending);
+
+/* ---- what the guard counts and tells ---- */
+
+/* Watches the counters and the events of one guard. */
+struct watch;
+
+struct watch *watch_open(const struct guard_maps *maps);
+void watch_close(struct watch *watch);
+/* Forget all that was counted and told so far. */
+void watch_reset(struct watch *watch);
+
+/* A counter and by how much it grew. */
+struct counted {
+	enum counters_index book;
+	enum cause cause;
+	__u64 times;
+};
+
+/* Elements of a list of struct counted. */
+#define ENFORCED(name, n) { COUNTERS_ENFORCED, CAUSE_##name, n }
+#define OBSERVED(name, n) { COUNTERS_OBSERVED, CAUSE_##name, n }
+
+/* Since the last assertion (or reset) these counters grew by so much, and no other one did. */
+#define assert_counted(watch, ...)                                                                 \
+	check_counted(watch, (const struct counted[]){ __VA_ARGS__, ENFORCED(none, 0) }, __FILE__, \
+		      __LINE__)
+#define assert_nothing_counted(watch) assert_counted(watch, ENFORCED(none, 0))
+
+/* The next event is of this cause: a copy of it. */
+#define next_event(watch, name) check_event(watch, CAUSE_##name, __FILE__, __LINE__)
+/* No event is left. */
+#define assert_no_event(watch) check_no_event(watch, __FILE__, __LINE__)
+/* Neither counted nor told: the guard had nothing to say. */
+#define assert_silent(watch) (assert_nothing_counted(watch), assert_no_event(watch))
+
+/* Events that found the ring full, since the last assertion; counts as asserted. */
+__u64 events_lost(struct watch *watch);
+/* Throw the waiting events away: how many they were. */
+unsigned int discard_events(struct watch *watch);
+
+void check_counted(struct watch *watch, const struct counted *expected, const char *file, int line);
+struct guard_event check_event(struct watch *watch, enum cause cause, const char *file, int line);
+void check_no_event(struct watch *watch, const char *file, int line);
+
+/*
+ * The event has these in common with every one of its kind: address, a time that is not long ago,
+ * no process.
+ */
+void assert_event_of_knock(const struct guard_event *event, const char *address, __u16 remote_port,
+			   __u16 local_port);
+
+#define assert_address(address, text)                                                     \
+	do {                                                                              \
+		struct peer_address wanted = key_of(text);                                \
+		assert_memory_equal((address).bytes, wanted.bytes, sizeof(wanted.bytes)); \
+	} while (0)
+
+#endif

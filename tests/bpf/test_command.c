@@ -1,0 +1,663 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The command program: every operation of enum command_operation, what it changes, what it counts
+ * and tells, and what it answers when it cannot be done.
+ *
+ * Asked as the daemon and the CLI ask, with guard_command() on a guard of this test's own (prefix
+ * cgt-command-). Runs as root, in a cgroup and a network namespace of its own.
+ */
+#include "fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "edge/kernel.h"
+
+/* Room for so many peers, to see it full. */
+#define PEERS_MAX 4
+#define HOUR_NS	  (3600 * NS_PER_SECOND)
+
+#define PEER4  "10.97.1.2"
+#define PEER6  "fd97:1::2"
+#define NOBODY "10.97.1.99"
+
+static struct guard *guard;
+static struct guard_maps maps;
+static struct watch *watch;
+static int command_fd = -1;
+
+/* ---- asking --------------------------------------------------------------------------------- */
+
+static struct guard_command command_on(enum command_operation operation, const char *address)
+{
+	return (struct guard_command){ .operation = operation, .address = key_of(address) };
+}
+
+static int ask(enum command_operation operation, const char *address)
+{
+	struct guard_command command = command_on(operation, address);
+
+	return guard_command(guard, &command);
+}
+
+static int ask_about(enum command_operation operation, const char *address, __u64 cookie)
+{
+	struct guard_command command = command_on(operation, address);
+
+	command.cookie = cookie;
+	return guard_command(guard, &command);
+}
+
+static int ask_until(enum command_operation operation, const char *address, __u64 until_ns)
+{
+	struct guard_command command = command_on(operation, address);
+
+	command.until_ns = until_ns;
+	return guard_command(guard, &command);
+}
+
+static int ask_limit(const char *address, __u32 limit)
+{
+	struct guard_command command = command_on(COMMAND_LIMIT, address);
+
+	command.value = limit;
+	return guard_command(guard, &command);
+}
+
+/* Run the program on raw bytes: what it returns, or the errno of the kernel. */
+static int run_on(const void *data, size_t length)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = data, .data_size_in = length,
+		    .repeat = 1);
+	int result = bpf_prog_test_run_opts(command_fd, &options);
+
+	return result ? result : (int)options.retval;
+}
+
+/* Nothing was done to the peer, nothing counted, nothing told. */
+static void assert_untouched(const char *address, const struct peer *before)
+{
+	struct peer after = get_peer(&maps, address);
+
+	assert_memory_equal(&after, before, sizeof(after));
+	assert_silent(watch);
+}
+
+/* Every operation on a peer, but those that would create it, finds none. */
+static void assert_unknown(const char *address)
+{
+	static const enum command_operation operations[] = { COMMAND_UNKNOW,   COMMAND_KICK,
+							     COMMAND_ANNOUNCE, COMMAND_RELEASE,
+							     COMMAND_EXPIRE,   COMMAND_FORGET };
+
+	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
+		assert_int_equal(ask(operations[i], address), -ENOENT);
+	assert_false(has_peer(&maps, address));
+	assert_silent(watch);
+}
+
+static void assert_command_event(const struct guard_event *event, const char *address)
+{
+	assert_address(event->address, address);
+	assert_true(event->time_ns <= now_ns() && event->time_ns + NS_PER_SECOND > now_ns());
+	assert_int_equal(event->verdict, VERDICT_NONE);
+	assert_int_equal(event->enforced, 1);
+	assert_int_equal(event->process_id, 0);
+}
+
+/* ---- surroundings --------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+	struct guard_options options = { .name = own_name(),
+					 .cgroup = own_cgroup(),
+					 .max_peers = PEERS_MAX };
+	struct guard_error error;
+	bool taken_over;
+	char path[300];
+
+	(void)state;
+	options.netns_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_true(options.netns_fd >= 0);
+	if (guard_load(&options, &guard, &taken_over, &error))
+		fail_msg("guard_load: %s", error.text);
+	close(options.netns_fd);
+	maps = pinned_maps(own_name());
+	watch = watch_open(&maps);
+	snprintf(path, sizeof(path), PIN_ROOT "/%s/programs/command", own_name());
+	command_fd = bpf_obj_get(path);
+	assert_true(command_fd >= 0);
+	return 0;
+}
+
+static int before_each(void **state)
+{
+	(void)state;
+	maps_reset(&maps);
+	watch_reset(watch);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	struct guard_error error;
+
+	(void)state;
+	close(command_fd);
+	watch_close(watch);
+	pinned_close(&maps);
+	guard_close(guard);
+	assert_int_equal(guard_remove(own_name(), &error), 0);
+	return 0;
+}
+
+/* ---- tests ---------------------------------------------------------------------------------- */
+
+/* A guard that has no policy yet takes no command but the one that gives it its policy. */
+static void defaults(void **state)
+{
+	const struct guard_policy unset = {}, expected = POLICY_DEFAULTS;
+	/* What a shell makes with head -c: any length that is enough. */
+	const __u8 zeros[64] = {};
+	struct guard_policy policy;
+
+	(void)state;
+	set_policy(&maps, &unset);
+	for (int operation = COMMAND_DEFAULTS + 1; operation <= COMMAND_FORGET; operation++)
+		assert_int_equal(ask(operation, PEER4), -EINVAL);
+	assert_int_equal(count_peers(&maps), 0);
+
+	assert_int_equal(run_on(zeros, sizeof(zeros)), 0);
+	assert_int_equal(guard_policy_read(guard, &policy), 0);
+	assert_memory_equal(&policy, &expected, sizeof(policy));
+	/* Whatever it was before, and whatever else the packet says. */
+	policy.max_links = 3;
+	policy.backoff_max_ns = 1;
+	assert_int_equal(guard_policy_write(guard, &policy), 0);
+	assert_int_equal(ask(COMMAND_DEFAULTS, PEER4), 0);
+	assert_int_equal(guard_policy_read(guard, &policy), 0);
+	assert_memory_equal(&policy, &expected, sizeof(policy));
+	assert_int_equal(count_peers(&maps), 0);
+	assert_silent(watch);
+}
+
+static void short_data(void **state)
+{
+	const struct guard_command command = command_on(COMMAND_ADD, PEER4);
+	const __u8 zeros[sizeof(command)] = {};
+
+	(void)state;
+	/* Below 14 bytes the kernel itself refuses. */
+	for (size_t length = 1; length < sizeof(command); length++) {
+		assert_int_equal(run_on(&command, length), -EINVAL);
+		assert_int_equal(run_on(zeros, length), -EINVAL);
+	}
+	assert_int_equal(count_peers(&maps), 0);
+	assert_silent(watch);
+	assert_int_equal(run_on(&command, sizeof(command)), 0);
+	assert_int_equal(count_peers(&maps), 1);
+}
+
+static void unknown_operations(void **state)
+{
+	static const __u32 operations[] = { COMMAND_FORGET + 1, 1000, INT_MAX, ~0U };
+	struct peer before;
+
+	(void)state;
+	put_slot(&maps, PEER4, some_link(1));
+	before = get_peer(&maps, PEER4);
+	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++) {
+		assert_int_equal(ask(operations[i], PEER4), -EINVAL);
+		assert_untouched(PEER4, &before);
+		assert_true(ask(operations[i], NOBODY) < 0);
+		assert_false(has_peer(&maps, NOBODY));
+	}
+}
+
+/*
+ * The kernel takes the packet for an Ethernet frame and its bytes 12 and 13 for the protocol: an
+ * address must not be able to say "IPv4", "IPv6" or "VLAN" there and get its command lost.
+ */
+static void any_address(void **state)
+{
+	static const char *const addresses[] = {
+		"8.0.1.2", /* 0x0800 */
+		"134.221.1.2", /* 0x86dd */
+		"129.0.1.2", /* 0x8100 */
+		"0.0.0.0",	"255.255.255.255", "fd97::800:1",
+		"fd97::86dd:1", "fd97::8100:1",	   "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+		"::",
+	};
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+		maps_reset(&maps);
+		if (ask(COMMAND_ADD, addresses[i]))
+			fail_msg("COMMAND_ADD of %s", addresses[i]);
+		assert_address(get_peer(&maps, addresses[i]).address, addresses[i]);
+	}
+	assert_silent(watch);
+}
+
+static void add(void **state)
+{
+	__u64 before = now_ns();
+	struct peer peer;
+
+	(void)state;
+	assert_int_equal(ask(COMMAND_ADD, PEER4), 0);
+	assert_int_equal(ask(COMMAND_ADD, PEER6), 0);
+	peer = get_peer(&maps, PEER6);
+	assert_address(peer.address, PEER6);
+	assert_int_equal(peer.flags, PEER_KNOWN);
+	assert_true(peer.first_seen_ns >= before && peer.first_seen_ns <= now_ns());
+	assert_int_equal(peer.last_active_ns, peer.first_seen_ns);
+	assert_int_equal(peer.attempts, 0);
+	assert_int_equal(peer.limit, 0);
+	assert_int_equal(peer.next_attempt_ns, 0);
+	assert_int_equal(peer.exempt_until_ns, 0);
+
+	/* One that is there already keeps all it has. */
+	peer = (struct peer){ .flags = PEER_DIALED, .attempts = 3, .slots = { some_link(1) } };
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(ask(COMMAND_ADD, PEER4), 0);
+	peer.flags |= PEER_KNOWN;
+	assert_untouched(PEER4, &peer);
+	assert_int_equal(ask(COMMAND_ADD, PEER4), 0);
+	assert_untouched(PEER4, &peer);
+	assert_int_equal(count_peers(&maps), 2);
+}
+
+static void unknow(void **state)
+{
+	struct peer peer = { .flags = PEER_KNOWN | PEER_DIALED, .attempts = 3 };
+
+	(void)state;
+	assert_unknown(PEER4);
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(ask(COMMAND_UNKNOW, PEER4), 0);
+	peer.flags = PEER_DIALED;
+	assert_untouched(PEER4, &peer);
+	assert_int_equal(ask(COMMAND_UNKNOW, PEER4), 0);
+	assert_untouched(PEER4, &peer);
+}
+
+static void kick(void **state)
+{
+	struct peer peer = { .attempts = 5,
+			     .next_attempt_ns = now_ns() + HOUR_NS,
+			     .slots = { some_claim(1, 1) } };
+	struct guard_event event;
+
+	(void)state;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(ask(COMMAND_KICK, PEER4), 0);
+	assert_counted(watch, ENFORCED(peer_kicked, 1));
+	event = next_event(watch, peer_kicked);
+	assert_command_event(&event, PEER4);
+	assert_int_equal(event.attempts, 0);
+	assert_int_equal(event.until_ns, 0);
+	assert_no_event(watch);
+	peer.attempts = 0;
+	peer.next_attempt_ns = 0;
+	assert_untouched(PEER4, &peer);
+	/* Also one without a backoff. */
+	assert_int_equal(ask(COMMAND_KICK, PEER4), 0);
+	assert_counted(watch, ENFORCED(peer_kicked, 1));
+	next_event(watch, peer_kicked);
+	assert_int_equal(ask(COMMAND_KICK, NOBODY), -ENOENT);
+	assert_silent(watch);
+}
+
+static void limit(void **state)
+{
+	struct peer before;
+
+	(void)state;
+	assert_int_equal(ask_limit(PEER4, 2), 0);
+	assert_int_equal(get_peer(&maps, PEER4).limit, 2);
+	assert_address(get_peer(&maps, PEER4).address, PEER4);
+	assert_int_equal(get_peer(&maps, PEER4).flags, 0);
+	assert_int_equal(ask_limit(PEER4, PEER_LINKS_MAX), 0);
+	assert_int_equal(get_peer(&maps, PEER4).limit, PEER_LINKS_MAX);
+	before = get_peer(&maps, PEER4);
+	assert_int_equal(ask_limit(PEER4, PEER_LINKS_MAX + 1), -EINVAL);
+	assert_int_equal(ask_limit(PEER4, ~0U), -EINVAL);
+	assert_untouched(PEER4, &before);
+	/* Back to the policy's. */
+	assert_int_equal(ask_limit(PEER4, 0), 0);
+	assert_int_equal(get_peer(&maps, PEER4).limit, 0);
+	assert_silent(watch);
+}
+
+static void allow(void **state)
+{
+	__u64 until = now_ns() + HOUR_NS;
+
+	(void)state;
+	assert_int_equal(ask_until(COMMAND_ALLOW, PEER6, until), 0);
+	assert_int_equal(get_peer(&maps, PEER6).exempt_until_ns, until);
+	assert_int_equal(ask_until(COMMAND_ALLOW, PEER6, NEVER_ENDS_NS), 0);
+	assert_true(get_peer(&maps, PEER6).exempt_until_ns == NEVER_ENDS_NS);
+	assert_int_equal(ask_until(COMMAND_ALLOW, PEER6, 0), 0);
+	assert_int_equal(get_peer(&maps, PEER6).exempt_until_ns, 0);
+	assert_silent(watch);
+}
+
+static void announce(void **state)
+{
+	struct peer idle = { .flags = PEER_DIALED }, busy;
+	struct guard_event event;
+	__u64 before = now_ns();
+
+	(void)state;
+	assert_int_equal(ask(COMMAND_ANNOUNCE, NOBODY), -ENOENT);
+	put_peer(&maps, PEER4, &idle);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), 0);
+	assert_counted(watch, ENFORCED(peer_due, 1));
+	event = next_event(watch, peer_due);
+	assert_command_event(&event, PEER4);
+	assert_no_event(watch);
+	assert_true(get_peer(&maps, PEER4).due_ns >= before);
+	assert_int_equal(get_peer(&maps, PEER4).due_ns, event.time_ns);
+
+	/* A known peer is due as well, and one whose backoff or claim is over; attempts are told.
+	 */
+	idle.flags = PEER_KNOWN;
+	idle.attempts = 4;
+	idle.next_attempt_ns = now_ns();
+	idle.slots[2] = some_claim(1, 1);
+	idle.slots[2].expires_ns = now_ns();
+	put_peer(&maps, PEER4, &idle);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), 0);
+	assert_counted(watch, ENFORCED(peer_due, 1));
+	assert_int_equal(next_event(watch, peer_due).attempts, 4);
+
+	/* Not: linked, dialing, in backoff, nobody we dial. */
+	busy = (struct peer){ .flags = PEER_KNOWN, .slots = { some_link(1) } };
+	put_peer(&maps, PEER4, &busy);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), -EBUSY);
+	busy.slots[0] = some_claim(1, 1);
+	put_peer(&maps, PEER4, &busy);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), -EBUSY);
+	busy = (struct peer){ .flags = PEER_KNOWN, .next_attempt_ns = now_ns() + HOUR_NS };
+	put_peer(&maps, PEER4, &busy);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), -EBUSY);
+	busy = (struct peer){};
+	put_peer(&maps, PEER4, &busy);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), -EBUSY);
+	assert_int_equal(get_peer(&maps, PEER4).due_ns, 0);
+	assert_silent(watch);
+}
+
+static void release(void **state)
+{
+	struct peer peer = { .attempts = 2, .slots = { some_link(11), some_claim(12, 1) } };
+	__u64 before = now_ns();
+	struct guard_event event;
+
+	(void)state;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	/* Neither another socket's slot nor a free one. */
+	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 13), -ENOENT);
+	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 0), -ENOENT);
+	assert_untouched(PEER4, &peer);
+
+	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 11), 0);
+	assert_counted(watch, ENFORCED(link_released, 1));
+	event = next_event(watch, link_released);
+	assert_command_event(&event, PEER4);
+	assert_int_equal(event.cookie, 11);
+	assert_int_equal(event.direction, DIRECTION_INBOUND);
+	assert_int_equal(event.attempts, 2);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(peer.slots[0].kind, SLOT_FREE);
+	assert_int_equal(peer.slots[1].kind, SLOT_CLAIM);
+	assert_int_equal(peer.slots[1].cookie, 12);
+	assert_true(peer.last_active_ns >= before);
+	/* No failure. */
+	assert_int_equal(peer.attempts, 2);
+	assert_int_equal(peer.next_attempt_ns, 0);
+
+	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 11), -ENOENT);
+	assert_silent(watch);
+	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 12), 0);
+	assert_counted(watch, ENFORCED(link_released, 1));
+	assert_int_equal(next_event(watch, link_released).direction, DIRECTION_OUTBOUND);
+}
+
+static int adopt(const char *address, __u64 cookie, enum link_direction direction)
+{
+	struct guard_command command = command_on(COMMAND_ADOPT, address);
+
+	command.cookie = cookie;
+	command.direction = direction;
+	command.local_port = 24000;
+	command.remote_port = 33000;
+	return guard_command(guard, &command);
+}
+
+static void check_adopt(const char *address)
+{
+	__u64 before = now_ns();
+	struct guard_event event;
+	struct peer peer;
+
+	assert_int_equal(adopt(address, 21, DIRECTION_INBOUND), 0);
+	assert_counted(watch, ENFORCED(link_adopted, 1));
+	event = next_event(watch, link_adopted);
+	assert_command_event(&event, address);
+	assert_int_equal(event.cookie, 21);
+	assert_int_equal(event.direction, DIRECTION_INBOUND);
+	assert_int_equal(event.local_port, 24000);
+	assert_int_equal(event.remote_port, 33000);
+	peer = get_peer(&maps, address);
+	assert_address(peer.address, address);
+	assert_int_equal(peer.slots[0].kind, SLOT_LINK);
+	assert_int_equal(peer.slots[0].cookie, 21);
+	assert_int_equal(peer.slots[0].direction, DIRECTION_INBOUND);
+	assert_int_equal(peer.slots[0].flags, SLOT_ADOPTED);
+	assert_int_equal(peer.slots[0].local_port, 24000);
+	assert_int_equal(peer.slots[0].remote_port, 33000);
+	assert_true(peer.slots[0].since_ns >= before);
+	/* Once is enough. */
+	assert_int_equal(adopt(address, 21, DIRECTION_INBOUND), 0);
+	assert_silent(watch);
+	assert_int_equal(get_peer(&maps, address).slots[1].kind, SLOT_FREE);
+}
+
+static void adopts(void **state)
+{
+	struct peer peer = {};
+
+	(void)state;
+	check_adopt(PEER4);
+	check_adopt(PEER6);
+	/* What exists is taken as it is: a link too many is none of adoption's business. */
+	assert_int_equal(adopt(PEER4, 22, DIRECTION_OUTBOUND), 0);
+	assert_counted(watch, ENFORCED(link_adopted, 1));
+	next_event(watch, link_adopted);
+	assert_int_equal(get_peer(&maps, PEER4).slots[0].flags, SLOT_ADOPTED);
+	assert_int_equal(get_peer(&maps, PEER4).slots[1].flags, SLOT_ADOPTED);
+
+	/* A dial that became a link unseen: its claim is the slot. */
+	put_slot(&maps, PEER4, some_claim(23, 5));
+	assert_int_equal(adopt(PEER4, 23, DIRECTION_OUTBOUND), 0);
+	assert_counted(watch, ENFORCED(link_adopted, 1));
+	next_event(watch, link_adopted);
+	assert_int_equal(get_peer(&maps, PEER4).slots[0].kind, SLOT_LINK);
+	assert_int_equal(get_peer(&maps, PEER4).slots[1].kind, SLOT_FREE);
+
+	/* No slot left. */
+	for (int i = 0; i < PEER_SLOTS; i++)
+		peer.slots[i] = some_link(100 + i);
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(adopt(PEER4, 24, DIRECTION_INBOUND), -ENOSPC);
+	assert_counted(watch, ENFORCED(link_unheld, 1));
+	assert_int_equal(next_event(watch, link_unheld).cookie, 24);
+	for (int i = 0; i < PEER_SLOTS; i++)
+		assert_int_equal(get_peer(&maps, PEER4).slots[i].cookie, 100 + i);
+	/* A void claim makes room. */
+	peer.slots[5] = some_claim(105, 1);
+	peer.slots[5].expires_ns = now_ns();
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(adopt(PEER4, 24, DIRECTION_INBOUND), 0);
+	assert_int_equal(get_peer(&maps, PEER4).slots[5].cookie, 24);
+}
+
+static void expire(void **state)
+{
+	struct peer peer = { .attempts = 3,
+			     .slots = { some_link(31), some_claim(32, 1), some_claim(33, 1) } };
+	struct guard_event event;
+
+	(void)state;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(ask(COMMAND_EXPIRE, PEER4), 0);
+	assert_untouched(PEER4, &peer);
+
+	peer.slots[1].expires_ns = now_ns();
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(ask(COMMAND_EXPIRE, PEER4), 0);
+	assert_counted(watch, ENFORCED(claim_expired, 1));
+	event = next_event(watch, claim_expired);
+	assert_command_event(&event, PEER4);
+	assert_int_equal(event.other_cookie, 32);
+	assert_int_equal(event.direction, DIRECTION_OUTBOUND);
+	assert_int_equal(event.attempts, 3);
+	assert_no_event(watch);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(peer.slots[0].kind, SLOT_LINK);
+	assert_int_equal(peer.slots[1].kind, SLOT_FREE);
+	assert_int_equal(peer.slots[2].kind, SLOT_CLAIM);
+	/* Void, not failed. */
+	assert_int_equal(peer.attempts, 3);
+	assert_int_equal(peer.next_attempt_ns, 0);
+	assert_int_equal(ask(COMMAND_EXPIRE, PEER4), 0);
+	assert_silent(watch);
+}
+
+static void forget(void **state)
+{
+	const __u64 active = now_ns();
+	const struct peer needed[] = {
+		{ .flags = PEER_KNOWN, .last_active_ns = active },
+		{ .last_active_ns = active + 1 },
+		{ .last_active_ns = active, .next_attempt_ns = active + HOUR_NS },
+		{ .last_active_ns = active, .exempt_until_ns = active + HOUR_NS },
+		{ .last_active_ns = active, .exempt_until_ns = NEVER_ENDS_NS },
+		{ .last_active_ns = active, .limit = 2 },
+		{ .last_active_ns = active, .slots = { [7] = some_link(1) } },
+		{ .last_active_ns = active, .slots = { some_claim(1, 1) } },
+	};
+	const struct peer idle = { .flags = PEER_DIALED,
+				   .attempts = 7,
+				   .last_active_ns = active,
+				   .next_attempt_ns = active,
+				   .exempt_until_ns = active };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(needed) / sizeof(needed[0]); i++) {
+		struct peer before;
+
+		put_peer(&maps, PEER4, &needed[i]);
+		before = get_peer(&maps, PEER4);
+		assert_int_equal(ask_until(COMMAND_FORGET, PEER4, active), -EBUSY);
+		assert_untouched(PEER4, &before);
+	}
+	put_peer(&maps, PEER4, &idle);
+	put_peer(&maps, PEER6, &idle);
+	assert_int_equal(ask_until(COMMAND_FORGET, PEER4, active), 0);
+	assert_false(has_peer(&maps, PEER4));
+	assert_true(has_peer(&maps, PEER6));
+	assert_unknown(PEER4);
+}
+
+/* Somebody else is deleting it: nothing is done to it any more. */
+static void leaving(void **state)
+{
+	const struct peer peer = { .flags = PEER_LEAVING | PEER_KNOWN, .slots = { some_link(1) } };
+	struct peer before;
+
+	(void)state;
+	put_peer(&maps, PEER4, &peer);
+	before = get_peer(&maps, PEER4);
+	for (int operation = COMMAND_ADD; operation <= COMMAND_FORGET; operation++) {
+		assert_int_equal(ask_about(operation, PEER4, 1), -EBUSY);
+		assert_untouched(PEER4, &before);
+	}
+}
+
+/* No room for another peer: what would create one says so, the others go on. */
+static void full_map(void **state)
+{
+	char address[32];
+
+	(void)state;
+	for (int i = 0; i < PEERS_MAX; i++) {
+		snprintf(address, sizeof(address), "10.97.2.%d", i);
+		assert_int_equal(ask(COMMAND_ADD, address), 0);
+	}
+	assert_int_equal(ask(COMMAND_ADD, PEER4), -ENOSPC);
+	assert_int_equal(ask_limit(PEER4, 2), -ENOSPC);
+	assert_int_equal(ask_until(COMMAND_ALLOW, PEER4, NEVER_ENDS_NS), -ENOSPC);
+	assert_int_equal(adopt(PEER4, 1, DIRECTION_INBOUND), -ENOSPC);
+	assert_unknown(PEER4);
+	assert_int_equal(count_peers(&maps), PEERS_MAX);
+	assert_int_equal(ask_limit("10.97.2.0", 2), 0);
+	assert_int_equal(ask(COMMAND_UNKNOW, "10.97.2.1"), 0);
+	assert_int_equal(ask_until(COMMAND_FORGET, "10.97.2.1", now_ns()), 0);
+	assert_int_equal(ask(COMMAND_ADD, PEER4), 0);
+	assert_silent(watch);
+}
+
+/* Commands are for the operator, whatever the mode. */
+static void modes(void **state)
+{
+	static const enum guard_mode modes[] = { MODE_OFF, MODE_OBSERVE, MODE_ENFORCE };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		const struct peer peer = { .attempts = 2, .next_attempt_ns = now_ns() + HOUR_NS };
+
+		set_mode(&maps, modes[i]);
+		put_peer(&maps, PEER4, &peer);
+		assert_int_equal(ask(COMMAND_KICK, PEER4), 0);
+		assert_int_equal(get_peer(&maps, PEER4).attempts, 0);
+		assert_counted(watch, ENFORCED(peer_kicked, 1));
+		assert_int_equal(next_event(watch, peer_kicked).enforced, 1);
+	}
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, before_each)
+
+static int run_all(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(defaults),	   TEST(short_data), TEST(unknown_operations),
+		TEST(any_address), TEST(add),	     TEST(unknow),
+		TEST(kick),	   TEST(limit),	     TEST(allow),
+		TEST(announce),	   TEST(release),    TEST(adopts),
+		TEST(expire),	   TEST(forget),     TEST(leaving),
+		TEST(full_map),	   TEST(modes),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
+
+int main(void)
+{
+	return run_surrounded("cgt-command-", run_all);
+}

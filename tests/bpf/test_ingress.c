@@ -1,0 +1,1473 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The ingress program: which SYNs and SYN-ACKs it drops, and what it counts and tells.
+ *
+ * BPF_PROG_TEST_RUN gives a cgroup_skb program a socket that was just allocated: TCP_CLOSE, port 0,
+ * neither a listener nor a dial (net/bpf/test_run.c, bpf_prog_test_run_skb; net/core/sock.c,
+ * sock_init_data). The program's first test lets everything to such a socket go, so that is all
+ * that can be tried that way. For the rest it is attached to the cgroup of this test, whose real
+ * listeners and dials get hand-made segments through a tun device: the test is the peer.
+ *
+ * Runs as root, in a network namespace of its own.
+ */
+#include "fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <sched.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+#include <arpa/inet.h>
+#include <linux/if.h>
+#include <linux/if_ether.h>
+#include <linux/if_tun.h>
+#include <netinet/ip.h>
+#include <netinet/ip6.h>
+#include <netinet/tcp.h>
+#include <sys/ioctl.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#define PORT	       24000
+#define UNGUARDED_PORT 24001
+/* Nobody listens here: a SYN is answered with RST. */
+#define CLOSED_PORT 24002
+#define LINK_COOKIE 4711
+
+#define HERE4 "10.97.0.1"
+#define HERE6 "fd97::1"
+/* Beyond the tun device. */
+#define THERE4 "10.97.1.2"
+#define OTHER4 "10.97.1.3"
+#define THERE6 "fd97:1::2"
+/* Asks where we are with the segments that were sent before. */
+#define PROBER4 "10.97.1.250"
+
+/* What BPF_PROG_TEST_RUN returns of a cgroup_skb program: 1 lets the packet pass. */
+#define PASSED 1
+
+static struct programs *programs;
+static struct guard_maps maps;
+static struct watch *watch;
+/* The peer's end of the tun device. */
+static int tun = -1;
+static int link_fd = -1, listening4 = -1, listening6 = -1, listening_unguarded = -1;
+/* Every knock comes from a port of its own, so that no two are one connection. */
+static __u16 last_port;
+
+/* ---- segments ------------------------------------------------------------------------------- */
+
+/* A TCP segment to be sent by the peer, or received by it. */
+struct segment {
+	const char *source; /* what is sent only: text */
+	const char *destination;
+	__u16 source_port;
+	__u16 destination_port;
+	__u32 sequence;
+	__u32 acknowledgment;
+	__u8 flags;
+	bool ip_options; /* IPv4: 8 bytes of them */
+	bool extension_header; /* IPv6: destination options */
+	size_t tcp_bytes; /* of the TCP header; 0: all 20 */
+};
+
+static __u32 checksum_add(__u32 sum, const void *data, size_t length)
+{
+	const __u8 *bytes = data;
+
+	for (size_t i = 0; i < length; i++)
+		sum += i & 1 ? bytes[i] : bytes[i] << 8;
+	return sum;
+}
+
+static __u16 checksum_end(__u32 sum)
+{
+	while (sum >> 16)
+		sum = (sum & 0xffff) + (sum >> 16);
+	return htons(~sum);
+}
+
+/* The packet of a segment, in `packet`: its length. */
+static size_t packet_of(const struct segment *segment, __u8 packet[128])
+{
+	size_t tcp_bytes = segment->tcp_bytes ? segment->tcp_bytes : sizeof(struct tcphdr);
+	struct tcphdr tcp = {
+		.th_sport = htons(segment->source_port),
+		.th_dport = htons(segment->destination_port),
+		.th_seq = htonl(segment->sequence),
+		.th_ack = htonl(segment->acknowledgment),
+		.th_off = sizeof(tcp) / 4,
+		.th_flags = segment->flags,
+		.th_win = htons(65535),
+	};
+	union endpoint source, destination;
+	size_t offset;
+	__u32 sum;
+
+	memset(packet, 0, 128);
+	endpoint_of(segment->source, 0, &source);
+	endpoint_of(segment->destination, 0, &destination);
+	sum = IPPROTO_TCP + tcp_bytes;
+	if (source.any.sa_family == AF_INET) {
+		/* No operation, seven times, and the end of the list (RFC 791). */
+		const __u8 options[8] = { 1, 1, 1, 1, 1, 1, 1, 0 };
+		struct iphdr ip = {
+			.version = 4,
+			.ttl = 64,
+			.protocol = IPPROTO_TCP,
+			.saddr = source.ipv4.sin_addr.s_addr,
+			.daddr = destination.ipv4.sin_addr.s_addr,
+		};
+
+		offset = sizeof(ip) + (segment->ip_options ? sizeof(options) : 0);
+		ip.ihl = offset / 4;
+		ip.tot_len = htons(offset + tcp_bytes);
+		memcpy(packet + sizeof(ip), options, offset - sizeof(ip));
+		ip.check = checksum_end(checksum_add(checksum_add(0, &ip, sizeof(ip)), options,
+						     offset - sizeof(ip)));
+		memcpy(packet, &ip, sizeof(ip));
+		sum = checksum_add(sum, &ip.saddr, 8);
+	} else {
+		/* Padding that fills the header (RFC 8200, section 4.2). */
+		const __u8 extension[8] = { IPPROTO_TCP, 0, 1, 4 };
+		struct ip6_hdr ip = {
+			.ip6_src = source.ipv6.sin6_addr,
+			.ip6_dst = destination.ipv6.sin6_addr,
+		};
+
+		offset = sizeof(ip) + (segment->extension_header ? sizeof(extension) : 0);
+		ip.ip6_plen = htons(offset - sizeof(ip) + tcp_bytes);
+		ip.ip6_vfc = 6 << 4;
+		ip.ip6_nxt = segment->extension_header ? IPPROTO_DSTOPTS : IPPROTO_TCP;
+		ip.ip6_hlim = 64;
+		memcpy(packet + sizeof(ip), extension, offset - sizeof(ip));
+		memcpy(packet, &ip, sizeof(ip));
+		sum = checksum_add(sum, &ip.ip6_src, 32);
+	}
+	tcp.th_sum = checksum_end(checksum_add(sum, &tcp, tcp_bytes));
+	memcpy(packet + offset, &tcp, tcp_bytes);
+	return offset + tcp_bytes;
+}
+
+static void send_segment(const struct segment *segment)
+{
+	__u8 packet[128];
+	size_t length = packet_of(segment, packet);
+
+	assert_int_equal(write(tun, packet, length), length);
+}
+
+/* Wait for the next TCP segment that this host sends to the peers. 0: none came. */
+static bool receive_segment(struct segment *ret_segment)
+{
+	struct pollfd readable = { .fd = tun, .events = POLLIN };
+	__u8 packet[2048];
+	struct tcphdr tcp;
+	ssize_t length;
+	size_t offset;
+	__u8 protocol;
+
+	while (poll(&readable, 1, PATIENCE_MS) == 1) {
+		length = read(tun, packet, sizeof(packet));
+		assert_true(length >= 20);
+		if (packet[0] >> 4 == 4) {
+			offset = (packet[0] & 0xf) * 4;
+			protocol = packet[9];
+		} else {
+			offset = sizeof(struct ip6_hdr);
+			protocol = packet[6];
+		}
+		/* Neighbour discovery and the like. */
+		if (protocol != IPPROTO_TCP)
+			continue;
+		assert_true(length >= (ssize_t)(offset + sizeof(tcp)));
+		memcpy(&tcp, packet + offset, sizeof(tcp));
+		*ret_segment = (struct segment){
+			.source_port = ntohs(tcp.th_sport),
+			.destination_port = ntohs(tcp.th_dport),
+			.sequence = ntohl(tcp.th_seq),
+			.acknowledgment = ntohl(tcp.th_ack),
+			.flags = tcp.th_flags,
+		};
+		return true;
+	}
+	return false;
+}
+
+/* The answer to a segment. */
+enum answer {
+	NO_ANSWER,
+	ANSWER_SYN_ACK,
+	ANSWER_RESET,
+	ANSWER_ACK,
+};
+
+static enum answer answer_of_flags(__u8 flags)
+{
+	if (flags & TH_RST)
+		return ANSWER_RESET;
+	if (flags & TH_SYN)
+		return ANSWER_SYN_ACK;
+	return ANSWER_ACK;
+}
+
+/*
+ * Send a segment and tell how this host answered it. No answer: the answer to another segment that
+ * was sent afterwards came, and none to this one.
+ */
+static enum answer answer_to(const struct segment *segment, struct segment *ret_answer)
+{
+	const struct segment probe = {
+		.source = PROBER4,
+		.destination = HERE4,
+		.source_port = ++last_port,
+		.destination_port = CLOSED_PORT,
+		.flags = TH_SYN,
+	};
+	enum answer answer = NO_ANSWER;
+	struct segment received;
+
+	send_segment(segment);
+	send_segment(&probe);
+	while (receive_segment(&received)) {
+		if (received.source_port == CLOSED_PORT &&
+		    received.destination_port == probe.source_port)
+			return answer;
+		if (received.source_port != segment->destination_port ||
+		    received.destination_port != segment->source_port)
+			continue;
+		answer = answer_of_flags(received.flags);
+		if (ret_answer)
+			*ret_answer = received;
+	}
+	fail_msg("the probe was not answered");
+	return NO_ANSWER;
+}
+
+/* ---- knocks --------------------------------------------------------------------------------- */
+
+static struct segment syn_from(const char *source)
+{
+	return (struct segment){
+		.source = source,
+		.destination = strchr(source, ':') ? HERE6 : HERE4,
+		.source_port = ++last_port,
+		.destination_port = PORT,
+		.sequence = 5000,
+		.flags = TH_SYN,
+	};
+}
+
+/*
+ * Send a SYN. 1: it was answered with a SYN-ACK, and a handshake is pending; 0: it was not answered
+ * at all.
+ */
+static bool begin_handshake(const struct segment *syn, struct segment *ret_answer)
+{
+	switch (answer_to(syn, ret_answer)) {
+	case ANSWER_SYN_ACK:
+		return true;
+	case NO_ANSWER:
+		return false;
+	default:
+		fail_msg("a SYN was answered with neither SYN-ACK nor silence");
+		return false;
+	}
+}
+
+/* Send a SYN, and when it is answered, take it back with RST. 1: it was answered. */
+static bool knock(struct segment syn)
+{
+	struct segment reset = syn, answer;
+
+	if (!begin_handshake(&syn, &answer))
+		return false;
+	reset.flags = TH_RST;
+	reset.sequence = answer.acknowledgment;
+	reset.ip_options = reset.extension_header = false;
+	assert_int_equal(answer_to(&reset, NULL), NO_ANSWER);
+	return true;
+}
+
+#define assert_let_in(syn)  assert_true(knock(syn))
+#define assert_dropped(syn) assert_false(knock(syn))
+/* Let in, and left pending. */
+#define assert_begins(syn) assert_true(begin_handshake(&(syn), NULL))
+
+/* A dropped knock of a linked peer, with the event that goes with it. */
+static void assert_refused_as_linked(struct segment syn)
+{
+	struct guard_event event;
+
+	assert_dropped(syn);
+	assert_counted(watch, ENFORCED(knock_linked, 1));
+	event = next_event(watch, knock_linked);
+	assert_event_of_knock(&event, syn.source, syn.source_port, syn.destination_port);
+	assert_int_equal(event.verdict, VERDICT_REFUSE);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.other_cookie, LINK_COOKIE);
+	assert_no_event(watch);
+}
+
+/* Let in, and the guard has nothing to say. */
+static void assert_let_in_silently(struct segment syn)
+{
+	assert_let_in(syn);
+	assert_silent(watch);
+}
+
+/* ---- surroundings --------------------------------------------------------------------------- */
+
+static int open_tun(void)
+{
+	struct ifreq request = { .ifr_name = "peers", .ifr_flags = IFF_TUN | IFF_NO_PI };
+	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
+
+	assert_true(fd >= 0);
+	assert_int_equal(ioctl(fd, TUNSETIFF, &request), 0);
+	return fd;
+}
+
+static int set_up(void **state)
+{
+	cpu_set_t processor;
+	int cgroup;
+
+	(void)state;
+	/* Segments of one sender on one processor are handled in the order in which they were sent.
+	 */
+	CPU_ZERO(&processor);
+	CPU_SET(sched_getcpu(), &processor);
+	assert_int_equal(sched_setaffinity(0, sizeof(processor), &processor), 0);
+
+	tun = open_tun();
+	run("ip link set peers up");
+	run("ip address add " HERE4 "/32 dev lo");
+	run("ip address add " HERE6 "/128 dev lo nodad");
+	run("ip route add 10.97.1.0/24 dev peers");
+	run("ip -6 route add fd97:1::/64 dev peers");
+	/* A SYN-ACK is sent once: what is not answered at once is not answered. */
+	run("echo 0 >/proc/sys/net/ipv4/tcp_synack_retries");
+
+	programs = programs_load("ingress", PORT, &maps);
+	watch = watch_open(&maps);
+	cgroup = open(own_cgroup(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	assert_true(cgroup >= 0);
+	link_fd = bpf_link_create(programs_fd(programs), cgroup, BPF_CGROUP_INET_INGRESS, NULL);
+	assert_true(link_fd >= 0);
+	close(cgroup);
+	listening4 = listener(HERE4, PORT);
+	listening6 = listener(HERE6, PORT);
+	listening_unguarded = listener(HERE4, UNGUARDED_PORT);
+	return 0;
+}
+
+static int before_each(void **state)
+{
+	(void)state;
+	maps_reset(&maps);
+	watch_reset(watch);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	close(listening4);
+	close(listening6);
+	close(listening_unguarded);
+	close(tun);
+	close(link_fd);
+	watch_close(watch);
+	programs_close(programs);
+	return 0;
+}
+
+/* ---- BPF_PROG_TEST_RUN ---------------------------------------------------------------------- */
+
+/* Run the program on a frame; its verdict, or a negative errno of the kernel. */
+static int run_on_frame(const void *frame, size_t length)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = frame, .data_size_in = length,
+		    .repeat = 1);
+	int result = bpf_prog_test_run_opts(programs_fd(programs), &options);
+
+	return result ? result : (int)options.retval;
+}
+
+static size_t frame_of(const struct segment *segment, __u8 frame[ETH_HLEN + 128])
+{
+	const struct ethhdr ethernet = {
+		.h_proto = htons(strchr(segment->source, ':') ? ETH_P_IPV6 : ETH_P_IP),
+	};
+
+	memcpy(frame, &ethernet, sizeof(ethernet));
+	return ETH_HLEN + packet_of(segment, frame + ETH_HLEN);
+}
+
+/* What belongs to no listener and no dial passes, even the SYN of a linked peer. */
+static void runs_on_no_listener(void **state)
+{
+	struct segment syn4 = syn_from(THERE4), syn6 = syn_from(THERE6);
+	__u8 frame[ETH_HLEN + 128];
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	put_slot(&maps, THERE6, some_link(LINK_COOKIE));
+	assert_int_equal(run_on_frame(frame, frame_of(&syn4, frame)), PASSED);
+	assert_int_equal(run_on_frame(frame, frame_of(&syn6, frame)), PASSED);
+	assert_silent(watch);
+	assert_int_equal(get_peer(&maps, THERE4).refused_knocks, 0);
+}
+
+/* However little of it there is, and whatever it says of itself. */
+static void runs_on_garbage(void **state)
+{
+	static const __u16 protocols[] = { ETH_P_IP, ETH_P_IPV6, ETH_P_ARP, 0 };
+	struct segment syn = syn_from(THERE4);
+	__u8 frame[ETH_HLEN + 128];
+	int verdict;
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	for (size_t i = 0; i < sizeof(protocols) / sizeof(protocols[0]); i++) {
+		__be16 protocol = htons(protocols[i]);
+
+		for (size_t length = ETH_HLEN + 1; length <= sizeof(frame); length++) {
+			frame_of(&syn, frame);
+			memcpy(&frame[12], &protocol, sizeof(protocol));
+			verdict = run_on_frame(frame, length);
+			/* Some kernels run no program on less than an IP header. */
+			if (verdict != -EINVAL || length >= ETH_HLEN + sizeof(struct ip6_hdr))
+				assert_int_equal(verdict, PASSED);
+			memset(&frame[ETH_HLEN], 0xff, sizeof(frame) - ETH_HLEN);
+			verdict = run_on_frame(frame, length);
+			if (verdict != -EINVAL || length >= ETH_HLEN + sizeof(struct ip6_hdr))
+				assert_int_equal(verdict, PASSED);
+		}
+	}
+	frame_of(&syn, frame);
+	frame[ETH_HLEN + offsetof(struct iphdr, protocol)] = IPPROTO_UDP;
+	assert_int_equal(run_on_frame(frame, sizeof(frame)), PASSED);
+	assert_silent(watch);
+}
+
+/* ---- knocks --------------------------------------------------------------------------------- */
+
+/* Nothing is known of the peer: let in, counted, and still nothing is known. */
+static void unknown(void **state)
+{
+	(void)state;
+	assert_let_in(syn_from(THERE4));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	assert_let_in(syn_from(THERE6));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	assert_no_event(watch);
+	assert_int_equal(count_peers(&maps), 0);
+}
+
+static void check_linked(const char *peer)
+{
+	struct peer after;
+
+	put_slot(&maps, peer, some_link(LINK_COOKIE));
+	assert_refused_as_linked(syn_from(peer));
+	after = get_peer(&maps, peer);
+	assert_int_equal(after.refused_knocks, 1);
+	assert_int_equal(after.last_refusal_cause, CAUSE_knock_linked);
+	assert_true(after.last_refusal_ns > 0);
+	assert_int_equal(after.slots[0].kind, SLOT_LINK);
+
+	set_mode(&maps, MODE_OBSERVE);
+	assert_let_in(syn_from(peer));
+	assert_counted(watch, OBSERVED(knock_linked, 1));
+	assert_int_equal(next_event(watch, knock_linked).enforced, 0);
+	assert_no_event(watch);
+	assert_int_equal(get_peer(&maps, peer).refused_knocks, 2);
+
+	set_mode(&maps, MODE_OFF);
+	assert_let_in_silently(syn_from(peer));
+	assert_int_equal(get_peer(&maps, peer).refused_knocks, 2);
+}
+
+static void linked_ipv4(void **state)
+{
+	(void)state;
+	check_linked(THERE4);
+}
+
+static void linked_ipv6(void **state)
+{
+	(void)state;
+	check_linked(THERE6);
+}
+
+static void backoff(void **state)
+{
+	const struct peer peer = { .attempts = 4,
+				   .next_attempt_ns = now_ns() + 300 * NS_PER_SECOND };
+
+	(void)state;
+	put_peer(&maps, THERE4, &peer);
+	assert_let_in(syn_from(THERE4));
+	assert_counted(watch, ENFORCED(knock_backoff, 1));
+	assert_no_event(watch);
+	assert_int_equal(get_peer(&maps, THERE4).attempts, 4);
+	assert_int_equal(get_peer(&maps, THERE4).next_attempt_ns, peer.next_attempt_ns);
+}
+
+static void limits(void **state)
+{
+	struct peer peer = { .limit = 2, .slots = { some_link(1) } };
+
+	(void)state;
+	put_peer(&maps, THERE4, &peer);
+	assert_let_in(syn_from(THERE4));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	assert_no_event(watch);
+	peer.slots[3] = some_link(LINK_COOKIE);
+	put_peer(&maps, THERE4, &peer);
+	assert_refused_as_linked(syn_from(THERE4));
+}
+
+/* The TCP header is found behind the options. */
+static void ipv4_options(void **state)
+{
+	struct segment syn = syn_from(THERE4);
+
+	(void)state;
+	syn.ip_options = true;
+	assert_let_in(syn);
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	syn.source_port = ++last_port;
+	assert_refused_as_linked(syn);
+	syn.destination_port = UNGUARDED_PORT;
+	assert_let_in_silently(syn);
+}
+
+/* Not looked behind, so allowed: what becomes of it shows when it is established. */
+static void ipv6_extension_header(void **state)
+{
+	struct segment syn = syn_from(THERE6);
+
+	(void)state;
+	put_slot(&maps, THERE6, some_link(LINK_COOKIE));
+	syn.extension_header = true;
+	assert_let_in_silently(syn);
+	syn.extension_header = false;
+	assert_refused_as_linked(syn);
+}
+
+/* Only a plain SYN knocks. The rest is for TCP to answer as it does. */
+static void flags(void **state)
+{
+	static const struct {
+		__u8 flags;
+		enum answer answer;
+	} others[] = {
+		{ 0, NO_ANSWER },
+		{ TH_ACK, ANSWER_RESET },
+		{ TH_RST, NO_ANSWER },
+		{ TH_FIN, NO_ANSWER },
+		{ TH_SYN | TH_ACK, ANSWER_RESET },
+		{ TH_SYN | TH_RST, NO_ANSWER },
+		{ TH_SYN | TH_FIN, NO_ANSWER },
+		{ TH_SYN | TH_ACK | TH_RST | TH_FIN, NO_ANSWER },
+		{ TH_FIN | TH_ACK, ANSWER_RESET },
+	};
+	/* ECN-setup SYN (RFC 3168), and what is strange but a SYN to TCP. */
+	static const __u8 syns[] = { TH_SYN, TH_SYN | 0xc0, TH_SYN | TH_PUSH, TH_SYN | TH_URG };
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		struct segment segment = syn_from(THERE4);
+
+		segment.flags = others[i].flags;
+		segment.acknowledgment = 77;
+		assert_int_equal(answer_to(&segment, NULL), others[i].answer);
+		assert_silent(watch);
+	}
+	assert_int_equal(get_peer(&maps, THERE4).refused_knocks, 0);
+	for (size_t i = 0; i < sizeof(syns); i++) {
+		struct segment segment = syn_from(THERE4);
+
+		segment.flags = syns[i];
+		assert_refused_as_linked(segment);
+	}
+}
+
+/* TCP throws it away; it neither counts nor changes anything. */
+static void truncated(void **state)
+{
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	put_slot(&maps, THERE6, some_link(LINK_COOKIE));
+	for (size_t length = 1; length < sizeof(struct tcphdr); length++) {
+		struct segment syn4 = syn_from(THERE4), syn6 = syn_from(THERE6);
+
+		syn4.tcp_bytes = syn6.tcp_bytes = length;
+		assert_int_equal(answer_to(&syn4, NULL), NO_ANSWER);
+		assert_int_equal(answer_to(&syn6, NULL), NO_ANSWER);
+	}
+	assert_silent(watch);
+	assert_int_equal(get_peer(&maps, THERE4).refused_knocks, 0);
+}
+
+static void other_port(void **state)
+{
+	struct segment syn = syn_from(THERE4);
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	syn.destination_port = UNGUARDED_PORT;
+	assert_let_in_silently(syn);
+	guard_port(&maps, UNGUARDED_PORT);
+	assert_refused_as_linked(syn);
+	unguard_port(&maps, UNGUARDED_PORT);
+	syn.source_port = ++last_port;
+	assert_let_in_silently(syn);
+}
+
+/* This host is no peer of itself: real connections over loopback. */
+static void source_is_destination(void **state)
+{
+	static const char *const addresses[] = { HERE4, HERE6 };
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(addresses) / sizeof(addresses[0]); i++) {
+		int dialing = bound_socket(addresses[i], 0), accepted;
+
+		put_slot(&maps, addresses[i], some_link(LINK_COOKIE));
+		assert_int_equal(dial(dialing, addresses[i], PORT), 0);
+		accepted = accept(i ? listening6 : listening4, NULL, NULL);
+		assert_true(accepted >= 0);
+		assert_silent(watch);
+		close(dialing);
+		close(accepted);
+	}
+}
+
+static void exempt(void **state)
+{
+	const struct exempt_value for_good = { .until_ns = NEVER_ENDS_NS };
+	const struct exempt_value own = { .until_ns = NEVER_ENDS_NS, .own = 1 };
+	struct peer peer = { .exempt_until_ns = NEVER_ENDS_NS,
+			     .slots = { some_link(LINK_COOKIE) } };
+	struct segment first, second;
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	put_slot(&maps, THERE6, some_link(LINK_COOKIE));
+	set_exempt(&maps, "10.97.1.0", 24, for_good);
+	set_exempt(&maps, "fd97:1::", 64, for_good);
+	assert_let_in(syn_from(THERE4));
+	assert_let_in(syn_from(THERE6));
+	assert_counted(watch, ENFORCED(knock_exempt, 2));
+	assert_no_event(watch);
+	/* The longest prefix counts: one that is over, and an address of this host. */
+	set_exempt(&maps, THERE4, 32, (struct exempt_value){ .until_ns = now_ns() });
+	assert_refused_as_linked(syn_from(THERE4));
+	set_exempt(&maps, THERE4, 32, own);
+	assert_let_in_silently(syn_from(THERE4));
+
+	/* A peer that is exempt by command; its handshakes are not held either. */
+	maps_reset(&maps);
+	put_peer(&maps, OTHER4, &peer);
+	first = syn_from(OTHER4);
+	second = syn_from(OTHER4);
+	assert_begins(first);
+	assert_begins(second);
+	assert_counted(watch, ENFORCED(knock_exempt, 2));
+	assert_no_event(watch);
+	peer.exempt_until_ns = now_ns();
+	put_peer(&maps, OTHER4, &peer);
+	assert_refused_as_linked(syn_from(OTHER4));
+}
+
+/* An entry that is being deleted is no entry. */
+static void leaving(void **state)
+{
+	const struct peer peer = { .flags = PEER_LEAVING, .slots = { some_link(LINK_COOKIE) } };
+
+	(void)state;
+	put_peer(&maps, THERE4, &peer);
+	assert_let_in(syn_from(THERE4));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	assert_no_event(watch);
+}
+
+static void no_policy(void **state)
+{
+	const struct guard_policy unset = {};
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	set_policy(&maps, &unset);
+	assert_let_in_silently(syn_from(THERE4));
+}
+
+/* sk_lookup refuses with RST; a knock that comes past it is dropped here, whatever the style. */
+static void reject_styles(void **state)
+{
+	struct guard_policy policy = POLICY_DEFAULTS;
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	policy.reject_style = REJECT_DROP;
+	set_policy(&maps, &policy);
+	assert_refused_as_linked(syn_from(THERE4));
+}
+
+/* ---- ties ----------------------------------------------------------------------------------- */
+
+static struct segment syn_numbered(const char *source, __u32 sequence)
+{
+	struct segment syn = syn_from(source);
+
+	syn.sequence = sequence;
+	return syn;
+}
+
+static void tie_won(void **state)
+{
+	struct peer after;
+
+	(void)state;
+	put_slot(&maps, THERE4, some_claim(LINK_COOKIE, 1000));
+	assert_let_in(syn_numbered(THERE4, 1001));
+	assert_counted(watch, ENFORCED(knock_tie_won, 1));
+	assert_no_event(watch);
+	/* Our dial gives way, and is still a dial. */
+	after = get_peer(&maps, THERE4);
+	assert_int_equal(after.slots[0].flags, SLOT_SENT | SLOT_YIELDED);
+	assert_int_equal(after.slots[0].kind, SLOT_CLAIM);
+	assert_int_equal(after.refused_knocks, 0);
+	/* Having given way, it holds nobody: not even one that would have lost to it. */
+	assert_let_in(syn_numbered(THERE4, 1));
+	assert_counted(watch, ENFORCED(knock_tie_won, 1));
+	assert_no_event(watch);
+	/* Equal numbers are won, and the numbers are unsigned. */
+	put_slot(&maps, THERE4, some_claim(LINK_COOKIE, 0xffffffff));
+	assert_let_in(syn_numbered(THERE4, 0xffffffff));
+	put_slot(&maps, THERE6, some_claim(LINK_COOKIE, 0x7fffffff));
+	assert_let_in(syn_numbered(THERE6, 0x80000000));
+	assert_counted(watch, ENFORCED(knock_tie_won, 2));
+}
+
+static void check_tie_lost(const char *peer)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	struct segment syn = syn_numbered(peer, 999);
+	struct slot claim = some_claim(LINK_COOKIE, 1000);
+	struct guard_event event;
+	struct peer after;
+
+	put_slot(&maps, peer, claim);
+	assert_dropped(syn);
+	assert_counted(watch, ENFORCED(knock_tie_lost, 1));
+	event = next_event(watch, knock_tie_lost);
+	assert_event_of_knock(&event, peer, syn.source_port, PORT);
+	assert_int_equal(event.verdict, VERDICT_HOLD);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.other_cookie, LINK_COOKIE);
+	/*
+	 * The dial has its round trip from when it was made: no retransmission makes the hold
+	 * longer.
+	 */
+	assert_int_equal(event.until_ns, claim.since_ns + policy.hold_max_ns);
+	assert_no_event(watch);
+	after = get_peer(&maps, peer);
+	assert_int_equal(after.slots[0].flags, SLOT_SENT);
+	assert_int_equal(after.refused_knocks, 1);
+	assert_int_equal(after.last_refusal_cause, CAUSE_knock_tie_lost);
+	assert_dropped(syn);
+	assert_counted(watch, ENFORCED(knock_tie_lost, 1));
+	assert_int_equal(next_event(watch, knock_tie_lost).until_ns, event.until_ns);
+
+	/* Our dial won and did not complete: a firewall ate it. */
+	claim.since_ns = now_ns() - policy.hold_max_ns;
+	put_slot(&maps, peer, claim);
+	assert_let_in(syn);
+	assert_counted(watch, ENFORCED(knock_hold_spent, 1));
+	assert_no_event(watch);
+	assert_int_equal(get_peer(&maps, peer).slots[0].flags, SLOT_SENT);
+}
+
+static void tie_lost_ipv4(void **state)
+{
+	(void)state;
+	check_tie_lost(THERE4);
+}
+
+static void tie_lost_ipv6(void **state)
+{
+	(void)state;
+	check_tie_lost(THERE6);
+}
+
+static void tie_lost_observed(void **state)
+{
+	(void)state;
+	put_slot(&maps, THERE4, some_claim(LINK_COOKIE, 1000));
+	set_mode(&maps, MODE_OBSERVE);
+	assert_let_in(syn_numbered(THERE4, 999));
+	assert_counted(watch, OBSERVED(knock_tie_lost, 1));
+	assert_int_equal(next_event(watch, knock_tie_lost).enforced, 0);
+	assert_no_event(watch);
+}
+
+static void no_tie(void **state)
+{
+	struct guard_policy policy = POLICY_DEFAULTS;
+	struct slot claim = some_claim(LINK_COOKIE, 1000);
+	struct peer peer = { .limit = 2, .slots = { claim } };
+
+	(void)state;
+	/* No SYN left yet: there is no number to compare with. */
+	claim.flags = 0;
+	put_slot(&maps, THERE4, claim);
+	assert_let_in(syn_numbered(THERE4, 999));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	/* The claim is void. */
+	maps_reset(&maps);
+	claim = some_claim(LINK_COOKIE, 1000);
+	claim.expires_ns = now_ns();
+	put_slot(&maps, THERE4, claim);
+	assert_let_in(syn_numbered(THERE4, 999));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	/* There is room for both. */
+	maps_reset(&maps);
+	put_peer(&maps, THERE4, &peer);
+	assert_let_in(syn_numbered(THERE4, 999));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	/* The service has a rule of its own. */
+	maps_reset(&maps);
+	policy.tie_break = TIE_BREAK_NONE;
+	set_policy(&maps, &policy);
+	put_slot(&maps, THERE4, some_claim(LINK_COOKIE, 1000));
+	assert_let_in(syn_numbered(THERE4, 999));
+	assert_counted(watch, ENFORCED(knock_tie_open, 1));
+	assert_no_event(watch);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_SENT);
+}
+
+/* ---- two handshakes inside one round trip --------------------------------------------------- */
+
+static void check_pending(const char *peer, const char *other_peer)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	struct segment first = syn_from(peer), second = syn_from(peer);
+	struct pending_handshake pending;
+	struct guard_event event;
+	__u64 before = now_ns();
+
+	assert_begins(first);
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	assert_true(find_handshake(&maps, peer, &pending) >= 0);
+	assert_int_equal(pending.remote_port, first.source_port);
+	assert_int_equal(pending.client_isn, first.sequence);
+	assert_true(pending.until_ns >= before + policy.hold_max_ns &&
+		    pending.until_ns <= now_ns() + policy.hold_max_ns);
+
+	assert_dropped(second);
+	assert_counted(watch, ENFORCED(knock_pending, 1));
+	event = next_event(watch, knock_pending);
+	assert_event_of_knock(&event, peer, second.source_port, PORT);
+	assert_int_equal(event.verdict, VERDICT_HOLD);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.until_ns, pending.until_ns);
+	assert_no_event(watch);
+
+	/* The first one's retransmission is the first one; another peer is not concerned. */
+	assert_begins(first);
+	assert_let_in(syn_from(other_peer));
+	assert_counted(watch, ENFORCED(knock_idle, 2));
+	/*
+	 * The second one's is let in: each SYN is held once, and now this handshake is the pending
+	 * one.
+	 */
+	assert_begins(second);
+	assert_counted(watch, ENFORCED(knock_hold_spent, 1));
+	assert_no_event(watch);
+	find_handshake(&maps, peer, &pending);
+	assert_int_equal(pending.remote_port, second.source_port);
+	/* Nothing is remembered of a peer for its SYNs. */
+	assert_int_equal(count_peers(&maps), 0);
+}
+
+static void pending_ipv4(void **state)
+{
+	(void)state;
+	check_pending(THERE4, OTHER4);
+}
+
+static void pending_ipv6(void **state)
+{
+	(void)state;
+	check_pending(THERE6, "fd97:1::3");
+}
+
+static void pending_observed(void **state)
+{
+	struct segment first = syn_from(THERE4), second = syn_from(THERE4);
+
+	(void)state;
+	set_mode(&maps, MODE_OBSERVE);
+	assert_begins(first);
+	assert_begins(second);
+	assert_counted(watch, ENFORCED(knock_idle, 1), OBSERVED(knock_pending, 1));
+	assert_int_equal(next_event(watch, knock_pending).enforced, 0);
+	assert_no_event(watch);
+}
+
+static void pending_with_room(void **state)
+{
+	struct segment first = syn_from(THERE4), second = syn_from(THERE4);
+	struct segment third = syn_from(OTHER4), fourth = syn_from(OTHER4);
+	struct guard_policy policy = POLICY_DEFAULTS;
+
+	(void)state;
+	policy.max_links = 2;
+	set_policy(&maps, &policy);
+	assert_begins(first);
+	assert_begins(second);
+	assert_counted(watch, ENFORCED(knock_idle, 2));
+	/* Room for one more: as without a second link. */
+	maps_reset(&maps);
+	set_policy(&maps, &policy);
+	put_slot(&maps, OTHER4, some_link(1));
+	assert_begins(third);
+	assert_dropped(fourth);
+	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_pending, 1));
+}
+
+/* By the clock: a handshake that did not become a link in time is not waited for any longer. */
+static void pending_ends(void **state)
+{
+	struct segment first = syn_from(THERE4), second = syn_from(THERE4),
+		       third = syn_from(THERE4);
+	struct guard_policy policy = POLICY_DEFAULTS;
+	struct pending_handshake pending;
+
+	(void)state;
+	policy.hold_max_ns = 100 * NS_PER_MS;
+	set_policy(&maps, &policy);
+	assert_begins(first);
+	assert_dropped(second);
+	next_event(watch, knock_pending);
+	find_handshake(&maps, THERE4, &pending);
+	while (now_ns() < pending.until_ns)
+		sched_yield();
+	assert_begins(third);
+	assert_counted(watch, ENFORCED(knock_idle, 2), ENFORCED(knock_pending, 1));
+	assert_no_event(watch);
+}
+
+/* The peer that resets its handshake knows nothing of it any more: the next one need not wait. */
+static void pending_reset(void **state)
+{
+	struct segment first = syn_from(THERE4), second = syn_from(THERE4), reset = first, answer;
+
+	(void)state;
+	assert_true(begin_handshake(&first, &answer));
+	/* RST of another port, of another peer. */
+	reset.flags = TH_RST;
+	reset.sequence = answer.acknowledgment;
+	reset.source_port = ++last_port;
+	assert_int_equal(answer_to(&reset, NULL), NO_ANSWER);
+	reset.source_port = first.source_port;
+	reset.source = OTHER4;
+	assert_int_equal(answer_to(&reset, NULL), NO_ANSWER);
+	assert_dropped(second);
+	next_event(watch, knock_pending);
+	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_pending, 1));
+	reset.source = THERE4;
+	assert_int_equal(answer_to(&reset, NULL), NO_ANSWER);
+	assert_begins(second);
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	assert_no_event(watch);
+}
+
+/* Whoever spoofs a peer's SYNs can have a few of its own held, once each. */
+static void pending_budget(void **state)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	struct segment first = syn_from(THERE4), next;
+	struct pending_handshake pending;
+	__u64 before = now_ns();
+	int index;
+
+	(void)state;
+	assert_begins(first);
+	for (int i = 0; i < HELD_PORTS; i++) {
+		next = syn_from(THERE4);
+		assert_dropped(next);
+		next_event(watch, knock_pending);
+		index = find_handshake(&maps, THERE4, &pending);
+		assert_int_equal(pending.held_ports[HELD_PORTS - 1 - i], next.source_port);
+	}
+	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_pending, HELD_PORTS));
+	/* Counted from the first of them. */
+	assert_true(pending.held_until_ns >= before + HOLD_PERIODS * policy.hold_max_ns);
+	assert_true(pending.held_until_ns <= now_ns() + HOLD_PERIODS * policy.hold_max_ns);
+	/* No room to remember another: new ones are let in, as many as come. */
+	for (int i = 0; i < 3; i++) {
+		next = syn_from(THERE4);
+		assert_begins(next);
+	}
+	assert_counted(watch, ENFORCED(knock_hold_spent, 3));
+	assert_no_event(watch);
+
+	/* Next period. */
+	find_handshake(&maps, THERE4, &pending);
+	assert_int_equal(pending.remote_port, next.source_port);
+	pending.held_until_ns = now_ns();
+	put_handshake(&maps, index, &pending);
+	next = syn_from(THERE4);
+	assert_dropped(next);
+	next_event(watch, knock_pending);
+	assert_begins(next);
+	assert_counted(watch, ENFORCED(knock_pending, 1), ENFORCED(knock_hold_spent, 1));
+	assert_no_event(watch);
+}
+
+/*
+ * Peers are often neighbours. Each has its own element of the table, or they would take each
+ * other's holds away.
+ */
+static void pending_of_neighbours(void **state)
+{
+	static const char *const networks[] = { "10.97.1.%u", "fd97:1::%x" };
+	enum { NEIGHBOURS = 24 };
+	struct pending_handshake pending;
+	char address[64];
+	int elements[NEIGHBOURS];
+
+	(void)state;
+	for (size_t network = 0; network < sizeof(networks) / sizeof(networks[0]); network++)
+		for (unsigned int i = 0; i < NEIGHBOURS; i++) {
+			snprintf(address, sizeof(address), networks[network], i + 2);
+			assert_let_in(syn_from(address));
+			elements[i] = find_handshake(&maps, address, &pending);
+			assert_true(elements[i] >= 0);
+			for (unsigned int j = 0; j < i; j++)
+				assert_int_not_equal(elements[i], elements[j]);
+		}
+}
+
+/*
+ * Two peers that share an element of the table: the second gets no hold, and takes nothing from the
+ * first.
+ */
+static void pending_shared_element(void **state)
+{
+	struct segment first = syn_from(THERE4), second = syn_from(THERE4),
+		       third = syn_from(THERE4);
+	static const char *const sharing = "10.98.4.77";
+	struct pending_handshake pending;
+	int index;
+
+	(void)state;
+	assert_begins(first);
+	index = find_handshake(&maps, THERE4, &pending);
+	pending.address = key_of(sharing);
+	put_handshake(&maps, index, &pending);
+	assert_begins(second);
+	assert_begins(third);
+	assert_counted(watch, ENFORCED(knock_idle, 3));
+	assert_int_equal(find_handshake(&maps, sharing, &pending), index);
+	assert_int_equal(pending.remote_port, first.source_port);
+	/*
+	 * Once the other's handshake is over, the element is free to take; what was held stays with
+	 * it.
+	 */
+	pending.until_ns = now_ns();
+	pending.held_until_ns = now_ns() + 100 * NS_PER_SECOND;
+	for (int i = 0; i < HELD_PORTS; i++)
+		pending.held_ports[i] = 1 + i;
+	put_handshake(&maps, index, &pending);
+	third.source_port = ++last_port;
+	assert_begins(third);
+	assert_int_equal(find_handshake(&maps, THERE4, &pending), index);
+	second.source_port = ++last_port;
+	assert_begins(second);
+	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_hold_spent, 1));
+}
+
+/* ---- after the SYN -------------------------------------------------------------------------- */
+
+/*
+ * A handshake that was let in is brought to its end: dropping its ACK would leave the peer with
+ * half a link.
+ */
+static void third_ack_passes(void **state)
+{
+	struct segment syn = syn_from(THERE4), ack = syn, answer;
+	int accepted;
+
+	(void)state;
+	assert_int_equal(answer_to(&syn, &answer), ANSWER_SYN_ACK);
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	ack.flags = TH_ACK;
+	ack.sequence = answer.acknowledgment;
+	ack.acknowledgment = answer.sequence + 1;
+	assert_int_equal(answer_to(&ack, NULL), NO_ANSWER);
+	accepted = accept4(listening4, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+	assert_true(accepted >= 0);
+	/* And what follows on the link is none of the guard's business. */
+	ack.flags = TH_ACK | TH_FIN;
+	answer_to(&ack, NULL);
+	assert_int_equal(read(accepted, &syn, sizeof(syn)), 0);
+	assert_silent(watch);
+	close(accepted);
+}
+
+/* ---- answers to our dials ------------------------------------------------------------------- */
+
+/* A dial whose SYN the peer has. */
+struct our_dial {
+	int fd;
+	struct segment syn_ack;
+};
+
+static struct our_dial dial_out(const char *peer)
+{
+	struct our_dial ours = { .fd = bound_socket(strchr(peer, ':') ? HERE6 : HERE4, 0) };
+	struct segment syn;
+
+	assert_int_equal(fcntl(ours.fd, F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(dial(ours.fd, peer, PORT), EINPROGRESS);
+	do
+		assert_true(receive_segment(&syn));
+	while (syn.source_port != port_of(ours.fd) || syn.flags & TH_RST);
+	assert_true(syn.flags & TH_SYN);
+	ours.syn_ack = (struct segment){
+		.source = peer,
+		.destination = strchr(peer, ':') ? HERE6 : HERE4,
+		.source_port = PORT,
+		.destination_port = port_of(ours.fd),
+		.sequence = 7000,
+		.acknowledgment = syn.sequence + 1,
+		.flags = TH_SYN | TH_ACK,
+	};
+	return ours;
+}
+
+/* What the connect hook would have written: the socket owns a claim of the peer. */
+static void own(int fd, const char *peer, enum slot_kind kind)
+{
+	const struct owned_slot owned = { .address = key_of(peer), .kind = kind };
+
+	assert_int_equal(bpf_map_update_elem(maps.sockets, &fd, &owned, BPF_ANY), 0);
+}
+
+static bool connected(int fd)
+{
+	struct pollfd writable = { .fd = fd, .events = POLLOUT };
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	if (poll(&writable, 1, 0) != 1)
+		return false;
+	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length), 0);
+	assert_int_equal(error, 0);
+	return true;
+}
+
+/* The SYN-ACK passes, in silence, and the dial is established. */
+static void assert_answer_passes(struct our_dial *ours)
+{
+	assert_int_equal(answer_to(&ours->syn_ack, NULL), ANSWER_ACK);
+	assert_true(connected(ours->fd));
+	assert_silent(watch);
+	close(ours->fd);
+}
+
+static void assert_answer_event(const struct guard_event *event, const struct our_dial *ours)
+{
+	assert_address(event->address, ours->syn_ack.source);
+	assert_int_equal(event->verdict, VERDICT_HOLD);
+	assert_int_equal(event->direction, DIRECTION_OUTBOUND);
+	assert_int_equal(event->cookie, cookie_of(ours->fd));
+	assert_int_equal(event->local_port, ours->syn_ack.destination_port);
+	assert_int_equal(event->remote_port, PORT);
+	assert_int_equal(event->process_id, 0);
+}
+
+static void check_answer_linked(const char *peer)
+{
+	struct our_dial ours = dial_out(peer);
+	struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1),
+					some_link(LINK_COOKIE) } };
+	struct guard_event event;
+
+	own(ours.fd, peer, SLOT_CLAIM);
+	put_peer(&maps, peer, &both);
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), NO_ANSWER);
+	assert_counted(watch, ENFORCED(answer_linked, 1));
+	event = next_event(watch, answer_linked);
+	assert_answer_event(&event, &ours);
+	assert_int_equal(event.other_cookie, LINK_COOKIE);
+	assert_int_equal(event.enforced, 1);
+	assert_no_event(watch);
+	assert_false(connected(ours.fd));
+	/* The link is gone: the retransmitted answer completes the dial. */
+	put_slot(&maps, peer, both.slots[0]);
+	assert_answer_passes(&ours);
+}
+
+static void answer_linked_ipv4(void **state)
+{
+	(void)state;
+	check_answer_linked(THERE4);
+}
+
+static void answer_linked_ipv6(void **state)
+{
+	(void)state;
+	check_answer_linked(THERE6);
+}
+
+/* Their knock crosses our dial and wins: our dial's answer waits for what becomes of theirs. */
+static void check_answer_tie_lost(const char *peer)
+{
+	struct segment syn = syn_numbered(peer, 1000), reset = syn, answer;
+	struct our_dial ours = dial_out(peer);
+	struct pending_handshake pending;
+	struct guard_event event;
+
+	own(ours.fd, peer, SLOT_CLAIM);
+	put_slot(&maps, peer, some_claim(cookie_of(ours.fd), 999));
+	assert_true(begin_handshake(&syn, &answer));
+	assert_counted(watch, ENFORCED(knock_tie_won, 1));
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), NO_ANSWER);
+	assert_counted(watch, ENFORCED(answer_tie_lost, 1));
+	event = next_event(watch, answer_tie_lost);
+	assert_answer_event(&event, &ours);
+	find_handshake(&maps, peer, &pending);
+	assert_int_equal(event.until_ns, pending.until_ns);
+	assert_no_event(watch);
+	assert_false(connected(ours.fd));
+	/* They take theirs back: ours may complete. */
+	reset.flags = TH_RST;
+	reset.sequence = answer.acknowledgment;
+	assert_int_equal(answer_to(&reset, NULL), NO_ANSWER);
+	assert_answer_passes(&ours);
+}
+
+static void answer_tie_lost_ipv4(void **state)
+{
+	(void)state;
+	check_answer_tie_lost(THERE4);
+}
+
+static void answer_tie_lost_ipv6(void **state)
+{
+	(void)state;
+	check_answer_tie_lost(THERE6);
+}
+
+/* Their handshake is pending, but is no reason to wait. */
+static void answer_tie_not_lost(void **state)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	enum { OURS_WINS, TOO_LATE, TIME_IS_UP, REASONS };
+
+	(void)state;
+	for (int reason = 0; reason < REASONS; reason++) {
+		struct segment syn = syn_numbered(THERE4, 1000);
+		struct our_dial ours;
+		struct slot claim;
+
+		maps_reset(&maps);
+		/* Let in before our dial began, or there would be nothing pending that loses to it.
+		 */
+		assert_begins(syn);
+		assert_counted(watch, ENFORCED(knock_idle, 1));
+		ours = dial_out(THERE4);
+		own(ours.fd, THERE4, SLOT_CLAIM);
+		claim = some_claim(cookie_of(ours.fd), reason == OURS_WINS ? 1001 : 1000);
+		if (reason == TIME_IS_UP)
+			claim.since_ns = now_ns() - HOLD_PERIODS * policy.hold_max_ns;
+		if (reason == TOO_LATE) {
+			struct pending_handshake pending;
+			int index = find_handshake(&maps, THERE4, &pending);
+
+			pending.until_ns = now_ns();
+			put_handshake(&maps, index, &pending);
+		}
+		put_slot(&maps, THERE4, claim);
+		assert_answer_passes(&ours);
+	}
+}
+
+static void answer_observed(void **state)
+{
+	struct our_dial ours = dial_out(THERE4);
+	const struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
+
+	(void)state;
+	own(ours.fd, THERE4, SLOT_CLAIM);
+	put_peer(&maps, THERE4, &both);
+	set_mode(&maps, MODE_OBSERVE);
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), ANSWER_ACK);
+	assert_true(connected(ours.fd));
+	assert_counted(watch, OBSERVED(answer_linked, 1));
+	assert_int_equal(next_event(watch, answer_linked).enforced, 0);
+	assert_no_event(watch);
+	close(ours.fd);
+}
+
+/* Every reason to let the answer to a dial pass although the peer is linked. */
+static void answer_passes(void **state)
+{
+	enum {
+		NOT_OWNED,
+		OWNS_NO_CLAIM,
+		OFF,
+		NO_POLICY,
+		TIE_LEFT_OPEN,
+		EXEMPT_PREFIX,
+		EXEMPT_BY_COMMAND,
+		NO_PEER,
+		LEAVING,
+		ROOM,
+		REASONS,
+	};
+
+	(void)state;
+	for (int reason = 0; reason < REASONS; reason++) {
+		struct guard_policy policy = POLICY_DEFAULTS;
+		struct our_dial ours = dial_out(THERE4);
+		struct peer peer = { .slots = { some_claim(cookie_of(ours.fd), 1),
+						some_link(LINK_COOKIE) } };
+
+		maps_reset(&maps);
+		if (reason == EXEMPT_BY_COMMAND)
+			peer.exempt_until_ns = NEVER_ENDS_NS;
+		if (reason == LEAVING)
+			peer.flags = PEER_LEAVING;
+		if (reason == ROOM)
+			peer.limit = 2;
+		if (reason != NO_PEER)
+			put_peer(&maps, THERE4, &peer);
+		if (reason == TIE_LEFT_OPEN)
+			policy.tie_break = TIE_BREAK_NONE;
+		if (reason == NO_POLICY)
+			policy.set = 0;
+		set_policy(&maps, &policy);
+		if (reason == OFF)
+			set_mode(&maps, MODE_OFF);
+		if (reason == EXEMPT_PREFIX)
+			set_exempt(&maps, THERE4, 32,
+				   (struct exempt_value){ .until_ns = NEVER_ENDS_NS });
+		if (reason != NOT_OWNED)
+			own(ours.fd, THERE4, reason == OWNS_NO_CLAIM ? SLOT_LINK : SLOT_CLAIM);
+		assert_answer_passes(&ours);
+	}
+}
+
+/* A refusal by the peer is no answer that could be held: the dial fails at once. */
+static void answer_reset(void **state)
+{
+	struct our_dial ours = dial_out(THERE4);
+	const struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
+	socklen_t length = sizeof(int);
+	int error = 0;
+
+	(void)state;
+	own(ours.fd, THERE4, SLOT_CLAIM);
+	put_peer(&maps, THERE4, &both);
+	ours.syn_ack.flags = TH_RST | TH_ACK;
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), NO_ANSWER);
+	assert_int_equal(getsockopt(ours.fd, SOL_SOCKET, SO_ERROR, &error, &length), 0);
+	assert_int_equal(error, ECONNREFUSED);
+	assert_silent(watch);
+	close(ours.fd);
+}
+
+/*
+ * Both ends dial from their listening ports: their SYN meets our dial's socket, and TCP opens one
+ * connection of it.
+ */
+static void answer_simultaneous_open(void **state)
+{
+	struct our_dial ours = dial_out(THERE4);
+	const struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
+	struct segment syn = ours.syn_ack;
+
+	(void)state;
+	own(ours.fd, THERE4, SLOT_CLAIM);
+	put_peer(&maps, THERE4, &both);
+	syn.flags = TH_SYN;
+	syn.acknowledgment = 0;
+	assert_int_equal(answer_to(&syn, NULL), ANSWER_SYN_ACK);
+	assert_silent(watch);
+	close(ours.fd);
+}
+
+#define TEST(name) cmocka_unit_test_setup(name, before_each)
+
+static int run_all(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(runs_on_no_listener),
+		TEST(runs_on_garbage),
+		TEST(unknown),
+		TEST(linked_ipv4),
+		TEST(linked_ipv6),
+		TEST(backoff),
+		TEST(limits),
+		TEST(ipv4_options),
+		TEST(ipv6_extension_header),
+		TEST(flags),
+		TEST(truncated),
+		TEST(other_port),
+		TEST(source_is_destination),
+		TEST(exempt),
+		TEST(leaving),
+		TEST(no_policy),
+		TEST(reject_styles),
+		TEST(tie_won),
+		TEST(tie_lost_ipv4),
+		TEST(tie_lost_ipv6),
+		TEST(tie_lost_observed),
+		TEST(no_tie),
+		TEST(pending_ipv4),
+		TEST(pending_ipv6),
+		TEST(pending_observed),
+		TEST(pending_with_room),
+		TEST(pending_ends),
+		TEST(pending_reset),
+		TEST(pending_budget),
+		TEST(pending_of_neighbours),
+		TEST(pending_shared_element),
+		TEST(third_ack_passes),
+		TEST(answer_linked_ipv4),
+		TEST(answer_linked_ipv6),
+		TEST(answer_tie_lost_ipv4),
+		TEST(answer_tie_lost_ipv6),
+		TEST(answer_tie_not_lost),
+		TEST(answer_observed),
+		TEST(answer_passes),
+		TEST(answer_reset),
+		TEST(answer_simultaneous_open),
+	};
+
+	if (access("/dev/net/tun", R_OK | W_OK)) {
+		puts("1..0 # SKIP no /dev/net/tun, through which the segments are sent");
+		return 0;
+	}
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
+
+int main(void)
+{
+	return run_surrounded("cgt-ingress-", run_all);
+}

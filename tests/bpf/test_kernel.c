@@ -1,0 +1,1456 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * The guard in the kernel through user/edge/kernel.h: load, take over, attach, remove, and what the
+ * kernel is asked about it.
+ *
+ * Guards of this test's own (prefix cgt-kernel-) on cgroups and network namespaces of its own, with
+ * real programs, links, pins and connections. What is expected of the kernel is read past the code
+ * under test: from bpffs and with BPF_PROG_QUERY. Runs as root.
+ */
+#include "fixture.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/cleanup.h"
+#include "edge/kernel.h"
+
+#define PORT	  24000
+#define PEERS_MAX 64
+/* Somebody who may read nothing. */
+#define NOBODY_ID 65534
+
+#define HERE4  "10.97.0.1"
+#define THERE4 "10.97.0.2"
+#define PEER4  "10.97.1.2"
+#define PEER6  "fd97:1::2"
+
+/* Cgroups below this test's, and two network namespaces: the test's own and another. */
+static char guarded[256], elsewhere[256];
+static int own_netns = -1, other_netns = -1;
+/* Descriptors above this one belong to the test that runs. */
+static int last_own_descriptor;
+
+static const struct {
+	const char *pin;
+	enum bpf_attach_type type;
+} hook_types[HOOK_COUNT] = {
+	[HOOK_SOCK_OPS] = { "sock_ops", BPF_CGROUP_SOCK_OPS },
+	[HOOK_SOCK_RELEASE] = { "sock_release", BPF_CGROUP_INET_SOCK_RELEASE },
+	[HOOK_INGRESS] = { "ingress", BPF_CGROUP_INET_INGRESS },
+	[HOOK_SK_LOOKUP] = { "sk_lookup", BPF_SK_LOOKUP },
+	[HOOK_CONNECT4] = { "connect4", BPF_CGROUP_INET4_CONNECT },
+	[HOOK_CONNECT6] = { "connect6", BPF_CGROUP_INET6_CONNECT },
+};
+
+static const char *const map_pins[] = { "layout",     "mode",	   "policy",   "daemon",
+					"ports",      "peers",	   "exempt",   "sockets",
+					"handshakes", "adoptions", "counters", "events" };
+#define MAP_PINS (sizeof(map_pins) / sizeof(map_pins[0]))
+
+/* ---- what is there -------------------------------------------------------------------------- */
+
+static void pin_of(char path[300], const char *directory, const char *entry)
+{
+	snprintf(path, 300, PIN_ROOT "/%s%s%s/%s", own_name(), *directory ? "/" : "", directory,
+		 entry);
+}
+
+static bool pinned(const char *directory, const char *entry)
+{
+	char path[300];
+
+	pin_of(path, directory, entry);
+	return access(path, F_OK) == 0;
+}
+
+static int open_pin(const char *directory, const char *entry)
+{
+	char path[300];
+	int fd;
+
+	pin_of(path, directory, entry);
+	fd = bpf_obj_get(path);
+	if (fd < 0)
+		fail_msg("%s: %s", path, strerror(errno));
+	return fd;
+}
+
+/*
+ * Programs at a hook of a cgroup (without its ancestors) or of a network namespace: how many, and
+ * the first one's id.
+ */
+static __u32 programs_at(int target_fd, enum guard_hook hook, __u32 *ret_first)
+{
+	__u32 ids[64] = {}, count = 64, flags = 0;
+
+	assert_int_equal(bpf_prog_query(target_fd, hook_types[hook].type, 0, &flags, ids, &count),
+			 0);
+	if (ret_first)
+		*ret_first = ids[0];
+	return count;
+}
+
+static int open_directory(const char *path)
+{
+	int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (fd < 0)
+		fail_msg("%s: %s", path, strerror(errno));
+	return fd;
+}
+
+/* Each hook of this cgroup and this namespace has so many programs. */
+static void assert_programs(const char *cgroup, int netns_fd, __u32 count)
+{
+	cleanup_close int cgroup_fd = open_directory(cgroup);
+
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		assert_int_equal(
+			programs_at(hook == HOOK_SK_LOOKUP ? netns_fd : cgroup_fd, hook, NULL),
+			count);
+}
+
+/* ---- guards --------------------------------------------------------------------------------- */
+
+static struct guard_options options_for(const char *cgroup, int netns_fd)
+{
+	return (struct guard_options){
+		.name = own_name(), .cgroup = cgroup, .netns_fd = netns_fd, .max_peers = PEERS_MAX
+	};
+}
+
+/* Load where the test says; `taken_over` is what it must be. */
+static struct guard *load_at(const char *cgroup, int netns_fd, bool taken_over)
+{
+	struct guard_options options = options_for(cgroup, netns_fd);
+	struct guard *guard = NULL;
+	bool was_taken_over = !taken_over;
+	struct guard_error error;
+
+	if (guard_load(&options, &guard, &was_taken_over, &error))
+		fail_msg("guard_load: %s", error.text);
+	assert_string_equal(error.text, "");
+	assert_int_equal(was_taken_over, taken_over);
+	return guard;
+}
+
+static struct guard *load_fresh(void)
+{
+	return load_at(guarded, own_netns, false);
+}
+
+/* guard_load() fails with this code and a text that has these words. */
+static void assert_load_fails(const struct guard_options *options, int code, const char *words)
+{
+	struct guard *guard = (struct guard *)guarded;
+	bool taken_over = true;
+	struct guard_error error;
+
+	assert_int_equal(guard_load(options, &guard, &taken_over, &error), code);
+	assert_ptr_equal(guard, guarded);
+	assert_true(taken_over);
+	if (!strstr(error.text, words))
+		fail_msg("'%s' does not say '%s'", error.text, words);
+}
+
+static void assert_open_fails(const char *name, int code, const char *words)
+{
+	struct guard *guard = (struct guard *)guarded;
+	struct guard_error error;
+
+	assert_int_equal(guard_open(name, &guard, &error), code);
+	assert_ptr_equal(guard, guarded);
+	if (!strstr(error.text, words))
+		fail_msg("'%s' does not say '%s'", error.text, words);
+}
+
+static void remove_guard(void)
+{
+	struct guard_error error;
+
+	if (guard_remove(own_name(), &error))
+		fail_msg("guard_remove: %s", error.text);
+	assert_string_equal(error.text, "");
+}
+
+/* Nothing of the guard is left: neither pins nor programs. */
+static void assert_gone(void)
+{
+	char path[300];
+
+	snprintf(path, sizeof(path), PIN_ROOT "/%s", own_name());
+	assert_int_not_equal(access(path, F_OK), 0);
+	assert_programs(guarded, own_netns, 0);
+}
+
+/* What keeps this hook from being attached through a pinned link, alone; NULL: nothing. */
+static const char *attachment_lacks(const struct hook_state *state, int target_fd,
+				    enum guard_hook hook)
+{
+	__u32 id, count = programs_at(target_fd, hook, &id);
+
+	if (!state->attached)
+		return "attachment";
+	if (!state->pinned)
+		return "a pinned link";
+	if (state->foreign || count != 1)
+		return "solitude";
+	return state->program_id == id ? NULL : "the right program";
+}
+
+/*
+ * Every hook is attached through a pinned link, alone, and the kernel agrees: at once, but for
+ * programs of an earlier load whose last pin was unlinked. bpffs lets go of those a little later.
+ */
+static void assert_all_attached(const struct guard *guard, const char *cgroup, int netns_fd)
+{
+	__u64 patient_until = now_ns() + PATIENCE_MS * NS_PER_MS;
+	cleanup_close int cgroup_fd = open_directory(cgroup);
+	struct hook_state hooks[HOOK_COUNT];
+
+	for (int hook = 0; hook < HOOK_COUNT; hook++) {
+		int target_fd = hook == HOOK_SK_LOOKUP ? netns_fd : cgroup_fd;
+		const char *lack;
+
+		do {
+			assert_int_equal(guard_hooks(guard, hooks), 0);
+			lack = attachment_lacks(&hooks[hook], target_fd, hook);
+		} while (lack && !usleep(1000) && now_ns() < patient_until);
+		if (lack)
+			fail_msg("%s lacks %s", guard_hook_name(hook), lack);
+	}
+}
+
+static void write_policy(const struct guard *guard, enum guard_mode mode)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	const __u16 port = PORT;
+
+	assert_int_equal(guard_policy_write(guard, &policy), 0);
+	assert_int_equal(guard_ports_write(guard, &port, 1), 0);
+	assert_int_equal(guard_mode_write(guard, mode), 0);
+}
+
+static void add_peer(const struct guard *guard, const char *address)
+{
+	const struct guard_command command = { .operation = COMMAND_ADD,
+					       .address = key_of(address) };
+
+	assert_int_equal(guard_command(guard, &command), 0);
+}
+
+static void set_layout(struct guard_layout layout)
+{
+	cleanup_close int fd = open_pin("", "layout");
+	__u32 zero = 0;
+
+	assert_int_equal(bpf_map_update_elem(fd, &zero, &layout, BPF_ANY), 0);
+}
+
+static struct guard_layout get_layout(void)
+{
+	cleanup_close int fd = open_pin("", "layout");
+	struct guard_layout layout;
+	__u32 zero = 0;
+
+	assert_int_equal(bpf_map_lookup_elem(fd, &zero, &layout), 0);
+	return layout;
+}
+
+static void program_ids(const struct guard *guard, __u32 ret_ids[HOOK_COUNT])
+{
+	struct hook_state hooks[HOOK_COUNT];
+
+	assert_int_equal(guard_hooks(guard, hooks), 0);
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		ret_ids[hook] = hooks[hook].program_id;
+}
+
+/* ---- surroundings --------------------------------------------------------------------------- */
+
+static int set_up(void **state)
+{
+	(void)state;
+	child_cgroup("guarded", guarded);
+	child_cgroup("elsewhere", elsewhere);
+	own_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_true(own_netns >= 0);
+	assert_int_equal(unshare(CLONE_NEWNET), 0);
+	other_netns = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_true(other_netns >= 0);
+	assert_int_equal(setns(own_netns, CLONE_NEWNET), 0);
+	run("ip address add " HERE4 "/32 dev lo");
+	run("ip address add " THERE4 "/32 dev lo");
+	last_own_descriptor = dup(own_netns);
+	return 0;
+}
+
+/* A test that failed half-way leaves nothing that would make the next one fail. */
+static int after_each(void **state)
+{
+	struct guard_error ignored;
+
+	(void)state;
+	close_range(last_own_descriptor + 1, ~0U, 0);
+	join_cgroup(own_cgroup());
+	guard_remove(own_name(), &ignored);
+	child_cgroup("guarded", guarded);
+	child_cgroup("elsewhere", elsewhere);
+	return 0;
+}
+
+static int tear_down(void **state)
+{
+	(void)state;
+	close(last_own_descriptor);
+	close(own_netns);
+	close(other_netns);
+	return 0;
+}
+
+/* ---- names ---------------------------------------------------------------------------------- */
+
+static void names(void **state)
+{
+	static const char *const wrong[] = { "",
+					     "a/b",
+					     ".",
+					     "..",
+					     "a b",
+					     "caf\xc3\xa9",
+					     "a.b",
+					     "a\nb",
+					     "../etc",
+					     "-\t",
+					     "abcdefghijklmnopqrstuvwxyz0123456" };
+	static const char *const right[] = { "a", "default", "A-b_9", "-",
+					     "abcdefghijklmnopqrstuvwxyz012345" };
+	struct guard_options options = options_for(guarded, own_netns);
+	struct guard_error error;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(right) / sizeof(right[0]); i++)
+		assert_true(guard_name_valid(right[i]));
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_false(guard_name_valid(wrong[i]));
+		options.name = wrong[i];
+		assert_load_fails(&options, -EINVAL, "cannot name a guard");
+		assert_open_fails(wrong[i], -EINVAL, "cannot name a guard");
+		assert_int_equal(guard_remove(wrong[i], &error), -EINVAL);
+		assert_non_null(strstr(error.text, "cannot name a guard"));
+	}
+	assert_programs(guarded, own_netns, 0);
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		assert_string_equal(guard_hook_name(hook), hook_types[hook].pin);
+	for (int feature = 0; feature < FEATURE_COUNT; feature++) {
+		assert_true(strlen(guard_feature_name(feature)) > 0);
+		assert_true(strlen(guard_feature_lack(feature)) > 0);
+	}
+}
+
+static void not_loaded(void **state)
+{
+	struct guard_error error;
+
+	(void)state;
+	assert_open_fails(own_name(), -ENOENT, own_name());
+	assert_int_equal(guard_remove(own_name(), &error), -ENOENT);
+	assert_non_null(strstr(error.text, own_name()));
+	guard_close(NULL);
+}
+
+/* ---- loading -------------------------------------------------------------------------------- */
+
+static void loads(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct guard_policy policy;
+	enum guard_mode mode;
+	struct stat place;
+	char *cgroup;
+	__u16 port;
+	size_t count;
+
+	(void)state;
+	assert_all_attached(guard, guarded, own_netns);
+	/* Ancestors and neighbours have nothing of it. */
+	assert_programs(own_cgroup(), other_netns, 0);
+	for (size_t i = 0; i < MAP_PINS; i++)
+		assert_true(pinned("", map_pins[i]));
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		assert_true(pinned("links", hook_types[hook].pin));
+	assert_true(pinned("programs", "command"));
+	assert_int_equal(stat(guarded, &place), 0);
+	assert_int_equal(get_layout().version, CONNGUARD_LAYOUT);
+	assert_int_equal(get_layout().cgroup_id, place.st_ino);
+	assert_int_equal(guard_cgroup(guard, &cgroup), 0);
+	assert_string_equal(cgroup, guarded);
+	free(cgroup);
+	assert_int_equal(guard_peers_max(guard), PEERS_MAX);
+	/* It refuses nothing, and knows nothing to refuse, until it is told. */
+	assert_int_equal(guard_mode_read(guard, &mode), 0);
+	assert_int_equal(mode, MODE_OFF);
+	assert_int_equal(guard_policy_read(guard, &policy), 0);
+	assert_int_equal(policy.set, 0);
+	assert_int_equal(guard_ports_read(guard, &port, 1, &count), 0);
+	assert_int_equal(count, 0);
+
+	/* It stays when its loader is gone, and can be opened again. */
+	guard_close(guard);
+	{
+		struct guard_error error;
+
+		assert_int_equal(guard_open(own_name(), &guard, &error), 0);
+		assert_string_equal(error.text, "");
+	}
+	assert_all_attached(guard, guarded, own_netns);
+	assert_int_equal(guard_peers_max(guard), PEERS_MAX);
+	guard_close(guard);
+	remove_guard();
+	assert_gone();
+}
+
+/* Try a dial from the guarded cgroup: 0 or the errno. */
+static int try_dial(void)
+{
+	cleanup_close int fd = bound_socket(HERE4, 0);
+
+	return dial(fd, THERE4, PORT);
+}
+
+/* All hooks at work on a real connection: each end is the other's peer. */
+static void guards_real_connections(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct guard_maps maps = pinned_maps(own_name());
+	struct watch *watch = watch_open(&maps);
+	int listening, dialed, accepted;
+	struct peer there, here;
+	struct guard_event event;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	join_cgroup(guarded);
+	listening = listener(THERE4, PORT);
+	dialed = bound_socket(HERE4, 0);
+	assert_int_equal(dial(dialed, THERE4, PORT), 0);
+	accepted = accept(listening, NULL, NULL);
+	assert_true(accepted >= 0);
+	assert_counted(watch, ENFORCED(dial_idle, 1), ENFORCED(knock_idle, 1),
+		       ENFORCED(link_outbound, 1), ENFORCED(link_inbound, 1));
+	there = get_peer(&maps, THERE4);
+	here = get_peer(&maps, HERE4);
+	assert_int_equal(there.slots[0].kind, SLOT_LINK);
+	assert_int_equal(there.slots[0].cookie, cookie_of(dialed));
+	assert_int_equal(there.slots[0].direction, DIRECTION_OUTBOUND);
+	assert_int_equal(there.slots[0].process_id, getpid());
+	assert_int_equal(here.slots[0].kind, SLOT_LINK);
+	assert_int_equal(here.slots[0].cookie, cookie_of(accepted));
+	assert_int_equal(here.slots[0].direction, DIRECTION_INBOUND);
+	assert_int_equal(here.slots[0].client_isn, there.slots[0].client_isn);
+	watch_reset(watch);
+
+	/* A second dial is refused before it leaves. */
+	assert_int_equal(try_dial(), ECONNREFUSED);
+	assert_counted(watch, ENFORCED(dial_linked, 1));
+	event = next_event(watch, dial_linked);
+	assert_int_equal(event.verdict, VERDICT_REFUSE);
+	assert_int_equal(event.process_id, getpid());
+	/* And one from outside the guarded cgroup by sk_lookup, when it arrives. */
+	join_cgroup(elsewhere);
+	assert_int_equal(try_dial(), ECONNREFUSED);
+	assert_counted(watch, ENFORCED(knock_linked, 1));
+	next_event(watch, knock_linked);
+	assert_no_event(watch);
+
+	close(dialed);
+	close(accepted);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].kind, SLOT_FREE);
+	close(listening);
+	watch_close(watch);
+	pinned_close(&maps);
+	guard_close(guard);
+}
+
+static void takes_over(void **state)
+{
+	struct guard_options larger = options_for(guarded, own_netns);
+	struct guard *first = load_fresh(), *second;
+	__u32 before[HOOK_COUNT], after[HOOK_COUNT];
+	struct bpf_link_info link_before = {}, link_after = {};
+	__u32 length = sizeof(link_before);
+	struct guard_error error;
+	enum guard_mode mode;
+	struct peer peer;
+	bool taken_over;
+
+	(void)state;
+	write_policy(first, MODE_OBSERVE);
+	add_peer(first, PEER4);
+	program_ids(first, before);
+	{
+		cleanup_close int link = open_pin("links", "connect4");
+
+		assert_int_equal(bpf_obj_get_info_by_fd(link, &link_before, &length), 0);
+	}
+	/* The maps stay as they are, their capacity included. */
+	larger.max_peers = 2 * PEERS_MAX;
+	assert_int_equal(guard_load(&larger, &second, &taken_over, &error), 0);
+	assert_true(taken_over);
+	assert_int_equal(guard_peers_max(second), PEERS_MAX);
+	assert_all_attached(second, guarded, own_netns);
+	program_ids(second, after);
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		assert_int_not_equal(before[hook], after[hook]);
+	{
+		cleanup_close int link = open_pin("links", "connect4");
+
+		length = sizeof(link_after);
+		assert_int_equal(bpf_obj_get_info_by_fd(link, &link_after, &length), 0);
+	}
+	/* Replaced in place: the link is the same. */
+	assert_int_equal(link_before.id, link_after.id);
+	assert_int_equal(guard_mode_read(second, &mode), 0);
+	assert_int_equal(mode, MODE_OBSERVE);
+	assert_int_equal(guard_peer_read(second, &(struct peer_address){}, &peer), -ENOENT);
+	{
+		struct peer_address key = key_of(PEER4);
+
+		assert_int_equal(guard_peer_read(second, &key, &peer), 0);
+		assert_int_equal(peer.flags, PEER_KNOWN);
+		/* Whoever has the guard open still sees the one that is in force. */
+		add_peer(second, PEER6);
+		key = key_of(PEER6);
+		assert_int_equal(guard_peer_read(first, &key, &peer), 0);
+	}
+	guard_close(first);
+	guard_close(second);
+	remove_guard();
+	assert_gone();
+}
+
+/* A dialer in the guarded cgroup, every millisecond; to be read when it has stopped. */
+static struct {
+	atomic_bool stop;
+	unsigned int dials;
+	unsigned int passed;
+} prober;
+
+static void *probe(void *argument)
+{
+	const struct timespec pause = { .tv_nsec = NS_PER_MS };
+
+	(void)argument;
+	while (!atomic_load(&prober.stop)) {
+		prober.dials++;
+		if (try_dial() != ECONNREFUSED)
+			prober.passed++;
+		nanosleep(&pause, NULL);
+	}
+	return NULL;
+}
+
+/*
+ * While the programs are replaced, and while the guard moves to another cgroup above the service,
+ * no dial slips through.
+ */
+static void takes_over_without_a_gap(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct guard_maps maps = pinned_maps(own_name());
+	pthread_t thread;
+	int listening;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	put_slot(&maps, THERE4, some_link(4711));
+	join_cgroup(guarded);
+	listening = listener(THERE4, PORT);
+	assert_int_equal(pthread_create(&thread, NULL, probe, NULL), 0);
+	for (int i = 0; i < 3; i++) {
+		guard_close(guard);
+		guard = load_at(guarded, own_netns, true);
+	}
+	guard_close(guard);
+	guard = load_at(own_cgroup(), own_netns, true);
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	atomic_store(&prober.stop, true);
+	pthread_join(thread, NULL);
+	assert_true(prober.dials > 20);
+	assert_int_equal(prober.passed, 0);
+	assert_all_attached(guard, guarded, own_netns);
+	close(listening);
+	pinned_close(&maps);
+	guard_close(guard);
+}
+
+/* ---- loads that must not be ----------------------------------------------------------------- */
+
+/* A guard of another version stays as it is. */
+static void other_layout(void **state)
+{
+	struct guard_options options = options_for(elsewhere, other_netns);
+	struct guard *guard = load_fresh();
+	__u32 before[HOOK_COUNT], after[HOOK_COUNT];
+	struct guard_layout layout = get_layout();
+	enum guard_mode mode;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	program_ids(guard, before);
+	layout.version = CONNGUARD_LAYOUT + 1;
+	set_layout(layout);
+
+	assert_load_fails(&options, -EPROTO, "layout");
+	assert_open_fails(own_name(), -EPROTO, "layout");
+
+	assert_int_equal(get_layout().version, CONNGUARD_LAYOUT + 1);
+	assert_int_equal(get_layout().cgroup_id, layout.cgroup_id);
+	layout.version = CONNGUARD_LAYOUT;
+	set_layout(layout);
+	assert_all_attached(guard, guarded, own_netns);
+	program_ids(guard, after);
+	assert_memory_equal(before, after, sizeof(before));
+	assert_programs(elsewhere, other_netns, 0);
+	assert_int_equal(guard_mode_read(guard, &mode), 0);
+	assert_int_equal(mode, MODE_ENFORCE);
+	guard_close(guard);
+}
+
+/* Put a map of other sizes in the place of a pin. */
+static void replace_pin(const char *name, enum bpf_map_type type, __u32 key_size, __u32 value_size)
+{
+	cleanup_close int fd = bpf_map_create(type, "cgt_other", key_size, value_size, 1, NULL);
+	char path[300];
+
+	assert_true(fd >= 0);
+	pin_of(path, "", name);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(bpf_obj_pin(fd, path), 0);
+}
+
+static void other_sizes(void **state)
+{
+	struct guard_options options = options_for(guarded, own_netns);
+	struct guard *guard = load_fresh();
+	__u32 before[HOOK_COUNT], after[HOOK_COUNT];
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+
+	(void)state;
+	/* The layout word is right, and yet a map is not ours. */
+	program_ids(guard, before);
+	replace_pin("policy", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(struct guard_policy) + 8);
+	assert_load_fails(&options, -EPROTO, "policy");
+	program_ids(guard, after);
+	assert_memory_equal(before, after, sizeof(before));
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
+
+	/* The layout word itself has another size. */
+	replace_pin("layout", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(struct guard_layout) + 8);
+	assert_load_fails(&options, -EPROTO, "layout");
+	assert_open_fails(own_name(), -EPROTO, "layout");
+	{
+		cleanup_close int fd = open_pin("", "layout");
+
+		assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &length), 0);
+		assert_int_equal(info.value_size, sizeof(struct guard_layout) + 8);
+	}
+	assert_programs(guarded, own_netns, 1);
+	remove_guard();
+	assert_gone();
+}
+
+/* A fresh load that cannot be leaves nothing; one that would take over leaves the old guard. */
+static void wrong_place(void **state)
+{
+	struct guard_options options = options_for("/nowhere/at/all", own_netns);
+	struct guard *guard;
+	int no_netns = open("/dev/null", O_RDONLY | O_CLOEXEC);
+
+	(void)state;
+	assert_load_fails(&options, -ENOENT, "/nowhere/at/all");
+	assert_gone();
+	options.cgroup = "/proc";
+	assert_load_fails(&options, -EBADF, "attaching");
+	assert_gone();
+	options = options_for(guarded, no_netns);
+	assert_load_fails(&options, -EINVAL, "sk_lookup");
+	assert_gone();
+
+	guard = load_fresh();
+	write_policy(guard, MODE_ENFORCE);
+	options = options_for("/nowhere/at/all", own_netns);
+	assert_load_fails(&options, -ENOENT, "/nowhere/at/all");
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
+	close(no_netns);
+}
+
+/* ---- loads that died ------------------------------------------------------------------------ */
+
+/* What such a load left: the maps are there, the layout word is not written yet. */
+static void clears_a_load_that_died(void **state)
+{
+	const struct guard_layout unfinished = {};
+	struct guard *guard = load_fresh();
+	struct peer_address key = key_of(PEER4);
+	char path[300];
+	struct peer peer;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	guard_close(guard);
+	/* It had come as far as the hooks that end claims. */
+	set_layout(unfinished);
+	pin_of(path, "links", "connect4");
+	assert_int_equal(unlink(path), 0);
+	pin_of(path, "links", "connect6");
+	assert_int_equal(unlink(path), 0);
+	pin_of(path, "programs", "command");
+	assert_int_equal(unlink(path), 0);
+	assert_open_fails(own_name(), -EPROTO, "layout");
+
+	guard = load_fresh();
+	assert_all_attached(guard, guarded, own_netns);
+	assert_int_equal(guard_peer_read(guard, &key, &peer), -ENOENT);
+	guard_close(guard);
+	remove_guard();
+	assert_gone();
+
+	/* It had not come further than the directories. */
+	guard = load_fresh();
+	guard_close(guard);
+	snprintf(path, sizeof(path), "find " PIN_ROOT "/%s -type f -delete", own_name());
+	run(path);
+	guard = load_fresh();
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
+}
+
+/*
+ * Removing a guard can die as well, with the layout word gone and other maps left: these are
+ * nobody's.
+ */
+static void clears_a_removal_that_died(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct peer_address key = key_of(PEER4);
+	struct peer peer;
+	char path[300];
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	guard_close(guard);
+	pin_of(path, "", "layout");
+	assert_int_equal(unlink(path), 0);
+	snprintf(path, sizeof(path), "rm " PIN_ROOT "/%s/links/*", own_name());
+	run(path);
+	guard = load_fresh();
+	assert_all_attached(guard, guarded, own_netns);
+	assert_int_equal(guard_peer_read(guard, &key, &peer), -ENOENT);
+	guard_close(guard);
+}
+
+/* For real: killed at any instant, the next load is whole. */
+static void survives_kills(void **state)
+{
+	enum { KILLS = 8 };
+	struct guard_options options = options_for(guarded, own_netns);
+	__u64 start = now_ns(), load_ns;
+	bool taken_over;
+
+	(void)state;
+	guard_close(load_fresh());
+	load_ns = now_ns() - start;
+	remove_guard();
+	for (int i = 0; i < KILLS; i++) {
+		const struct timespec delay = { .tv_nsec = load_ns * i / KILLS % NS_PER_SECOND };
+		struct guard_error error;
+		struct guard *guard;
+		pid_t child = fork();
+		int status;
+
+		assert_true(child >= 0);
+		if (!child) {
+			guard_load(&options, &guard, &taken_over, &error);
+			_exit(0);
+		}
+		/* Not to wait for anything, but to be early or late. */
+		nanosleep(&delay, NULL);
+		kill(child, SIGKILL);
+		assert_int_equal(waitpid(child, &status, 0), child);
+		if (guard_load(&options, &guard, &taken_over, &error))
+			fail_msg("after a load that was killed after %llu us: %s",
+				 (unsigned long long)delay.tv_nsec / 1000, error.text);
+		assert_all_attached(guard, guarded, own_netns);
+		guard_close(guard);
+		if (i % 2) {
+			remove_guard();
+			assert_gone();
+		}
+	}
+}
+
+/* ---- moving --------------------------------------------------------------------------------- */
+
+static void follows_the_cgroup(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct peer_address key = key_of(PEER4);
+	struct peer peer;
+	char *cgroup;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	guard_close(guard);
+	guard = load_at(elsewhere, own_netns, true);
+	assert_all_attached(guard, elsewhere, own_netns);
+	assert_int_equal(guard_cgroup(guard, &cgroup), 0);
+	assert_string_equal(cgroup, elsewhere);
+	free(cgroup);
+	{
+		cleanup_close int left = open_directory(guarded);
+
+		for (int hook = 0; hook < HOOK_COUNT; hook++)
+			if (hook != HOOK_SK_LOOKUP)
+				await(programs_at(left, hook, NULL) == 0);
+	}
+	assert_int_equal(guard_peer_read(guard, &key, &peer), 0);
+	guard_close(guard);
+}
+
+static void follows_the_namespace(void **state)
+{
+	struct guard *guard = load_fresh();
+
+	(void)state;
+	guard_close(guard);
+	guard = load_at(guarded, other_netns, true);
+	assert_all_attached(guard, guarded, other_netns);
+	await(programs_at(own_netns, HOOK_SK_LOOKUP, NULL) == 0);
+	guard_close(guard);
+}
+
+static void cgroup_is_gone(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct hook_state hooks[HOOK_COUNT];
+	char *cgroup = guarded;
+
+	(void)state;
+	assert_int_equal(rmdir(guarded), 0);
+	assert_int_equal(guard_cgroup(guard, &cgroup), -ENOENT);
+	assert_ptr_equal(cgroup, guarded);
+	assert_int_equal(guard_hooks(guard, hooks), 0);
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		assert_int_equal(hooks[hook].attached, hook == HOOK_SK_LOOKUP);
+	/* The service came back in a cgroup of the same name. */
+	guard_close(guard);
+	child_cgroup("guarded", guarded);
+	guard = load_at(guarded, own_netns, true);
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
+	assert_int_equal(rmdir(guarded), 0);
+	remove_guard();
+	assert_int_equal(programs_at(own_netns, HOOK_SK_LOOKUP, NULL), 0);
+	child_cgroup("guarded", guarded);
+}
+
+/* ---- others at the hooks -------------------------------------------------------------------- */
+
+static void detached_by_force(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct hook_state hooks[HOOK_COUNT];
+
+	(void)state;
+	for (int gone = 0; gone < HOOK_COUNT; gone++) {
+		cleanup_close int link = open_pin("links", hook_types[gone].pin);
+
+		assert_int_equal(bpf_link_detach(link), 0);
+		assert_int_equal(guard_hooks(guard, hooks), 0);
+		for (int hook = 0; hook < HOOK_COUNT; hook++) {
+			assert_int_equal(hooks[hook].attached, hook > gone);
+			assert_int_equal(hooks[hook].pinned, hook > gone);
+			assert_int_equal(hooks[hook].foreign, 0);
+		}
+	}
+	/* The next load puts them back. */
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
+}
+
+static void unpinned_by_hand(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct hook_state hooks[HOOK_COUNT];
+	char path[300];
+
+	(void)state;
+	pin_of(path, "links", "connect6");
+	assert_int_equal(unlink(path), 0);
+	await(guard_hooks(guard, hooks) == 0 && !hooks[HOOK_CONNECT6].attached);
+	for (int hook = 0; hook < HOOK_COUNT; hook++) {
+		assert_int_equal(hooks[hook].attached, hook != HOOK_CONNECT6);
+		assert_int_equal(hooks[hook].pinned, hook != HOOK_CONNECT6);
+	}
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
+}
+
+/* A program of somebody else that lets everything pass. */
+static int foreign_program(enum bpf_prog_type type, enum bpf_attach_type attach_type)
+{
+	const struct bpf_insn allow[] = {
+		{ .code = BPF_ALU64 | BPF_MOV | BPF_K, .dst_reg = BPF_REG_0, .imm = 1 },
+		{ .code = BPF_JMP | BPF_EXIT },
+	};
+	LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach_type);
+	int fd = bpf_prog_load(type, "cgt_foreign", "GPL", allow, 2, &options);
+
+	assert_true(fd >= 0);
+	return fd;
+}
+
+static void assert_foreign(const struct guard *guard, enum guard_hook hook, __u32 count)
+{
+	struct hook_state hooks[HOOK_COUNT];
+
+	await(guard_hooks(guard, hooks) == 0 && hooks[hook].foreign == count);
+	for (int i = 0; i < HOOK_COUNT; i++) {
+		assert_true(hooks[i].attached && hooks[i].pinned);
+		assert_int_equal(hooks[i].foreign, i == (int)hook ? count : 0);
+	}
+}
+
+static void counts_foreign_programs(void **state)
+{
+	struct guard *guard = load_fresh();
+	int connect4 = foreign_program(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT);
+	int ingress = foreign_program(BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_INGRESS);
+	int here = open_directory(guarded), above = open_directory(own_cgroup());
+	int link;
+
+	(void)state;
+	assert_int_equal(
+		bpf_prog_attach(connect4, here, BPF_CGROUP_INET4_CONNECT, BPF_F_ALLOW_MULTI), 0);
+	assert_foreign(guard, HOOK_CONNECT4, 1);
+	/* One of an ancestor is effective here as well. */
+	link = bpf_link_create(connect4, above, BPF_CGROUP_INET4_CONNECT, NULL);
+	assert_true(link >= 0);
+	assert_foreign(guard, HOOK_CONNECT4, 2);
+	close(link);
+	/* It is neither removed with the guard nor replaced by its next load. */
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	assert_foreign(guard, HOOK_CONNECT4, 1);
+	assert_int_equal(bpf_prog_detach2(connect4, here, BPF_CGROUP_INET4_CONNECT), 0);
+	assert_int_equal(bpf_prog_attach(ingress, here, BPF_CGROUP_INET_INGRESS, BPF_F_ALLOW_MULTI),
+			 0);
+	assert_foreign(guard, HOOK_INGRESS, 1);
+	guard_close(guard);
+	remove_guard();
+	assert_int_equal(programs_at(here, HOOK_INGRESS, NULL), 1);
+	assert_int_equal(programs_at(here, HOOK_CONNECT4, NULL), 0);
+	assert_int_equal(bpf_prog_detach2(ingress, here, BPF_CGROUP_INET_INGRESS), 0);
+	close(connect4);
+	close(ingress);
+	close(here);
+	close(above);
+}
+
+/* A socket lookup of somebody else in the guarded namespace. */
+static void counts_foreign_lookups(void **state)
+{
+	struct guard *guard = load_fresh();
+	int program = foreign_program(BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP), link;
+
+	(void)state;
+	link = bpf_link_create(program, own_netns, BPF_SK_LOOKUP, NULL);
+	assert_true(link >= 0);
+	assert_foreign(guard, HOOK_SK_LOOKUP, 1);
+	close(link);
+	assert_foreign(guard, HOOK_SK_LOOKUP, 0);
+	close(program);
+	guard_close(guard);
+}
+
+/* As bpftool attaches: our program on the cgroup, without a link. */
+static void attach_without_link(enum guard_hook hook)
+{
+	cleanup_close int cgroup_fd = open_directory(guarded);
+	cleanup_close int link = open_pin("links", hook_types[hook].pin);
+	struct bpf_link_info info = {};
+	__u32 length = sizeof(info);
+	char path[300];
+
+	assert_int_equal(bpf_obj_get_info_by_fd(link, &info, &length), 0);
+	cleanup_close int program = bpf_prog_get_fd_by_id(info.prog_id);
+
+	assert_true(program >= 0);
+	assert_int_equal(bpf_link_detach(link), 0);
+	pin_of(path, "links", hook_types[hook].pin);
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(
+		bpf_prog_attach(program, cgroup_fd, hook_types[hook].type, BPF_F_ALLOW_MULTI), 0);
+}
+
+static void attached_without_links(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct hook_state hooks[HOOK_COUNT];
+
+	(void)state;
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		if (hook != HOOK_SK_LOOKUP)
+			attach_without_link(hook);
+	assert_int_equal(guard_hooks(guard, hooks), 0);
+	for (int hook = 0; hook < HOOK_COUNT; hook++) {
+		assert_true(hooks[hook].attached);
+		assert_true(hooks[hook].program_id > 0);
+		assert_int_equal(hooks[hook].pinned, hook == HOOK_SK_LOOKUP);
+		assert_int_equal(hooks[hook].foreign, 0);
+	}
+	/* Taken over: links now, and nothing twice. */
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	assert_all_attached(guard, guarded, own_netns);
+	/* Removed. */
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		if (hook != HOOK_SK_LOOKUP)
+			attach_without_link(hook);
+	guard_close(guard);
+	remove_guard();
+	assert_gone();
+}
+
+/* The guard is gone when it is removed, whoever else holds its links, maps or programs. */
+static void removes_what_others_hold(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct hook_state hooks[HOOK_COUNT];
+	int links[HOOK_COUNT], command = open_pin("programs", "command");
+	struct guard_error error;
+
+	(void)state;
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		links[hook] = open_pin("links", hook_types[hook].pin);
+	remove_guard();
+	assert_gone();
+	assert_int_equal(guard_remove(own_name(), &error), -ENOENT);
+	assert_int_equal(guard_hooks(guard, hooks), -ENOENT);
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		close(links[hook]);
+	close(command);
+	guard_close(guard);
+}
+
+/* ---- the maps ------------------------------------------------------------------------------- */
+
+static void round_trips(void **state)
+{
+	static const enum guard_mode modes[] = { MODE_ENFORCE, MODE_OBSERVE, MODE_OFF };
+	struct guard_policy policy = POLICY_DEFAULTS, policy_read;
+	struct guard_daemon daemon = { .alive_until_ns = now_ns(), .process_id = 4711 },
+			    daemon_read;
+	struct guard *guard = load_fresh();
+	enum guard_mode mode;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(modes) / sizeof(modes[0]); i++) {
+		assert_int_equal(guard_mode_write(guard, modes[i]), 0);
+		assert_int_equal(guard_mode_read(guard, &mode), 0);
+		assert_int_equal(mode, modes[i]);
+	}
+	policy.max_links = 3;
+	policy.refusal_errno = 113;
+	policy.tie_break = TIE_BREAK_NONE;
+	policy.dial_policy = DIAL_POLICY_CENTRAL;
+	policy.netns_cookie = ~0ULL;
+	policy.claim_max_ns = 1234567890123ULL;
+	assert_int_equal(guard_policy_write(guard, &policy), 0);
+	assert_int_equal(guard_policy_read(guard, &policy_read), 0);
+	assert_memory_equal(&policy, &policy_read, sizeof(policy));
+	assert_int_equal(guard_daemon_write(guard, &daemon), 0);
+	assert_int_equal(guard_daemon_read(guard, &daemon_read), 0);
+	assert_memory_equal(&daemon, &daemon_read, sizeof(daemon));
+	guard_close(guard);
+}
+
+static void assert_ports(const struct guard *guard, const __u16 *expected, size_t expected_count)
+{
+	__u16 ports[64];
+	size_t count = 77;
+
+	assert_int_equal(guard_ports_read(guard, ports, 64, &count), 0);
+	assert_int_equal(count, expected_count);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(ports[i], expected[i]);
+}
+
+static void ports(void **state)
+{
+	static const __u16 unsorted[] = { 65535, 1, 24000, 24000 }, sorted[] = { 1, 24000, 65535 };
+	static const __u16 others[] = { 24000, 24001 };
+	struct guard *guard = load_fresh();
+	__u16 many[65], two[2];
+	size_t count = 77;
+
+	(void)state;
+	assert_ports(guard, NULL, 0);
+	assert_int_equal(guard_ports_write(guard, unsorted, 4), 0);
+	assert_ports(guard, sorted, 3);
+	assert_int_equal(guard_ports_read(guard, two, 2, &count), -ENOSPC);
+	assert_int_equal(count, 77);
+	assert_int_equal(guard_ports_write(guard, others, 2), 0);
+	assert_ports(guard, others, 2);
+	for (__u16 i = 0; i < 65; i++)
+		many[i] = 1000 + i;
+	assert_int_equal(guard_ports_write(guard, NULL, 0), 0);
+	assert_ports(guard, NULL, 0);
+	assert_int_equal(guard_ports_write(guard, many, 64), 0);
+	assert_ports(guard, many, 64);
+	assert_int_equal(guard_ports_write(guard, many, 65), -E2BIG);
+	guard_close(guard);
+}
+
+static void exempt(void **state)
+{
+	struct exempt_prefix prefixes[3] = { { .prefix_length = 0 },
+					     { .prefix_length = 96 + 24 },
+					     { .prefix_length = 128 } };
+	const struct exempt_value values[3] = { { .until_ns = 1 },
+						{ .until_ns = NEVER_ENDS_NS, .configured = 1 },
+						{ .until_ns = NEVER_ENDS_NS, .own = 1 } };
+	struct exempt_prefix *prefixes_read = NULL;
+	struct exempt_value *values_read = NULL;
+	struct guard *guard = load_fresh();
+	struct peer_address key = key_of("10.97.1.0");
+	size_t count = 77;
+
+	(void)state;
+	memcpy(prefixes[1].address, key.bytes, sizeof(key.bytes));
+	key = key_of(PEER6);
+	memcpy(prefixes[2].address, key.bytes, sizeof(key.bytes));
+	assert_int_equal(guard_exempt_read(guard, &prefixes_read, &values_read, &count), 0);
+	assert_int_equal(count, 0);
+	free(prefixes_read);
+	free(values_read);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(guard_exempt_write(guard, &prefixes[i], &values[i]), 0);
+	assert_int_equal(guard_exempt_read(guard, &prefixes_read, &values_read, &count), 0);
+	assert_int_equal(count, 3);
+	for (int i = 0; i < 3; i++) {
+		int found = -1;
+
+		for (size_t j = 0; j < count; j++)
+			if (!memcmp(&prefixes_read[j], &prefixes[i], sizeof(prefixes[i])))
+				found = j;
+		assert_true(found >= 0);
+		assert_memory_equal(&values_read[found], &values[i], sizeof(values[i]));
+	}
+	free(prefixes_read);
+	free(values_read);
+	assert_int_equal(guard_exempt_delete(guard, &prefixes[1]), 0);
+	assert_int_equal(guard_exempt_delete(guard, &prefixes[1]), -ENOENT);
+	prefixes[1].prefix_length = 129;
+	assert_int_equal(guard_exempt_write(guard, &prefixes[1], &values[1]), -EINVAL);
+	assert_int_equal(guard_exempt_read(guard, &prefixes_read, &values_read, &count), 0);
+	assert_int_equal(count, 2);
+	free(prefixes_read);
+	free(values_read);
+	guard_close(guard);
+}
+
+static void peers(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct peer_address key = key_of(PEER6);
+	struct peer *list = NULL, peer;
+	bool seen[PEERS_MAX] = {};
+	char address[64];
+	size_t count = 77;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	assert_int_equal(guard_peers_read(guard, &list, &count), 0);
+	assert_int_equal(count, 0);
+	free(list);
+	peer.attempts = 77;
+	assert_int_equal(guard_peer_read(guard, &key, &peer), -ENOENT);
+	assert_int_equal(peer.attempts, 77);
+	for (int i = 0; i < PEERS_MAX; i++) {
+		snprintf(address, sizeof(address), "10.97.2.%d", i);
+		add_peer(guard, address);
+	}
+	assert_int_equal(guard_peers_read(guard, &list, &count), 0);
+	assert_int_equal(count, PEERS_MAX);
+	for (size_t i = 0; i < count; i++) {
+		assert_int_equal(list[i].flags, PEER_KNOWN);
+		assert_int_equal(list[i].address.bytes[14], 2);
+		assert_false(seen[list[i].address.bytes[15]]);
+		seen[list[i].address.bytes[15]] = true;
+	}
+	free(list);
+	guard_close(guard);
+}
+
+static void counters(void **state)
+{
+	struct guard *guard = load_fresh();
+	const struct guard_command kick = { .operation = COMMAND_KICK, .address = key_of(PEER4) };
+	struct guard_counters enforced, observed;
+	const struct guard_counters none = {};
+	cpu_set_t all, one;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	assert_int_equal(guard_counters_read(guard, COUNTERS_ENFORCED, &enforced), 0);
+	assert_memory_equal(&enforced, &none, sizeof(none));
+	/* Each processor has its own book: the sum is read. */
+	assert_int_equal(sched_getaffinity(0, sizeof(all), &all), 0);
+	for (int processor = 0; processor < CPU_SETSIZE; processor++) {
+		if (!CPU_ISSET(processor, &all))
+			continue;
+		CPU_ZERO(&one);
+		CPU_SET(processor, &one);
+		assert_int_equal(sched_setaffinity(0, sizeof(one), &one), 0);
+		assert_int_equal(guard_command(guard, &kick), 0);
+	}
+	assert_int_equal(sched_setaffinity(0, sizeof(all), &all), 0);
+	assert_int_equal(guard_counters_read(guard, COUNTERS_ENFORCED, &enforced), 0);
+	assert_int_equal(enforced.peer_kicked, CPU_COUNT(&all));
+	enforced.peer_kicked = 0;
+	assert_memory_equal(&enforced, &none, sizeof(none));
+	assert_int_equal(guard_counters_read(guard, COUNTERS_OBSERVED, &observed), 0);
+	assert_memory_equal(&observed, &none, sizeof(none));
+	assert_int_equal(guard_counters_read(guard, COUNTERS_COUNT, &observed), -ENOENT);
+	guard_close(guard);
+}
+
+/* ---- features and events -------------------------------------------------------------------- */
+
+static void probes(void **state)
+{
+	bool features[FEATURE_COUNT] = {};
+
+	(void)state;
+	guard_probe(features);
+	for (int feature = 0; feature < FEATURE_COUNT; feature++)
+		if (!features[feature])
+			fail_msg("not offered here: %s", guard_feature_name(feature));
+}
+
+struct told {
+	unsigned int count;
+	struct guard_event last;
+};
+
+static void remember(const struct guard_event *event, void *argument)
+{
+	struct told *told = argument;
+
+	told->count++;
+	told->last = *event;
+}
+
+static void events(void **state)
+{
+	struct guard *guard = load_fresh();
+	const struct guard_command kick = { .operation = COMMAND_KICK, .address = key_of(PEER4) };
+	struct pollfd readable = { .events = POLLIN };
+	struct told told = {};
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	assert_int_equal(guard_events_open(guard, remember, &told, &readable.fd), 0);
+	assert_int_equal(poll(&readable, 1, 0), 0);
+	assert_int_equal(guard_events_drain(guard), 0);
+	for (int i = 0; i < 3; i++)
+		assert_int_equal(guard_command(guard, &kick), 0);
+	assert_int_equal(poll(&readable, 1, PATIENCE_MS), 1);
+	assert_int_equal(guard_events_drain(guard), 3);
+	assert_int_equal(told.count, 3);
+	assert_int_equal(told.last.cause, CAUSE_peer_kicked);
+	assert_address(told.last.address, PEER4);
+	assert_int_equal(guard_events_drain(guard), 0);
+	assert_int_equal(poll(&readable, 1, 0), 0);
+	/* What nobody read waits for the next reader: none is lost when the daemon is replaced. */
+	assert_int_equal(guard_command(guard, &kick), 0);
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	assert_int_equal(guard_events_open(guard, remember, &told, &readable.fd), 0);
+	assert_int_equal(guard_events_drain(guard), 1);
+	assert_int_equal(told.count, 4);
+	guard_close(guard);
+}
+
+/* ---- sockets older than the guard ----------------------------------------------------------- */
+
+/*
+ * A link that was there before is followed to its end, by the iterator where the loader asks, by
+ * command alone elsewhere.
+ */
+static void adopts(void **state)
+{
+	struct guard *guard;
+	struct guard_error error;
+	int listening, dialed, accepted;
+	struct adoption adoptions[2] = {
+		{ .address = key_of(THERE4), .direction = DIRECTION_OUTBOUND, .remote_port = PORT },
+		{ .address = key_of(HERE4), .direction = DIRECTION_INBOUND, .local_port = PORT }
+	};
+	struct guard_maps maps;
+	struct watch *watch;
+	__u64 cookies[2];
+
+	(void)state;
+	join_cgroup(guarded);
+	listening = listener(THERE4, PORT);
+	dialed = bound_socket(HERE4, 0);
+	assert_int_equal(dial(dialed, THERE4, PORT), 0);
+	accepted = accept(listening, NULL, NULL);
+	assert_true(accepted >= 0);
+
+	guard = load_fresh();
+	maps = pinned_maps(own_name());
+	write_policy(guard, MODE_ENFORCE);
+	watch = watch_open(&maps);
+	cookies[0] = cookie_of(dialed);
+	cookies[1] = cookie_of(accepted);
+	adoptions[0].local_port = adoptions[1].remote_port = port_of(dialed);
+	assert_int_equal(guard_adopt(guard, cookies, adoptions, 2), 0);
+	assert_counted(watch, ENFORCED(link_adopted, 2));
+	discard_events(watch);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].kind, SLOT_LINK);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].cookie, cookies[0]);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_ADOPTED);
+	assert_int_equal(get_peer(&maps, HERE4).slots[0].cookie, cookies[1]);
+	assert_int_equal(get_peer(&maps, HERE4).slots[0].direction, DIRECTION_INBOUND);
+	assert_int_equal(try_dial(), ECONNREFUSED);
+	assert_counted(watch, ENFORCED(dial_linked, 1));
+	discard_events(watch);
+	/* Neither twice, nor what is no such socket. */
+	cookies[1] = ~0ULL;
+	assert_int_equal(guard_adopt(guard, cookies, adoptions, 2), 0);
+	assert_silent(watch);
+
+	close(dialed);
+	close(accepted);
+	assert_counted(watch, ENFORCED(link_ended, 2));
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].kind, SLOT_FREE);
+	assert_int_equal(get_peer(&maps, HERE4).slots[0].kind, SLOT_FREE);
+	guard_close(guard);
+
+	/* Who only opened the guard has no iterator: the slot is taken by command. */
+	watch_reset(watch);
+	assert_int_equal(guard_open(own_name(), &guard, &error), 0);
+	assert_int_equal(guard_adopt(guard, cookies, adoptions, 1), 0);
+	assert_counted(watch, ENFORCED(link_adopted, 1));
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].cookie, cookies[0]);
+	guard_close(guard);
+	close(listening);
+	watch_close(watch);
+	pinned_close(&maps);
+}
+
+/* ---- without the right ---------------------------------------------------------------------- */
+
+static void takes_root(void **state)
+{
+	struct guard *guard = load_fresh();
+	pid_t child;
+	int status;
+
+	(void)state;
+	guard_close(guard);
+	child = fork();
+	assert_true(child >= 0);
+	if (!child) {
+		struct guard_error error;
+		int result;
+
+		if (setresgid(NOBODY_ID, NOBODY_ID, NOBODY_ID) ||
+		    setresuid(NOBODY_ID, NOBODY_ID, NOBODY_ID))
+			_exit(2);
+		result = guard_open(own_name(), &guard, &error);
+		_exit((result == -EPERM || result == -EACCES) && strstr(error.text, "root") ? 0 :
+											      1);
+	}
+	assert_int_equal(waitpid(child, &status, 0), child);
+	assert_true(WIFEXITED(status));
+	assert_int_equal(WEXITSTATUS(status), 0);
+}
+
+#define TEST(name) cmocka_unit_test_teardown(name, after_each)
+
+static int run_all(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(names),
+		TEST(not_loaded),
+		TEST(loads),
+		TEST(guards_real_connections),
+		TEST(takes_over),
+		TEST(takes_over_without_a_gap),
+		TEST(other_layout),
+		TEST(other_sizes),
+		TEST(wrong_place),
+		TEST(clears_a_load_that_died),
+		TEST(clears_a_removal_that_died),
+		TEST(survives_kills),
+		TEST(follows_the_cgroup),
+		TEST(follows_the_namespace),
+		TEST(cgroup_is_gone),
+		TEST(detached_by_force),
+		TEST(unpinned_by_hand),
+		TEST(counts_foreign_programs),
+		TEST(counts_foreign_lookups),
+		TEST(attached_without_links),
+		TEST(removes_what_others_hold),
+		TEST(round_trips),
+		TEST(ports),
+		TEST(exempt),
+		TEST(peers),
+		TEST(counters),
+		TEST(probes),
+		TEST(events),
+		TEST(adopts),
+		TEST(takes_root),
+	};
+
+	return cmocka_run_group_tests(tests, set_up, tear_down);
+}
+
+int main(void)
+{
+	return run_surrounded("cgt-kernel-", run_all);
+}
