@@ -47,7 +47,8 @@ int command(struct __sk_buff *skb)
 		return -ERROR_INVALID;
 	if (request.operation == COMMAND_DEFAULTS)
 		return set_default_policy();
-	if (!rules)
+	if (!rules ||
+	    (request.operation == COMMAND_LIMIT && request.value > PEER_LINKS_MAX))
 		return -ERROR_INVALID;
 	now = bpf_ktime_get_boot_ns();
 	peer = creates(request.operation) ? peer_get(&request.address) :
@@ -72,10 +73,7 @@ int command(struct __sk_buff *skb)
 		backoff_clear(peer);
 		decision.cause = CAUSE_peer_kicked;
 	} else if (request.operation == COMMAND_LIMIT) {
-		if (request.value > PEER_LINKS_MAX)
-			result = -ERROR_INVALID;
-		else
-			peer->limit = request.value;
+		peer->limit = request.value;
 	} else if (request.operation == COMMAND_ALLOW) {
 		peer->exempt_until_ns = request.until_ns;
 	} else if (request.operation == COMMAND_ANNOUNCE) {

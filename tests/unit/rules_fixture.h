@@ -57,6 +57,14 @@ static inline struct knock fixture_lookup(__u64 now)
 	return knock;
 }
 
+/* What the table knows of a handshake of theirs that is pending before `until_ns`. */
+static inline struct their_handshake fixture_theirs(__u32 client_isn, __u64 until_ns)
+{
+	struct their_handshake theirs = { .until_ns = until_ns, .client_isn = client_isn };
+
+	return theirs;
+}
+
 /* A connection that the guard saw come up, in enforce mode. */
 static inline struct link fixture_link(__u64 cookie, enum link_direction direction,
 				       __u32 client_isn, __u64 now)

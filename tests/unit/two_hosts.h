@@ -41,6 +41,8 @@ struct scenario {
 	int spoofed_syns;      /* fifty a second to host 0, in the name of host 1 */
 	__u32 max_links;       /* 0: 1 */
 	int redials;           /* an application without a link dials again each second or two */
+	int stacked_dials;     /* host 1 dials two to this many times in 20 ms; 0: like host 0 */
+	int closes_newcomers;  /* host 1's application closes what it accepts while it dials */
 	__u64 lasts_ns;
 };
 
@@ -49,6 +51,7 @@ enum segment {
 	SEGMENT_SYN_ACK,
 	SEGMENT_ACK, /* or data: the same to an opening connection */
 	SEGMENT_RST,
+	SEGMENT_FIN,
 };
 
 enum end_state {
@@ -76,6 +79,8 @@ enum event_kind {
 	EVENT_SUPERSEDE,  /* the daemon destroys dials that a link has made superfluous */
 	EVENT_DESTROY,    /* the daemon destroys a doomed link */
 	EVENT_SPOOF,      /* a SYN in the other host's name arrives */
+	EVENT_DENIAL,     /* the other host's RST for a SYN-ACK that it never asked for arrives */
+	EVENT_CLOSE,      /* the application closes */
 	EVENT_REDIAL,     /* an application looks whether it has a link */
 };
 
@@ -86,6 +91,7 @@ struct event {
 	int host;
 	int connection;
 	enum segment segment;
+	__u16 port; /* EVENT_DENIAL: of the spoofed SYN */
 };
 
 struct host {
@@ -158,6 +164,14 @@ static inline void world_plan(struct world *world, __u64 at, enum event_kind kin
 	};
 }
 
+/* The SYN-ACK for a spoofed SYN goes to the real host, whose RST comes back here. */
+static inline void world_plan_denial(struct world *world, int host, __u16 port)
+{
+	world_plan(world, world->now + world->delay_ns[0] + world->delay_ns[1], EVENT_DENIAL, host,
+		   0, SEGMENT_RST);
+	world->events[world->event_count - 1].port = port;
+}
+
 static inline int world_next(struct world *world, struct event *ret_event)
 {
 	int i, first = 0;
@@ -177,7 +191,7 @@ static inline int world_next(struct world *world, struct event *ret_event)
 
 static inline void world_send(struct world *world, int from, int connection, enum segment segment)
 {
-	static const char *const names[] = { "SYN", "SYN-ACK", "ACK", "RST" };
+	static const char *const names[] = { "SYN", "SYN-ACK", "ACK", "RST", "FIN" };
 	const struct scenario *scenario = world->scenario;
 	int to = !from;
 	__u64 arrival;
@@ -282,6 +296,10 @@ static inline void end_established(struct world *world, int host, int number)
 	if (links > self->most_links)
 		self->most_links = links;
 	world_plan(world, world->now + NS_PER_SECOND / 2, EVENT_TALK, host, number, SEGMENT_ACK);
+	if (world->scenario->closes_newcomers && host == 1 && connection->dialer != host &&
+	    host_dials(world, host))
+		world_plan(world, world->now + random_below(&world->random, 5 * NS_PER_MS),
+			   EVENT_CLOSE, host, number, SEGMENT_FIN);
 	if (!self->guarded) {
 		world_tell(world, host, "%d is established (%d links)", number, links);
 		return;
@@ -326,7 +344,8 @@ static inline enum verdict host_asks_the_rules(struct world *world, int host, in
 	if (decision.verdict == VERDICT_ALLOW) {
 		struct decision held = handshake_decide(
 			&self->pending, &self->remote, &self->policy, connection->port,
-			peer_room(&self->peer, &self->policy, world->now), world->now);
+			connection->client_isn, peer_room(&self->peer, &self->policy, world->now),
+			world->now);
 
 		if (held.cause != CAUSE_knock_idle)
 			decision = held;
@@ -374,7 +393,10 @@ static inline void syn_ack_arrives(struct world *world, int host, int number)
 	switch (connection->state[host]) {
 	case END_SYN_SENT:
 		if (self->guarded) {
-			decision = answer_verdict(&self->peer, &self->policy,
+			const struct their_handshake theirs =
+				handshake_pending(&self->pending, &self->remote, world->now);
+
+			decision = answer_verdict(&self->peer, &self->policy, &theirs,
 						  connection->cookie[host], world->now);
 			if (decision.verdict == VERDICT_HOLD) {
 				world_tell(world, host, "SYN-ACK of %d: %s", number,
@@ -406,6 +428,22 @@ static inline void ack_arrives(struct world *world, int host, int number)
 	default:
 		break;
 	}
+}
+
+/*
+ * One that meets no socket of its own, or a request, meets the listener, and so the ingress hook:
+ * the handshake of its port is over. A socket in SYN_SENT or ESTABLISHED takes it unasked.
+ */
+static inline void rst_arrives(struct world *world, int host, int number)
+{
+	struct connection *connection = &world->connections[number];
+	struct host *self = &world->hosts[host];
+
+	if (self->guarded && connection->dialer != host &&
+	    (connection->state[host] == END_NONE || connection->state[host] == END_SYN_RECEIVED))
+		handshake_done(&self->pending, &self->remote, connection->port);
+	if (connection->state[host] != END_NONE)
+		end_closed(world, host, number);
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
@@ -519,10 +557,7 @@ static inline void host_supersede(struct world *world, int host)
 			end_closed(world, host, i); /* nothing is sent: tcp_abort() in SYN_SENT */
 }
 
-/*
- * Nothing follows from a spoofed SYN that passes: the SYN-ACK goes to the real host, which answers
- * with RST.
- */
+/* Of a spoofed SYN that passes nothing is left but what the real host's RST ends. */
 static inline void host_spoofed(struct world *world, int host)
 {
 	struct connection forged = {
@@ -531,7 +566,8 @@ static inline void host_spoofed(struct world *world, int host)
 		.port = (__u16)random_next(&world->random),
 	};
 
-	host_asks_the_rules(world, host, -1, &forged, 0);
+	if (host_asks_the_rules(world, host, -1, &forged, 0) == VERDICT_ALLOW)
+		world_plan_denial(world, host, forged.port);
 	world_plan(world, world->now + NS_PER_SECOND / 50, EVENT_SPOOF, host, 0, SEGMENT_SYN);
 }
 
@@ -570,6 +606,17 @@ static inline void world_event(struct world *world, const struct event *event)
 	case EVENT_SPOOF:
 		host_spoofed(world, host);
 		break;
+	case EVENT_DENIAL:
+		handshake_done(&world->hosts[host].pending, &world->hosts[host].remote,
+			       event->port);
+		break;
+	case EVENT_CLOSE:
+		if (connection->state[host] != END_ESTABLISHED)
+			break;
+		world_tell(world, host, "the application closes %d", event->connection);
+		end_closed(world, host, event->connection);
+		world_send(world, host, event->connection, SEGMENT_FIN);
+		break;
 	case EVENT_REDIAL:
 		if (!host_links(world, host) && !host_dials(world, host))
 			host_dial(world, host);
@@ -589,7 +636,10 @@ static inline void world_event(struct world *world, const struct event *event)
 			ack_arrives(world, host, event->connection);
 			break;
 		case SEGMENT_RST:
-			if (connection->state[host] != END_NONE)
+			rst_arrives(world, host, event->connection);
+			break;
+		case SEGMENT_FIN:
+			if (connection->state[host] == END_ESTABLISHED)
 				end_closed(world, host, event->connection);
 			break;
 		}
@@ -599,7 +649,7 @@ static inline void world_event(struct world *world, const struct event *event)
 
 /* ---- a run ----------------------------------------------------------------------------------- */
 
-/* One to DIALS_MAX dials by each host, crossing or nearly so. */
+/* One to DIALS_MAX dials by each host, crossing or nearly so, or a stack of them by host 1. */
 static inline void world_begin(struct world *world, const struct scenario *scenario, __u64 seed,
 			       int traced)
 {
@@ -629,7 +679,10 @@ static inline void world_begin(struct world *world, const struct scenario *scena
 	if (scenario->spoofed_syns)
 		world_plan(world, WORLD_BEGINS, EVENT_SPOOF, 0, 0, SEGMENT_SYN);
 	for (host = 0; host < 2; host++) {
-		dials = 1 + random_below(&world->random, DIALS_MAX);
+		int stacked = host == 1 && scenario->stacked_dials;
+
+		dials = stacked ? 2 + random_below(&world->random, scenario->stacked_dials - 1) :
+				  1 + random_below(&world->random, DIALS_MAX);
 		/* Half of the runs cross closely, the others anywhere within three seconds. */
 		at = WORLD_BEGINS + random_below(&world->random,
 						 random_once_in(&world->random, 2) ?
@@ -637,7 +690,9 @@ static inline void world_begin(struct world *world, const struct scenario *scena
 							 3 * NS_PER_SECOND);
 		for (dial = 0; dial < dials; dial++) {
 			world_plan(world, at, EVENT_DIAL, host, 0, SEGMENT_SYN);
-			at += random_below(&world->random, 2 * NS_PER_SECOND);
+			at += random_below(&world->random,
+					   stacked ? 20 * NS_PER_MS / scenario->stacked_dials :
+						     2 * NS_PER_SECOND);
 		}
 		if (scenario->redials)
 			world_plan(world, WORLD_BEGINS + 3 * NS_PER_SECOND, EVENT_REDIAL, host, 0,

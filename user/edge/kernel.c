@@ -486,6 +486,9 @@ static int attach_hook(const struct guard_options *options, int cgroup_fd, enum 
 	unlink(path);
 	if (rename(fresh_path, path))
 		return fail(error, -errno, "pinning %s: %s", path, strerror(errno));
+	/* Not only unpinned: bpffs lets go of a link later, and until then both would decide. */
+	if (old_fd >= 0)
+		bpf_link_detach(old_fd);
 	return 0;
 }
 
@@ -627,15 +630,35 @@ static int remove_directory(const char *path)
 	if (!directory)
 		return -errno;
 	while ((entry = readdir(directory))) {
-		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0)
+		if (strcmp(entry->d_name, ".") == 0 || strcmp(entry->d_name, "..") == 0 ||
+		    strcmp(entry->d_name, map_names[MAP_LAYOUT]) == 0)
 			continue;
 		if (unlinkat(dirfd(directory), entry->d_name, 0) && errno != EISDIR && errno != EPERM)
 			result = -errno;
 	}
+	/* The layout word goes last: a removal that dies before is known by its version 0. */
+	unlinkat(dirfd(directory), map_names[MAP_LAYOUT], 0);
 	closedir(directory);
 	if (rmdir(path) && !result)
 		result = -errno;
 	return result;
+}
+
+/* From now on what is pinned is not a guard, whole or not. */
+static void layout_void(const char *name)
+{
+	struct guard_layout layout;
+	char path[PIN_PATH_MAX];
+	__u32 zero = 0;
+
+	if (layout_read(name, &layout))
+		return;
+	layout.version = 0;
+	pin_path(path, name, "", map_names[MAP_LAYOUT]);
+	cleanup_close int fd = bpf_obj_get(path);
+
+	if (fd >= 0)
+		bpf_map_update_elem(fd, &zero, &layout, BPF_ANY);
 }
 
 /*
@@ -672,6 +695,7 @@ int guard_remove(const char *name, struct guard_error *ret_error)
 		return fail(ret_error, -ENOENT, "no guard '%s' is loaded (nothing at %s)", name, path);
 	}
 	detach_links(name);
+	layout_void(name);
 	/* Programs attached without a link (bpftool) hang on the cgroup alone. */
 	if (layout_read(name, &layout) == 0 && layout.cgroup_id) {
 		cleanup_free char *cgroup = NULL;
