@@ -105,11 +105,25 @@ def central_policy_lets_only_announced_dials_pass_and_each_once(lab):
     link_out(lab, known)
     watch.event(known, "link_outbound")
     assert_dial_refused(lab, watch, known, "dial_linked")
-    assert_dial_refused(lab, watch, unknown, "dial_not_due")
-    watch.counted_at_least(dial_not_due=2, dial_idle=2, peer_due=1)
-    status, document = guard.explain(unknown.address)
-    assert status == 3 and document["dial"]["cause"] == "dial_not_due", document
+    watch.counted_at_least(dial_not_due=1, dial_idle=2, peer_due=1)
+
+
+@test
+def central_policy_learns_a_peer_from_its_refused_dial(lab):
+    """One that no file names is announced by the next check, not before."""
+    peer = lab.fresh()
+    guard = guard_with_peers(lab, [], dial_policy="central", check_interval="1s")
+    stream = follow_due(lab, guard)
+    peer.listen()
+    watch = guard.watch()
+    assert_dial_refused(lab, watch, peer, "dial_not_due")
+    status, document = guard.explain(peer.address)
     assert document["knock"]["passes"], document
+    if status == 3:
+        assert document["dial"]["cause"] == "dial_not_due", document
+    stream.wait(address=peer.address)
+    link_out(lab, peer)
+    watch.counted_at_least(dial_not_due=1, dial_idle=1, peer_due=1)
 
 
 @test
