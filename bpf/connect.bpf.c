@@ -13,6 +13,8 @@
 
 #define SOCKET_STREAM 1 /* SOCK_STREAM, include/linux/net.h */
 #define PROTOCOL_TCP 6
+#define MAX_ERRNO 4095    /* include/linux/err.h */
+#define ERROR_REFUSED 111 /* ECONNREFUSED */
 
 /*
  * bpf_set_retval() and bpf_get_retval() exist since 5.18 but are offered to the connect hooks only
@@ -22,13 +24,24 @@
 enum bpf_func_id___since_6_1 {
 	BPF_FUNC_user_ringbuf_drain___since_6_1 = 209,
 };
-static int (*const set_retval)(int) = (void *)187;
+static int (*const set_retval)(long) = (void *)187;
 static int (*const get_retval)(void) = (void *)186;
 
 static __always_inline int retval_offered(void)
 {
 	return bpf_core_enum_value_exists(enum bpf_func_id___since_6_1,
 					  BPF_FUNC_user_ringbuf_drain___since_6_1);
+}
+
+/*
+ * The errno as a return value. Recent verifiers (7.x) want to see that it is one; the compiler
+ * knows better than to test for it, unless it is kept from knowing.
+ */
+static __always_inline long refusal_retval(__u32 refusal_errno)
+{
+	long retval = (long)opaque(-(__u64)refusal_errno);
+
+	return retval < -MAX_ERRNO || retval > 0 ? -ERROR_REFUSED : retval;
 }
 
 #define HOOK_REFUSE 0
@@ -110,7 +123,7 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	if (decision.verdict == VERDICT_REFUSE && dial.mode == MODE_ENFORCE) {
 		report(&decision, &happening, &dial, 1);
 		if (retval_offered())
-			set_retval(-(int)rules->refusal_errno);
+			set_retval(refusal_retval(rules->refusal_errno));
 		return HOOK_REFUSE;
 	}
 	if (decision.cause != CAUSE_dial_unheld && decision.cause != CAUSE_dial_recycled) {

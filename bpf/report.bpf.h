@@ -24,14 +24,13 @@ static __always_inline void count(enum cause cause, int enforced)
 {
 	__u32 index = enforced ? COUNTERS_ENFORCED : COUNTERS_OBSERVED;
 	struct guard_counters *book = bpf_map_lookup_elem(&counters, &index);
-	__u32 field = cause;
 
 	/*
 	 * Per CPU, but a hook in process context can be interrupted by one in softirq: add
 	 * atomically.
 	 */
-	if (book && field < CAUSE_COUNT)
-		__sync_fetch_and_add(&((__u64 *)book)[field], 1);
+	if (book)
+		__sync_fetch_and_add(&((__u64 *)book)[opaque(cause) & (COUNTERS_FIELDS - 1)], 1);
 }
 
 static __always_inline void count_lost_event(void)

@@ -199,8 +199,8 @@ struct owned_slot {
 	__u32 reserved;
 };
 
-/* SYNs of an element of the `handshakes` table that can be held at a time. */
-#define HELD_PORTS 7
+/* SYNs of an element of the `handshakes` table that can be held at a time; a power of two. */
+#define HELD_PORTS 8
 
 /*
  * An element of the fixed `handshakes` table, indexed by a hash of the address: the last handshake
@@ -214,9 +214,11 @@ struct pending_handshake {
 	__u64 until_ns;       /* the handshake counts as pending before */
 	__u64 held_until_ns;  /* held_ports are forgotten then */
 	__u16 remote_port;    /* of the SYN that was let in */
-	/* SYNs that were held, by remote port, 0: none. Each is held once, and no further one when all
-	 * are taken: that bounds what spoofed SYNs can do to a peer. They belong to the element, so that
-	 * an address which shares it cannot renew them. */
+	/*
+	 * SYNs that were held, by remote port, 0: none. Each is held once, and no further one when
+	 * all are taken: that bounds what spoofed SYNs can do to a peer. They belong to the
+	 * element, so that an address which shares it cannot renew them.
+	 */
 	__u16 held_ports[HELD_PORTS];
 };
 
@@ -228,6 +230,11 @@ enum counters_index {
 };
 
 /*
+ * Room for the causes, a power of two: the kernel side masks a cause with it to index the counters.
+ */
+#define COUNTERS_FIELDS 64
+
+/*
  * One element of the `counters` array per CPU: a counter per cause, plus events that found the ring
  * full.
  */
@@ -236,10 +243,14 @@ struct guard_counters {
 	CONNGUARD_CAUSES(COUNTER_FIELD)
 #undef COUNTER_FIELD
 	__u64 events_lost;
+	__u64 reserved[COUNTERS_FIELDS - CAUSE_COUNT - 1];
 };
 
-_Static_assert(sizeof(struct guard_counters) == (CAUSE_COUNT + 1) * sizeof(__u64),
+_Static_assert(__builtin_offsetof(struct guard_counters, events_lost) ==
+		       CAUSE_COUNT * sizeof(__u64),
 	       "a counter per cause, in the order of the causes");
+_Static_assert(sizeof(struct guard_counters) == COUNTERS_FIELDS * sizeof(__u64),
+	       "struct guard_counters");
 
 /* A record of the `events` ring. */
 struct guard_event {
@@ -282,8 +293,8 @@ enum command_operation {
 
 /*
  * See enum command_operation. BPF_PROG_TEST_RUN takes it for an Ethernet frame, and bytes 12 and 13
- * for its type: `frame_type` is there and 0, so that no other field can say "IPv4" or "VLAN" and get
- * the command changed on its way.
+ * for its type: `frame_type` is there and 0, so that no other field can say "IPv4" or "VLAN" and
+ * get the command changed on its way.
  */
 struct guard_command {
 	__u64 cookie;
@@ -318,7 +329,7 @@ _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
 _Static_assert(sizeof(struct owned_slot) == 24, "struct owned_slot");
-_Static_assert(sizeof(struct pending_handshake) == 56, "struct pending_handshake");
+_Static_assert(sizeof(struct pending_handshake) == 64, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 96, "struct guard_event");
 _Static_assert(sizeof(struct guard_command) == 56 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");

@@ -570,10 +570,7 @@ static __always_inline struct decision handshake_decide(struct pending_handshake
 			place = pick(empty, i, place);
 		}
 		if (!known && free_places) {
-			/* HELD_PORTS is one less than a power of two: the mask reaches one past it. */
-			place = opaque(place) & HELD_PORTS;
-			if (place < HELD_PORTS)
-				pending->held_ports[place] = remote_port;
+			pending->held_ports[opaque(place) & (HELD_PORTS - 1)] = remote_port;
 			decision.verdict = VERDICT_HOLD;
 			decision.cause = CAUSE_knock_pending;
 			decision.until_ns = pending->until_ns;
