@@ -30,11 +30,14 @@ UNITDIR ?= $(PREFIX)/lib/systemd/system
 SYSUSERSDIR ?= $(PREFIX)/lib/sysusers.d
 
 # V=1 shows whole commands. SAN=1 builds userspace with the address and undefined-behaviour
-# sanitizers, beside the normal build; the BPF object is the same for both and lies under $(BUILD).
+# sanitizers, beside the normal build; SAN=fuzz, which `make fuzz` asks for, with clang's fuzzer too.
+# The BPF object is the same for all and lies under $(BUILD).
 V ?= 0
 SAN ?=
 BUILD ?= build
-OUT := $(BUILD)$(if $(SAN),/san)
+OUT := $(BUILD)$(if $(filter fuzz,$(SAN)),/fuzz,$(if $(SAN),/san))
+# How long `make fuzz` runs each target.
+FUZZ_SECONDS ?= 60
 
 # ---- tools and flags -------------------------------------------------------------------------------
 
@@ -66,7 +69,7 @@ BPFTOOL ?= $(call once,BPFTOOL,scripts/bootstrap.sh --print-bpftool)
 # What the caller left to us to choose is in CFLAGS; what the code relies on is here.
 comma := ,
 SANITIZE := -fsanitize=address$(comma)undefined -fno-sanitize-recover=all -fno-omit-frame-pointer \
-	-U_FORTIFY_SOURCE
+	-U_FORTIFY_SOURCE $(if $(filter fuzz,$(SAN)),-fsanitize=fuzzer-no-link)
 # Fortified library calls exist only in optimised code.
 HARDEN := -fstack-protector-strong \
 	$(if $(filter -O0,$(CFLAGS)),,-U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2)
@@ -115,10 +118,16 @@ WIRE := $(if $(WIRE_OBJECTS),$(OUT)/tests/wire)
 
 NETNS_HELPERS := $(patsubst %.c,$(OUT)/%,$(call sources,tests/netns))
 BENCH_LOAD := $(patsubst %.c,$(OUT)/%,$(call sources,tests/bench))
+VM_HELPERS := $(patsubst %.c,$(OUT)/%,$(call sources,tests/vm))
+
+# Every source in tests/fuzz is a fuzz target.
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(call sources,tests/fuzz))
+FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 
 # ---- targets ---------------------------------------------------------------------------------------
 
-.PHONY: all build-tests build-demo build-bench test demo bench lint install uninstall clean help FORCE
+.PHONY: all build-tests build-demo build-bench build-vm build-fuzz test test-vm demo bench fuzz \
+	lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
@@ -127,6 +136,10 @@ build-tests: all $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) ##
 build-demo: all $(RACER) $(WIRE) $(NETNS_HELPERS)
 
 build-bench: all $(BENCH_LOAD)
+
+build-vm: build-tests $(VM_HELPERS)
+
+build-fuzz: $(FUZZ_TARGETS)
 
 # Set-up comes first and may install the very tools that the rules below ask for, hence a make of its
 # own for the build that follows. It runs on all processors unless the caller chose a number.
@@ -138,6 +151,11 @@ test: ## install what is missing, build, run every test; needs root (TESTS="unit
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=1 build-tests
 	$(Q)BUILD='$(BUILD)' BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" tests/run.sh $(TESTS)
 
+test-vm: ## the same under other kernels, in emulated guests; needs root (KERNELS="5.10 6.1" runs some)
+	$(Q)scripts/bootstrap.sh build test vm
+	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-vm
+	$(Q)BUILD='$(BUILD)' scripts/vm-matrix.sh $(KERNELS)
+
 demo: ## install what is missing, build, show the race unguarded and guarded; needs root (DEMO_JSON=FILE)
 	$(Q)scripts/bootstrap.sh build demo
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=$(SAN) build-demo
@@ -148,6 +166,11 @@ bench: ## install what is missing, build, compare with nftables rules and with n
 	$(Q)scripts/bootstrap.sh build demo
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-bench
 	$(Q)CONNGUARD_BUILD='$(BUILD)' tests/bench/compare.sh
+
+fuzz: ## install what is missing, build, run each fuzz target for FUZZ_SECONDS
+	$(Q)scripts/bootstrap.sh build fuzz
+	+$(Q)$(BUILD_AFTER_SETUP) SAN=fuzz CC='$(CLANG)' build-fuzz
+	$(Q)BUILD='$(BUILD)' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/fuzz/run.sh
 
 lint: ## check scripts, licences, include direction and white space
 	$(Q)scripts/lint.sh
@@ -165,6 +188,7 @@ help: ## show this
 		'SAN=1' 'build with sanitizers, into $(BUILD)/san' \
 		'CC, CLANG' 'the compilers: $(CC), $(CLANG)' \
 		'CFLAGS' 'optimisation and debugging: $(CFLAGS)' \
+		'FUZZ_SECONDS' 'how long each fuzz target runs: $(FUZZ_SECONDS)' \
 		'WERROR=' 'let warnings be warnings' \
 		'BUILD' 'where everything is built: $(BUILD)' \
 		'PREFIX' 'where to install: $(PREFIX)' \
@@ -263,9 +287,16 @@ $(OUT)/tests/wire: $(WIRE_OBJECTS) $(OUT)/.programs
 	$(call say,LINK,$@)
 	$(call link,$(WIRE_OBJECTS),$(MODULE_LIBS))
 
-$(NETNS_HELPERS) $(BENCH_LOAD): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/.programs
+$(NETNS_HELPERS) $(BENCH_LOAD) $(VM_HELPERS): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/.programs
 	$(call say,LINK,$@)
 	$(call link,$<,$(MODULE_LIBS))
+
+# The real requests; what lies below them is in the target.
+$(OUT)/fuzz_control: $(OUT)/obj/user/connguardd/requests.o
+
+$(FUZZ_TARGETS): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.o $(LIBRARY) $(OUT)/.programs
+	$(call say,LINK,$@)
+	$(call link,$(filter %.o,$^) $(LIBRARY),$(MODULE_LIBS) -fsanitize=fuzzer)
 
 # ---- installing ------------------------------------------------------------------------------------
 
@@ -321,4 +352,5 @@ uninstall: ## remove what install put there; configuration stays
 
 -include $(BPF_PARTS:.o=.d)
 -include $(patsubst %.o,%.d,$(LIBRARY_OBJECTS) $(DAEMON_OBJECTS) $(CLI_OBJECTS) $(TEST_OBJECTS) \
-	$(RACER_OBJECTS) $(WIRE_OBJECTS) $(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(NETNS_HELPERS) $(BENCH_LOAD)))
+	$(RACER_OBJECTS) $(WIRE_OBJECTS) $(FUZZ_OBJECTS) \
+	$(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(NETNS_HELPERS) $(BENCH_LOAD) $(VM_HELPERS)))

@@ -6,10 +6,11 @@
 # that compiles, a pkg-config module), never for a package name, so that tools from elsewhere count.
 # Nothing missing: no package manager is called and nothing is printed.
 #
-# usage: bootstrap.sh [--check] [build] [test] [demo] [lint]     (default: build)
-#        bootstrap.sh --print-bpftool
+# usage: bootstrap.sh [--check] [build] [test] [demo] [lint] [vm] [fuzz]     (default: build)
+#        bootstrap.sh --print-bpftool | --print-virtiofsd
 #   --check            install nothing: name what is missing and exit 1
 #   --print-bpftool    print the path of a bpftool that runs on this kernel, exit 1 if there is none
+#   --print-virtiofsd  print the path of virtiofsd, exit 1 if there is none
 #
 # environment: CC, CLANG              the compilers to look for (gcc, clang)
 #              BPFTOOL                the bpftool to look for, before the usual places
@@ -76,6 +77,35 @@ probe_bpftool() {
 	find_bpftool >/dev/null
 }
 
+# Not in the path anywhere: it is a helper of the machine emulator.
+find_virtiofsd() {
+	local candidate
+	for candidate in virtiofsd /usr/libexec/virtiofsd /usr/lib/qemu/virtiofsd \
+		/usr/lib/virtiofsd; do
+		if command -v "$candidate"; then
+			return 0
+		fi
+	done
+	return 1
+}
+
+probe_virtiofsd() {
+	find_virtiofsd >/dev/null
+}
+
+# It runs where no library is yet.
+probe_static_busybox() {
+	local program
+	program=$(command -v busybox) && ! ldd "$program" >/dev/null 2>&1
+}
+
+probe_fuzzer() {
+	local program=$scratch/fuzzer
+	# shellcheck disable=SC2086
+	printf 'int LLVMFuzzerTestOneInput(void);\nint LLVMFuzzerTestOneInput(void) { return 0; }\n' |
+		${CLANG:-clang} -fsanitize=fuzzer,address,undefined -x c - -o "$program" >/dev/null 2>&1
+}
+
 # What each group needs: probe | its argument | apt | dnf | pacman. An empty package means that this
 # package manager has it under no known name.
 needs_of() {
@@ -124,6 +154,20 @@ needs_of() {
 			command|python3|python3|python3|python
 		EOF
 		;;
+	vm)
+		cat <<-'EOF'
+			command|qemu-system-x86_64|qemu-system-x86|qemu-system-x86-core|qemu-system-x86
+			virtiofsd||@virtiofsd|virtiofsd|virtiofsd
+			static_busybox||busybox-static|busybox|busybox
+			command|cpio|cpio|cpio|cpio
+			command|depmod|kmod|kmod|kmod
+		EOF
+		;;
+	fuzz)
+		cat <<-'EOF'
+			fuzzer||clang @clang_runtime|clang compiler-rt|clang compiler-rt
+		EOF
+		;;
 	esac
 }
 
@@ -153,6 +197,9 @@ in_words() {
 		$1 == "bpf_compiler" { name = "clang with the bpf target" }
 		$1 == "bpftool"      { name = "a bpftool that runs" }
 		$1 == "sanitizers"   { name = "the address and undefined-behaviour sanitizers" }
+		$1 == "fuzzer"       { name = "the fuzzer and the sanitizers of clang" }
+		$1 == "virtiofsd"    { name = "virtiofsd" }
+		$1 == "static_busybox" { name = "a static busybox" }
 		$1 == "command"      { name = $2 }
 		$1 == "header"       { name = "<" $2 ">" }
 		$1 == "module"       { name = "library " $2 }
@@ -179,20 +226,49 @@ packages_for() {
 	pacman) field=5 ;;
 	esac
 	cut -d'|' -f"$field" | tr ' ' '\n' | awk 'NF && !seen[$0]++' | while read -r package; do
-		if [ "$package" = @bpftool ]; then
-			bpftool_packages
-		else
-			printf '%s\n' "$package"
-		fi
+		case $package in
+		@bpftool) bpftool_packages ;;
+		@virtiofsd) virtiofsd_packages ;;
+		@clang_runtime) clang_runtime_packages ;;
+		*) printf '%s\n' "$package" ;;
+		esac
 	done
+}
+
+# True when the package lists have a package of this name to install.
+has_candidate() {
+	apt-cache policy "$1" 2>/dev/null | grep -q 'Candidate: [^(]'
 }
 
 # Debian has a package bpftool; Ubuntu ships it with the tools of each kernel.
 bpftool_packages() {
-	if apt-cache policy bpftool 2>/dev/null | grep -q 'Candidate: [^(]'; then
+	if has_candidate bpftool; then
 		echo bpftool
 	else
 		printf '%s\n' linux-tools-common linux-tools-generic
+	fi
+}
+
+# A package of its own since Debian 13 and Ubuntu 23.04, a part of the emulator's before.
+virtiofsd_packages() {
+	if has_candidate virtiofsd; then
+		echo virtiofsd
+	else
+		echo qemu-system-common
+	fi
+}
+
+# The runtime of the clang that is here, or of the one that would be installed: a package of its own, or
+# in older distributions a part of another one.
+clang_runtime_packages() {
+	local version
+	version=$(${CLANG:-clang} -dumpversion 2>/dev/null) ||
+		version=$(apt-cache depends clang 2>/dev/null | sed -n 's/.*Depends: clang-\([0-9]*\)$/\1/p')
+	version=${version%%.*}
+	if has_candidate "libclang-rt-$version-dev"; then
+		echo "libclang-rt-$version-dev"
+	else
+		echo "libclang-common-$version-dev"
 	fi
 }
 
@@ -240,9 +316,14 @@ for argument in "$@"; do
 		find_bpftool
 		exit
 		;;
-	build | test | demo | lint) groups+=("$argument") ;;
+	--print-virtiofsd)
+		find_virtiofsd
+		exit
+		;;
+	build | test | demo | lint | vm | fuzz) groups+=("$argument") ;;
 	*)
-		say "unknown argument '$argument' (expected --check, --print-bpftool, build, test, demo, lint)"
+		say "unknown argument '$argument' (expected --check, --print-bpftool, --print-virtiofsd," \
+			'build, test, demo, lint, vm, fuzz)'
 		exit 2
 		;;
 	esac

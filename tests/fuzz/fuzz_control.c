@@ -1,0 +1,507 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Fuzz target: any bytes on the control socket, in pieces.
+ *
+ * The real server and the real requests, over a UNIX socket and an event loop; below the requests
+ * stands no kernel but the stand-ins at the end of this file, which answer simple things. Whatever
+ * a client sends: every line gets exactly one answer, each a valid one; what changes the guard
+ * comes from root only; and another client is served as if nothing were.
+ *
+ * An input is a byte of enum manner, a byte that says how long the pieces are (0: all at once), and
+ * what the client sends.
+ */
+#include "input.h"
+
+#include <errno.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <sys/socket.h>
+#include <sys/syscall.h>
+#include <sys/un.h>
+
+#include <connguard/protocol.h>
+
+#include "base/cleanup.h"
+#include "connguardd/daemon.h"
+#include "edge/holders.h"
+#include "edge/links.h"
+#include "edge/view.h"
+#include "pure/address_text.h"
+
+/* How the client behaves: bits of the first byte. */
+enum manner {
+	MANNER_NOBODY = 1,   /* it is not root */
+	MANNER_LAZY = 2,     /* it reads nothing before it has sent everything */
+	MANNER_GONE = 4,     /* it hangs up without reading */
+	MANNER_PUBLISH = 8,  /* something is published after each of its pieces */
+	MANNER_FLOOD = 16,   /* more is published at the end than a slow reader may leave waiting */
+	MANNER_CROWD = 32,   /* other clients take all places before it comes */
+};
+
+/* The user `nobody`, who cannot be root. */
+#define NOBODY 65534
+#define PIECE_UNIT 16
+/* Passes of the loop without a byte from the server after which it has nothing left to say. */
+#define QUIET_PASSES 5
+/* Passes after which it would never come to rest. */
+#define PASSES_MAX 100000
+/* Three of these are more than PROTOCOL_BACKLOG_MAX and what a socket takes. */
+#define FLOOD_BYTES (700 * 1024)
+
+static struct event_base *base;
+static struct server *server;
+static struct daemon guarded;
+static char directory[96], path[108];
+/* Whether the client whose requests come now is root. */
+static bool root_asks;
+static size_t handled;
+
+/* One end of a connection, and what came out of it. */
+struct connection {
+	int fd;
+	bool ended;       /* the server has hung up */
+	char *text;       /* what came and is not a whole line yet */
+	size_t length, capacity;
+	size_t answers, published;
+};
+
+/* What was sent, as the protocol's header counts it. */
+struct expectation {
+	size_t answers;
+	bool cut_off;     /* after a line that is too long nothing is read any more */
+	size_t line_length;
+};
+
+/* ---- the client ------------------------------------------------------------------------------ */
+
+static void cleanup(void)
+{
+	server_close(server);
+	event_base_free(base);
+	rmdir(directory);
+}
+
+/* As the daemon does, and a check that the server let the request through rightly. */
+static int handle(const struct server_request *request, json_t **ret_result, char *ret_error,
+		  size_t error_size, void *argument)
+{
+	static const struct {
+		const char *name;
+		bool changes;
+	} requests[] = {
+#define REQUEST_ROW(request, changes, arguments) { #request, changes },
+		PROTOCOL_REQUESTS(REQUEST_ROW)
+#undef REQUEST_ROW
+	};
+	const json_t *protocol = json_object_get(request->arguments, "protocol");
+	bool known = false;
+
+	for (size_t i = 0; i < sizeof(requests) / sizeof(requests[0]); i++) {
+		if (strcmp(requests[i].name, request->name))
+			continue;
+		known = true;
+		must(root_asks || !requests[i].changes);
+	}
+	must(known);
+	must(json_is_integer(protocol) && json_integer_value(protocol) == PROTOCOL_VERSION);
+	handled++;
+	return requests_handle(request, ret_result, ret_error, error_size, argument);
+}
+
+static void begin(void)
+{
+	const char *parent = getenv("TMPDIR");
+
+	snprintf(directory, sizeof(directory), "%.70s/cgt-fuzz-XXXXXX", parent ? parent : "/tmp");
+	must(mkdtemp(directory));
+	snprintf(path, sizeof(path), "%s/control.sock", directory);
+	base = event_base_new();
+	must(base);
+	/* As the daemon does. */
+	signal(SIGPIPE, SIG_IGN);
+	guarded.base = base;
+	must(!server_open(base, path, handle, &guarded, &server));
+	guarded.server = server;
+	atexit(cleanup);
+}
+
+/*
+ * The user that the other end is told of. Of this thread alone, which is cheaper than what libc
+ * does and enough for the kernel. Access to files stays root's: the mode of the socket would keep
+ * anybody else out, and that is not what is tested.
+ */
+static void become(uid_t user)
+{
+	must(!syscall(SYS_setresuid, -1, user, -1));
+	syscall(SYS_setfsuid, 0);
+}
+
+static struct connection *connection_new(bool root)
+{
+	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	struct connection *connection = calloc(1, sizeof(*connection));
+	bool other = !root && geteuid() == 0;
+
+	must(connection);
+	strcpy(address.sun_path, path);
+	connection->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
+	must(connection->fd >= 0);
+	if (other)
+		become(NOBODY);
+	must(!connect(connection->fd, (struct sockaddr *)&address, sizeof(address)));
+	if (other)
+		become(0);
+	return connection;
+}
+
+static void connection_free(struct connection *connection)
+{
+	close(connection->fd);
+	free(connection->text);
+	free(connection);
+}
+
+/* One line from the server: an answer as protocol.h has it, or something that was published. */
+static void take_line(struct connection *connection, const char *line, size_t length)
+{
+	json_t *object = json_loadb(line, length, JSON_REJECT_DUPLICATES, NULL);
+	const json_t *ok = json_object_get(object, "ok");
+
+	must(json_is_object(object));
+	if (!ok) {
+		must(json_object_get(object, "published"));
+		connection->published++;
+	} else if (json_is_true(ok)) {
+		must(json_object_get(object, "result"));
+		connection->answers++;
+	} else {
+		must(json_is_false(ok));
+		must(json_string_length(json_object_get(object, "error")) > 0);
+		connection->answers++;
+	}
+	json_decref(object);
+}
+
+/* Read what there is. Returns whether something came. */
+static bool take(struct connection *connection)
+{
+	char piece[65536], *newline;
+	ssize_t got = recv(connection->fd, piece, sizeof(piece), MSG_DONTWAIT);
+	size_t used = 0;
+
+	if (got <= 0) {
+		connection->ended |= got == 0 || (errno != EAGAIN && errno != EINTR);
+		return false;
+	}
+	if (connection->length + (size_t)got > connection->capacity) {
+		connection->capacity = 2 * (connection->length + (size_t)got);
+		connection->text = realloc(connection->text, connection->capacity);
+		must(connection->text);
+	}
+	memcpy(connection->text + connection->length, piece, (size_t)got);
+	connection->length += (size_t)got;
+	while ((newline = memchr(connection->text + used, '\n', connection->length - used))) {
+		size_t length = (size_t)(newline - connection->text) - used;
+
+		take_line(connection, connection->text + used, length);
+		used += length + 1;
+	}
+	memmove(connection->text, connection->text + used, connection->length - used);
+	connection->length -= used;
+	return true;
+}
+
+/* Run the loop until the server has nothing left to do; read from `connection` unless NULL. */
+static void settle(struct connection *connection)
+{
+	int quiet = 0, passes = 0;
+
+	while (quiet < QUIET_PASSES) {
+		must(passes++ < PASSES_MAX);
+		event_base_loop(base, EVLOOP_NONBLOCK);
+		quiet = connection && take(connection) ? 0 : quiet + 1;
+	}
+}
+
+/* Send it all; what the server does not take while we do not read is given up. */
+static size_t give(struct connection *connection, const void *bytes, size_t size, bool lazy)
+{
+	size_t sent = 0;
+	int stuck = 0;
+
+	while (sent < size && !connection->ended && stuck < 2) {
+		ssize_t taken = send(connection->fd, (const char *)bytes + sent, size - sent,
+				     MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		if (taken > 0) {
+			sent += (size_t)taken;
+			stuck = 0;
+		} else if (errno == EAGAIN) {
+			stuck++;
+		} else {
+			break;
+		}
+		settle(lazy ? NULL : connection);
+	}
+	return sent;
+}
+
+/* Count the lines that have to be answered. */
+static void expect(struct expectation *expected, const uint8_t *bytes, size_t size)
+{
+	for (size_t i = 0; i < size && !expected->cut_off; i++) {
+		bool end = bytes[i] == '\n';
+
+		if (!end)
+			expected->line_length++;
+		if (expected->line_length >= PROTOCOL_REQUEST_MAX)
+			expected->cut_off = true;
+		if (end || expected->cut_off) {
+			expected->answers++;
+			expected->line_length = 0;
+		}
+	}
+}
+
+/* The server still serves: one request of another client, one answer. */
+static void check_bystander(struct connection *bystander)
+{
+	static const char request[] = "{\"protocol\":1,\"request\":\"status\"}\n";
+	size_t answers = bystander->answers, before = handled;
+
+	root_asks = geteuid() == 0;
+	must(give(bystander, request, strlen(request), false) == strlen(request));
+	must(bystander->answers == answers + 1);
+	must(handled == before + 1);
+	must(bystander->published == 0 && !bystander->ended);
+}
+
+static void publish(enum server_stream stream, size_t bytes)
+{
+	cleanup_free char *filler = malloc(bytes + 1);
+	json_t *object;
+
+	if (!server_followed(server, stream))
+		return;
+	must(filler);
+	memset(filler, 'x', bytes);
+	filler[bytes] = '\0';
+	object = json_pack("{s:s}", "published", filler);
+	must(object);
+	server_publish(server, stream, object);
+	json_decref(object);
+}
+
+static void converse(const uint8_t *data, size_t size, unsigned int manner, size_t piece)
+{
+	bool lazy = manner & (MANNER_LAZY | MANNER_GONE), flooded = false;
+	struct expectation expected = {};
+	struct connection *client;
+	size_t sent = 0, given = 1;
+
+	root_asks = !(manner & MANNER_NOBODY) && geteuid() == 0;
+	client = connection_new(root_asks);
+	settle(NULL);
+	while (sent < size && given) {
+		size_t length = piece && piece < size - sent ? piece : size - sent;
+
+		given = give(client, data + sent, length, lazy);
+		expect(&expected, data + sent, given);
+		sent += given;
+		if (manner & MANNER_PUBLISH) {
+			publish(STREAM_EVENTS, 1);
+			publish(STREAM_DUE, 1);
+			settle(lazy ? NULL : client);
+		}
+	}
+	if (manner & MANNER_FLOOD) {
+		flooded = server_followed(server, STREAM_EVENTS);
+		for (int i = 0; i < 3; i++)
+			publish(STREAM_EVENTS, FLOOD_BYTES);
+		/* Nobody read, so whoever followed was cut off, or is being hung up on anyway. */
+		must(!server_followed(server, STREAM_EVENTS) || expected.cut_off);
+	}
+	if (!(manner & MANNER_GONE)) {
+		settle(client);
+		must(client->answers <= expected.answers);
+		if (!flooded) {
+			must(client->answers == expected.answers);
+			must(!client->length);
+			must(client->ended == expected.cut_off);
+		}
+		shutdown(client->fd, SHUT_WR);
+		settle(client);
+		must(client->ended);
+	}
+	connection_free(client);
+	settle(NULL);
+	must(!server_followed(server, STREAM_EVENTS) && !server_followed(server, STREAM_DUE));
+}
+
+/* With all places taken a further client gets one error and is hung up on, whatever it sends. */
+static void turned_away(const uint8_t *data, size_t size)
+{
+	struct connection *crowd[PROTOCOL_CLIENTS_MAX - 1], *client;
+	int i;
+
+	for (i = 0; i < PROTOCOL_CLIENTS_MAX - 1; i++) {
+		crowd[i] = connection_new(true);
+		settle(NULL);
+	}
+	client = connection_new(true);
+	settle(NULL);
+	give(client, data, size, true);
+	settle(client);
+	must(client->answers == 1 && client->ended);
+	connection_free(client);
+	for (i = 0; i < PROTOCOL_CLIENTS_MAX - 1; i++)
+		connection_free(crowd[i]);
+	settle(NULL);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	static struct connection *bystander;
+	struct input input = { .next = data, .left = size };
+	unsigned int manner = input_byte(&input);
+	size_t piece = input_byte(&input) * PIECE_UNIT;
+
+	if (!base)
+		begin();
+	if (!bystander) {
+		bystander = connection_new(geteuid() == 0);
+		settle(NULL);
+	}
+	if (manner & MANNER_CROWD)
+		turned_away(input.next, input.left);
+	else
+		converse(input.next, input.left, manner, piece);
+	check_bystander(bystander);
+	return 0;
+}
+
+/* ---- in place of the kernel, and of the rest of the daemon ----------------------------------- */
+
+/* The one peer that there is: 192.0.2.7. */
+static const struct peer_address known = { .bytes = { [10] = 0xff, [11] = 0xff, 192, 0, 2, 7 } };
+
+int guard_command(const struct guard *guard, const struct guard_command *command)
+{
+	(void)guard;
+	must(command->operation == COMMAND_KICK || command->operation == COMMAND_LIMIT ||
+	     command->operation == COMMAND_ALLOW);
+	must(root_asks);
+	must(command->operation != COMMAND_LIMIT || command->value <= PEER_LINKS_MAX);
+	return address_equal(&command->address, &known) ? 0 : -ENOENT;
+}
+
+int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t *ret_count)
+{
+	struct peer *peers = calloc(1, sizeof(*peers));
+
+	(void)guard;
+	must(peers);
+	peers->address = known;
+	peers->attempts = 1;
+	*ret_peers = peers;
+	*ret_count = 1;
+	return 0;
+}
+
+int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *prefix,
+		       const struct exempt_value *value)
+{
+	(void)guard;
+	must(root_asks);
+	must(prefix->prefix_length <= 128);
+	must(value->until_ns && !value->own && !value->configured);
+	return prefix->prefix_length == 128 ? -ENOSPC : 0;
+}
+
+int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *prefix)
+{
+	(void)guard;
+	must(root_asks);
+	must(prefix->prefix_length <= 128);
+	return prefix->prefix_length == 128 ? -ENOENT : 0;
+}
+
+int links_cut(const struct guard *guard, struct sockets *sockets,
+	      const struct peer_address *address, int *ret_missing)
+{
+	(void)guard;
+	(void)sockets;
+	must(root_asks);
+	if (!address_equal(address, &known))
+		return -ENOENT;
+	*ret_missing = 0;
+	return 1;
+}
+
+int holders_read(struct sockets *sockets, const __u16 *ports, size_t port_count,
+		 struct view_holder **ret_holders, size_t *ret_count)
+{
+	(void)sockets;
+	(void)ports;
+	(void)port_count;
+	(void)ret_holders;
+	(void)ret_count;
+	return -EACCES;
+}
+
+int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
+{
+	must(daemon == &guarded);
+	must(root_asks);
+	snprintf(ret_error, error_size, "there is no file");
+	return -ENOENT;
+}
+
+size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events)
+{
+	must(daemon == &guarded);
+	ret_events[0] = (struct guard_event){ .address = known, .cause = CAUSE_dial_linked };
+	return 1;
+}
+
+static int answer(const struct view_origin *origin, const char *kind, json_t **ret_document)
+{
+	*ret_document = json_pack("{s:s?, s:s, s:b}", "name", origin->name, "kind", kind, "holders",
+				  origin->holder_count != 0);
+	return *ret_document ? 0 : -ENOMEM;
+}
+
+int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
+{
+	(void)guard;
+	return answer(origin, "status", ret_document);
+}
+
+int view_peers(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
+{
+	(void)guard;
+	return answer(origin, "peers", ret_document);
+}
+
+int view_due(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
+{
+	(void)guard;
+	(void)origin;
+	(void)ret_document;
+	return -EIO;
+}
+
+int view_explain(const struct guard *guard, const struct view_origin *origin,
+		 const struct peer_address *address, json_t **ret_document)
+{
+	char text[ADDRESS_TEXT_MAX];
+
+	(void)guard;
+	must(origin->event_count <= HISTORY_LENGTH);
+	return answer(origin, address_to_text(address, text), ret_document);
+}
+
+json_t *view_events(const struct view_origin *origin)
+{
+	return json_pack("{s:I}", "events", (json_int_t)origin->event_count);
+}

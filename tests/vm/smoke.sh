@@ -1,0 +1,179 @@
+#!/usr/bin/env bash
+# SPDX-License-Identifier: BSD-2-Clause
+#
+# The guard's first minute on a kernel, as TAP: the daemon loads it, links and refusals come out
+# right on real connections between two namespaces, enforcement outlives the daemon, and it goes
+# away without a trace. For guests: shell and small C programs, no Python.
+#
+# environment: BUILD (build)
+set -u
+cd "$(dirname "$0")/../.." || exit 1
+
+BUILD=${BUILD:-build}
+NAME=cgt-smoke-$$
+PORT=24000
+HERE=10.77.0.1
+THERE=10.77.0.2
+# How long a condition may take to come true.
+PATIENCE=60
+PLAN=12
+
+scratch=$(mktemp -d /tmp/cgt-smoke.XXXXXX)
+tests=0
+failures=0
+daemon=
+cgroup=$(sed -n 's/^\([^ ]* \)\{4\}\([^ ]*\) .* - cgroup2 .*/\2/p' /proc/self/mountinfo | head -n 1)
+talkers=()
+
+connguard() {
+	"$BUILD/connguard" --name "$NAME" "$@"
+}
+
+clean_up() {
+	local talker
+	for talker in $daemon "${talkers[@]}"; do
+		kill -KILL "$talker" 2>/dev/null
+	done
+	wait 2>/dev/null
+	connguard unload >/dev/null 2>&1
+	ip netns del "$NAME-here" 2>/dev/null
+	ip netns del "$NAME-there" 2>/dev/null
+	rmdir "$cgroup/$NAME" 2>/dev/null
+	rm -rf "$scratch"
+}
+trap clean_up EXIT
+
+# result NAME STATUS [WHAT WAS SEEN]
+result() {
+	tests=$((tests + 1))
+	if [ "$2" -eq 0 ]; then
+		echo "ok $tests - $1"
+	else
+		failures=$((failures + 1))
+		echo "not ok $tests - $1"
+		[ -z "${3:-}" ] || printf '%s\n' "$3" | sed 's/^/# /'
+	fi
+}
+
+# eventually COMMAND...: 0 as soon as it succeeds.
+eventually() {
+	local until=$((SECONDS + PATIENCE))
+	until "$@" >/dev/null 2>&1; do
+		[ "$SECONDS" -lt "$until" ] || return 1
+		sleep 0.1
+	done
+}
+
+# In a namespace; the guarded side in the guarded cgroup too. Both become the command itself.
+here() {
+	echo "$BASHPID" >"$cgroup/$NAME/cgroup.procs"
+	exec nsenter --net="/run/netns/$NAME-here" "$@"
+}
+
+there() {
+	exec nsenter --net="/run/netns/$NAME-there" "$@"
+}
+
+said() {
+	[ -s "$1" ]
+}
+
+# talk OUTPUT SIDE ARGUMENT...: start a talker, wait for its first line, which is the answer.
+talk() {
+	local output=$scratch/$1 side=$2
+	shift 2
+	: >"$output"
+	("$side" "$BUILD/tests/vm/talker" "$@") >"$output" 2>&1 &
+	talkers+=($!)
+	eventually said "$output"
+	answer=$(cat "$output")
+}
+
+# expect NAME ANSWER: what the last talker said.
+expect() {
+	[ "$answer" = "$2" ]
+	result "$1" $? "said '$answer', expected '$2'"
+}
+
+# End a process of ours, without the shell's comment.
+end() {
+	kill -KILL "$1"
+	wait "$1" 2>/dev/null
+} 2>/dev/null
+
+start_daemon() {
+	nsenter --net="/run/netns/$NAME-here" "$BUILD/connguardd" -c "$scratch/conf" "$NAME" \
+		>>"$scratch/daemon.log" 2>&1 &
+	daemon=$!
+}
+
+healthy() {
+	connguard status >"$scratch/status" 2>&1
+}
+
+answering() {
+	healthy && ! grep -q 'not running' "$scratch/status"
+}
+
+echo "1..$PLAN"
+mkdir "$cgroup/$NAME"
+ip netns add "$NAME-here"
+ip netns add "$NAME-there"
+ip link add here netns "$NAME-here" type veth peer name there netns "$NAME-there"
+ip -n "$NAME-here" link set lo up
+ip -n "$NAME-here" addr add $HERE/24 dev here
+ip -n "$NAME-here" link set here up
+ip -n "$NAME-there" addr add $THERE/24 dev there
+ip -n "$NAME-there" link set there up
+cat >"$scratch/conf" <<-EOF
+	[guard]
+	cgroup = /$NAME
+	port = $PORT
+EOF
+
+start_daemon
+eventually answering
+result 'the daemon loads the guard and says it is whole' $? "$(cat "$scratch/daemon.log" "$scratch/status")"
+[ $failures -eq 0 ] || exit 1
+refusal='Connection refused'
+! grep -q 'lacks refusal_errno' "$scratch/status" || refusal='Operation not permitted'
+
+talk here-listens here listen $HERE $PORT
+talk there-listens there listen $THERE $PORT
+talk dial here dial $THERE $PORT
+first=${talkers[-1]}
+expect 'a first dial passes' connected
+talk duplicate here dial $THERE $PORT
+expect 'a second dial is refused' "$refusal"
+talk knock there dial $HERE $PORT
+expect 'a knock while linked is refused with RST' 'Connection refused'
+
+end "$daemon"
+talk orphaned here dial $THERE $PORT
+expect 'a second dial is refused without the daemon too' "$refusal"
+start_daemon
+eventually answering
+result 'a new daemon takes over' $? "$(cat "$scratch/daemon.log" "$scratch/status")"
+talk taken-over here dial $THERE $PORT
+expect 'a second dial is refused after the take-over' "$refusal"
+
+# It lived for less than min_uptime: a failure, and backoff.
+end "$first"
+talk backing-off here dial $THERE $PORT
+expect 'a dial in backoff is refused' "$refusal"
+connguard kick $THERE >/dev/null
+talk kicked here dial $THERE $PORT
+expect 'a kicked peer can be dialed' connected
+
+connguard peers >"$scratch/peers" 2>&1
+grep -q $THERE "$scratch/peers"
+result 'the peer is listed' $? "$(cat "$scratch/peers")"
+
+# Asked to end, it takes the guard along.
+kill -TERM "$daemon"
+wait "$daemon" 2>/dev/null
+[ ! -e "/sys/fs/bpf/connguard/$NAME" ]
+result 'the daemon removes the guard when it ends' $? "$(cat "$scratch/daemon.log")"
+talk unguarded here dial $THERE $PORT
+expect 'a second dial passes without the guard' connected
+[ $failures -eq 0 ]
