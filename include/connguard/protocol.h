@@ -35,7 +35,10 @@
 #define PROTOCOL_ANSWER_MAX (32 * 1024 * 1024)
 /* Clients at one time; a further one is answered with an error. */
 #define PROTOCOL_CLIENTS_MAX 64
-/* Bytes that may wait for a slow reader of a stream before it is cut off. */
+/*
+ * Bytes that may wait for a slow reader: a follower of a stream is cut off beyond, of any other no
+ * further request is read until it has read its answers.
+ */
 #define PROTOCOL_BACKLOG_MAX (1024 * 1024)
 
 /*

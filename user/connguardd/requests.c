@@ -157,9 +157,11 @@ static int request_due(const struct call *call)
 {
 	const struct view_origin origin = origin_of(call->daemon);
 
-	if (follows(call))
+	int result = view_due(call->daemon->guard, &origin, call->ret_result);
+
+	if (!result && follows(call))
 		server_follow(call->request->client, STREAM_DUE);
-	return view_due(call->daemon->guard, &origin, call->ret_result);
+	return result;
 }
 
 static int request_kick(const struct call *call)

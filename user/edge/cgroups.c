@@ -244,6 +244,9 @@ int cgroups_path_of_id(__u64 id, char **ret_below)
 	if (fd < 0)
 		/* ESTALE: no such node. ENOTDIR: the id of a file of a cgroup. */
 		return errno == ESTALE || errno == ENOTDIR ? -ENOENT : -errno;
+	/* Linux 5.10 opens a removed cgroup too; its files are gone. */
+	if (faccessat(fd, "cgroup.procs", F_OK, 0) < 0)
+		return -ENOENT;
 	return path_below(fd, mount_point, ret_below);
 }
 

@@ -32,6 +32,7 @@ struct client {
 	struct bufferevent *buffer;
 	bool root;
 	bool closing;     /* hang up once the buffer is written */
+	bool waiting;     /* asks faster than it reads: no further request until it has read */
 	unsigned streams; /* bits of enum server_stream */
 };
 
@@ -73,9 +74,17 @@ static void client_send(struct client *client, const json_t *object)
 	free(line);
 }
 
+/* What a client said may be cut in the middle of a letter here, and no JSON text may be. */
 static void client_send_error(struct client *client, const char *text)
 {
-	json_t *answer = json_pack("{s:b, s:s}", "ok", 0, "error", text);
+	char plain[512];
+	json_t *answer;
+
+	snprintf(plain, sizeof(plain), "%s", text);
+	for (char *letter = plain; *letter; letter++)
+		if ((unsigned char)*letter >= 0x80)
+			*letter = '?';
+	answer = json_pack("{s:b, s:s}", "ok", 0, "error", plain);
 
 	if (answer)
 		client_send(client, answer);
@@ -95,7 +104,8 @@ static void answer_line(struct client *client, const char *line, size_t length)
 	char error[512] = "";
 	json_t *answer, *result = NULL;
 	json_error_t problem;
-	int protocol, outcome;
+	json_int_t protocol;
+	int outcome;
 	size_t i;
 
 	json_t *object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &problem);
@@ -104,13 +114,13 @@ static void answer_line(struct client *client, const char *line, size_t length)
 		client_send_error(client, "a request is one JSON object a line");
 		goto out;
 	}
-	if (json_unpack(object, "{s:i, s:s}", "protocol", &protocol, "request", &request.name)) {
+	if (json_unpack(object, "{s:I, s:s}", "protocol", &protocol, "request", &request.name)) {
 		client_send_error(client, "a request has the members \"protocol\" (integer) and \"request\" (text)");
 		goto out;
 	}
 	if (protocol != PROTOCOL_VERSION) {
-		snprintf(error, sizeof(error), "protocol %d is not spoken here, expected %d", protocol,
-			 PROTOCOL_VERSION);
+		snprintf(error, sizeof(error), "protocol %lld is not spoken here, expected %d",
+			 (long long)protocol, PROTOCOL_VERSION);
 		client_send_error(client, error);
 		goto out;
 	}
@@ -149,14 +159,20 @@ static void on_readable(struct bufferevent *buffer, void *argument)
 	char *line, text[64];
 	size_t length;
 
-	while (!client->closing &&
+	while (!client->closing && !client->waiting &&
 	       (line = evbuffer_readln(input, &length, EVBUFFER_EOL_LF))) {
 		if (length < PROTOCOL_REQUEST_MAX)
 			answer_line(client, line, length);
 		free(line);
 		if (length >= PROTOCOL_REQUEST_MAX)
 			goto too_long;
+		if (evbuffer_get_length(bufferevent_get_output(buffer)) > PROTOCOL_BACKLOG_MAX) {
+			client->waiting = true;
+			bufferevent_disable(buffer, EV_READ);
+		}
 	}
+	if (client->waiting)
+		return;
 	if (evbuffer_get_length(input) < PROTOCOL_REQUEST_MAX)
 		return;
 too_long:
@@ -170,9 +186,13 @@ static void on_written(struct bufferevent *buffer, void *argument)
 {
 	struct client *client = argument;
 
-	(void)buffer;
-	if (client->closing)
+	if (client->closing) {
 		client_free(client);
+	} else if (client->waiting) {
+		client->waiting = false;
+		bufferevent_enable(buffer, EV_READ);
+		on_readable(buffer, client);
+	}
 }
 
 static void on_closed(struct bufferevent *buffer, short what, void *argument)

@@ -478,18 +478,28 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 int view_due(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
 {
 	cleanup_free struct peer *peers = NULL;
+	struct guard_daemon daemon = {};
+	struct guard_policy policy;
 	size_t count = 0, i;
+	bool announced_only;
 	json_t *array;
 	int error;
 
 	error = guard_peers_read(guard, &peers, &count);
+	if (!error)
+		error = guard_policy_read(guard, &policy);
+	if (!error)
+		error = guard_daemon_read(guard, &daemon);
 	if (error)
 		return error;
+	/* Who reads this dials: what is not announced yet would be refused. */
+	announced_only = policy.dial_policy == DIAL_POLICY_CENTRAL &&
+			 daemon.alive_until_ns > origin->now;
 	if (count)
 		qsort(peers, count, sizeof(*peers), by_address);
 	array = json_array();
 	for (i = 0; i < count; i++)
-		if (peer_due(&peers[i], origin->now))
+		if (peer_due(&peers[i], origin->now) && (peers[i].due_ns || !announced_only))
 			json_array_append_new(array, view_due_peer(&peers[i], origin->now));
 	return deliver(json_pack("{s:s, s:s, s:o, s:o}", "name", origin->name, "source",
 				 source_of(origin), "now_ns", number(origin->now), "due", array),

@@ -76,7 +76,10 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 int view_explain(const struct guard *guard, const struct view_origin *origin,
 		 const struct peer_address *address, json_t **ret_document);
 
-/* {"name", "source", "now_ns", "due": [view_due_peer() ...]}: the peers that are due now. */
+/*
+ * {"name", "source", "now_ns", "due": [view_due_peer() ...]}: the peers that are due now, and under
+ * the central dial policy announced, so that a dial passes.
+ */
 int view_due(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
 
 /* ---- from values: a new document, or NULL when memory runs out ---- */

@@ -51,6 +51,8 @@ static int parse_errno(const struct config_option *option, const char *text, str
 
 /* TCP counts keepalive in seconds: one of silence and three probes do not fit in less. */
 #define LIVENESS_MIN_NS (3 * NS_PER_SECOND)
+/* Half of it is TCP_KEEPIDLE, which is at most 32767 (MAX_TCP_KEEPIDLE, include/net/tcp.h). */
+#define LIVENESS_MAX_NS (65534 * NS_PER_SECOND)
 
 /* Rows that config_finish() refers to. */
 enum {
@@ -154,7 +156,7 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.section = "guard", .name = "liveness", .default_text = "60s",
 		.help = "A link whose other end is dead ends after this; 0s: as the service has it",
 		.parse = parse_duration, MEMBER(liveness_ns),
-		.min = 0, .max = DAY_NS,
+		.min = 0, .max = LIVENESS_MAX_NS,
 	},
 	{
 		.section = "guard", .name = "log_level", .default_text = "info",
