@@ -99,7 +99,7 @@ enum slot_flag {
  */
 struct slot {
 	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
-	__u64 since_ns;              /* claim: connect() called. link: established */
+	__u64 since_ns;              /* claim: connect() called, or a tie lost. link: established */
 	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
 	enum slot_kind kind;
 	enum link_direction direction;

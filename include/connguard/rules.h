@@ -532,8 +532,11 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 	if (decision.cause != CAUSE_knock_tie_won)
 		return decision;
 	claim = slot_of(peer, decision.other_cookie);
-	if (claim)
-		claim->flags |= SLOT_YIELDED;
+	if (!claim || claim->flags & SLOT_YIELDED)
+		return decision;
+	claim->flags |= SLOT_YIELDED;
+	/* A dial may be old when it meets their knock: the bound on holding its answer begins here. */
+	claim->since_ns = knock->now;
 	return decision;
 }
 

@@ -535,6 +535,9 @@ static void step_knock(struct life *life)
 			must(life, decision.cause == CAUSE_knock_tie_open);
 		} else if (claim->yielded || knock.client_isn >= claim->isn) {
 			must(life, decision.cause == CAUSE_knock_tie_won);
+			/* The bound on the hold of its answer begins with the tie that it lost. */
+			if (!claim->yielded)
+				claim->since = life->now;
 			claim->yielded = 1;
 		} else if (claim->since + life->policy.hold_max_ns <= life->now) {
 			must(life, decision.cause == CAUSE_knock_hold_spent);
@@ -562,9 +565,12 @@ static void step_knock(struct life *life)
 	masked.refused_knocks = before.refused_knocks;
 	masked.last_refusal_ns = before.last_refusal_ns;
 	masked.last_refusal_cause = before.last_refusal_cause;
-	for (i = 0; i < PEER_SLOTS; i++)
+	for (i = 0; i < PEER_SLOTS; i++) {
+		if ((masked.slots[i].flags ^ before.slots[i].flags) & SLOT_YIELDED)
+			masked.slots[i].since_ns = before.slots[i].since_ns;
 		masked.slots[i].flags = (masked.slots[i].flags & ~SLOT_YIELDED) |
 					(before.slots[i].flags & SLOT_YIELDED);
+	}
 	must(life, !memcmp(&before, &masked, sizeof(masked)));
 
 	if (refused && life->mode == MODE_ENFORCE)
