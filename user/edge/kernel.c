@@ -163,13 +163,21 @@ static bool bpffs_mounted(void)
 	return statfs(BPFFS, &filesystem) == 0 && filesystem.f_type == BPF_FS_MAGIC;
 }
 
-/* 1 when this process sees the mounts of the host. */
+/*
+ * 1 when this process sees the mounts of the host: those of process 1, or where that one lets nobody
+ * look, of the kernel's own threads (kthreadd is process 2).
+ */
 static bool in_host_mount_namespace(void)
 {
+	static const char *const of_host[] = { "/proc/1/ns/mnt", "/proc/2/ns/mnt" };
 	struct stat own, host;
 
-	return stat("/proc/self/ns/mnt", &own) == 0 && stat("/proc/1/ns/mnt", &host) == 0 &&
-	       own.st_ino == host.st_ino;
+	if (stat("/proc/self/ns/mnt", &own))
+		return false;
+	for (size_t i = 0; i < sizeof(of_host) / sizeof(of_host[0]); i++)
+		if (stat(of_host[i], &host) == 0)
+			return own.st_ino == host.st_ino;
+	return false;
 }
 
 static int bpffs_missing(struct guard_error *error)
