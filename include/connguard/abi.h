@@ -80,7 +80,6 @@ enum slot_kind {
 enum slot_flag {
 	SLOT_SENT = 1,    /* claim: its SYN left, local_port and client_isn are valid */
 	SLOT_ADOPTED = 2, /* link: older than the guard, client_isn unknown, since_ns is the time of adoption */
-	SLOT_YIELDED = 8, /* claim: it lost a tie, to a knock that was let in */
 	SLOT_DOOMED = 4,  /* link: a duplicate which lost; the daemon destroys its socket */
 };
 
@@ -99,8 +98,10 @@ enum slot_flag {
  */
 struct slot {
 	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
-	__u64 since_ns;              /* claim: connect() called, or a tie lost. link: established */
+	__u64 since_ns;              /* claim: connect() called. link: established */
 	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
+	__u64 yields_until_ns;       /* claim that gave way to a knock: its answer is held before, while that
+				      * knock's handshake is pending. 0: it gave way to none */
 	enum slot_kind kind;
 	enum link_direction direction;
 	__u32 client_isn;            /* sequence number of the client's SYN, the tie-break's number */
@@ -322,7 +323,7 @@ struct adoption {
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 72, "struct slot");
+_Static_assert(sizeof(struct slot) == 80, "struct slot");
 _Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
 _Static_assert(sizeof(struct guard_policy) == 88, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");

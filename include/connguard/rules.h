@@ -50,6 +50,13 @@
  * the default of 1.5 s it is held twice at the very worst, and the third one passes.
  */
 #define HOLD_PERIODS 2
+/*
+ * Share of hold_max for which a dial that gave way although its number is the greater holds its
+ * answer: a half, so that of two guarded ends that both gave way one gives up waiting first, and
+ * its dial becomes the link. What is left of hold_max when the answer's retransmission comes, 1 s
+ * after the answer (RFC 6298), is ample for its ACK to arrive.
+ */
+#define HOLD_SHORTENED 2
 /* Exempt for good. */
 #define NEVER_ENDS_NS (~0ULL)
 
@@ -305,6 +312,7 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->cookie = cookie;
 	slot->since_ns = now;
 	slot->expires_ns = 0;
+	slot->yields_until_ns = 0;
 	slot->direction = DIRECTION_NONE;
 	slot->client_isn = 0;
 	slot->flags = 0;
@@ -407,6 +415,7 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->direction = DIRECTION_OUTBOUND;
 	slot->since_ns = dial->now;
 	slot->expires_ns = dial->now + CLAIM_UNSENT_MAX_NS;
+	slot->yields_until_ns = 0;
 	slot->flags = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
@@ -448,7 +457,7 @@ static __always_inline struct crossing {
 	__u64 cookie;
 	__u64 since_ns;
 	__u64 client_isn;
-	__u64 yielded; /* 1: it lost a tie before */
+	__u64 yielded; /* 1: it gave way before */
 } knock_crosses(const struct peer *peer, __u64 now)
 {
 	struct crossing crossing = {};
@@ -461,8 +470,7 @@ static __always_inline struct crossing {
 		crossing.cookie = pick(sent, slot->cookie, crossing.cookie);
 		crossing.since_ns = pick(sent, slot->since_ns, crossing.since_ns);
 		crossing.client_isn = pick(sent, slot->client_isn, crossing.client_isn);
-		crossing.yielded = pick(sent, same(slot->flags & SLOT_YIELDED, SLOT_YIELDED),
-					crossing.yielded);
+		crossing.yielded = pick(sent, 1 ^ same(slot->yields_until_ns, 0), crossing.yielded);
 	}
 	return crossing;
 }
@@ -514,8 +522,8 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 }
 
 /*
- * SYN: decide, and note on a claim that lost the tie that it gave up. A claim gives up once and for
- * all: otherwise two ends that each let the other in could change their minds in turn.
+ * SYN: decide, and note on a claim that gives way to the knock that is let in. A claim gives way once
+ * and for all: otherwise two ends that each let the other in could change their minds in turn.
  */
 static __always_inline struct decision knock_decide(struct peer *peer,
 						    const struct guard_policy *policy,
@@ -529,14 +537,19 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 		peer->last_refusal_ns = knock->now;
 		peer->last_refusal_cause = decision.cause;
 	}
-	if (decision.cause != CAUSE_knock_tie_won)
+	if (decision.cause != CAUSE_knock_tie_won && decision.cause != CAUSE_knock_hold_spent)
 		return decision;
 	claim = slot_of(peer, decision.other_cookie);
-	if (!claim || claim->flags & SLOT_YIELDED)
+	if (!claim || claim->yields_until_ns)
 		return decision;
-	claim->flags |= SLOT_YIELDED;
-	/* A dial may be old when it meets their knock: the bound on holding its answer begins here. */
-	claim->since_ns = knock->now;
+	/*
+	 * The bound on holding its answer begins here: a dial may be old when it meets their knock.
+	 * One that was held back long enough still has the greater number: at the other end, if that
+	 * one is guarded, the knock's dial gives way to it for longer than it does here.
+	 */
+	claim->yields_until_ns = knock->now + (decision.cause == CAUSE_knock_tie_won ?
+						       HOLD_PERIODS * policy->hold_max_ns :
+						       policy->hold_max_ns / HOLD_SHORTENED);
 	return decision;
 }
 
@@ -619,6 +632,20 @@ static __always_inline void handshake_done(struct pending_handshake *pending,
 /* ---- the answer to our dial ------------------------------------------------------------------ */
 
 /*
+ * 1 while the claim's answer has to wait for their handshake: it gave way to it, or it loses the tie
+ * to it (a knock that was let in before the claim's SYN left, and which it therefore did not cross).
+ */
+static __always_inline int answer_gives_way(const struct slot *claim,
+					    const struct guard_policy *policy,
+					    const struct their_handshake *theirs, __u64 now)
+{
+	if (claim->yields_until_ns)
+		return now < claim->yields_until_ns;
+	return theirs->client_isn >= claim->client_isn &&
+	       now < claim->since_ns + HOLD_PERIODS * policy->hold_max_ns;
+}
+
+/*
  * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor,
  * for a bounded time, while a handshake of theirs that won the tie is on its way. Dropping it here
  * keeps the duplicate from both applications: the other end's accept() returns only after our ACK.
@@ -639,9 +666,7 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_linked;
 		decision.other_cookie = census.link_cookie;
-	} else if (theirs->until_ns > now &&
-		   (claim->flags & SLOT_YIELDED || theirs->client_isn >= claim->client_isn) &&
-		   claim->since_ns + HOLD_PERIODS * policy->hold_max_ns > now) {
+	} else if (theirs->until_ns > now && answer_gives_way(claim, policy, theirs, now)) {
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_tie_lost;
 		decision.until_ns = theirs->until_ns;
@@ -682,6 +707,7 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	mine->direction = link->direction;
 	mine->since_ns = link->now;
 	mine->expires_ns = 0;
+	mine->yields_until_ns = 0;
 	if (!(mine->flags & SLOT_SENT))
 		mine->client_isn = link->client_isn;
 	mine->local_port = link->local_port;

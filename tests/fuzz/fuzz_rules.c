@@ -149,7 +149,7 @@ static void check_slot(const struct story *story, const struct slot *slot)
 	} else {
 		must(slot->direction == DIRECTION_OUTBOUND || slot->direction == DIRECTION_INBOUND);
 		must(slot->expires_ns == 0);
-		must(!(slot->flags & (SLOT_SENT | SLOT_YIELDED)));
+		must(!(slot->flags & SLOT_SENT) && !slot->yields_until_ns);
 	}
 }
 
@@ -301,12 +301,13 @@ static void step_knock(struct story *story)
 	}
 	must(story->peer->refused_knocks ==
 	     was.refused_knocks + (decision.verdict != VERDICT_ALLOW));
-	/* A claim may give up, once and for all; nothing else changes. */
+	/* A claim may give way, once and for all; nothing else changes. */
 	masked = *story->peer;
 	for (i = 0; i < PEER_SLOTS; i++) {
-		must((masked.slots[i].flags & was.slots[i].flags) == was.slots[i].flags);
-		must(!(masked.slots[i].flags & ~was.slots[i].flags & ~SLOT_YIELDED));
-		masked.slots[i].flags = was.slots[i].flags;
+		if (was.slots[i].yields_until_ns)
+			continue;
+		must(!masked.slots[i].yields_until_ns || masked.slots[i].kind == SLOT_CLAIM);
+		masked.slots[i].yields_until_ns = 0;
 	}
 	check_unchanged(&masked, &was, 0);
 }

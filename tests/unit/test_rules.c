@@ -830,7 +830,9 @@ static void table_is_obeyed_by_the_knock(void **state)
 			if (wanted->kind != SLOT_CLAIM || wanted->cookie != expected->other_cookie)
 				continue;
 			if (expected->cause == CAUSE_knock_tie_won)
-				wanted->flags |= SLOT_YIELDED;
+				wanted->yields_until_ns = NOW + 2 * HOLD;
+			if (expected->cause == CAUSE_knock_hold_spent)
+				wanted->yields_until_ns = NOW + HOLD / 2;
 		}
 		assert_unchanged_but_refusal(&before, &peer);
 	}
@@ -868,9 +870,10 @@ static void new_dial_has_lost_no_tie(void **state)
 	(void)state;
 	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
 	assert_cause(knocks(&peer, &policy, OUR_ISN + 1, NOW), CAUSE_knock_tie_won);
-	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_SENT | SLOT_YIELDED);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + 2 * HOLD);
 	assert_cause(dial_claim(&peer, &policy, &dial), CAUSE_dial_again);
 	assert_int_equal(fixture_slot(&peer, 1)->flags, 0);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, 0);
 	dial_sent(&peer, &policy, 1, OUR_ISN, 50001, 24000, dial.now);
 	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_SENT);
 	assert_cause(answer_verdict(&peer, &policy, &loser, 1, dial.now), CAUSE_none);
@@ -880,6 +883,7 @@ static void new_dial_has_lost_no_tie(void **state)
 	dial.now += policy.claim_max_ns;
 	assert_cause(dial_claim(&peer, &policy, &dial), CAUSE_dial_idle);
 	assert_int_equal(fixture_slot(&peer, 1)->flags, 0);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, 0);
 }
 
 static void claim_becomes_real_when_its_syn_leaves(void **state)
@@ -1093,7 +1097,7 @@ static void all_slots_taken_lets_pass_untracked(void **state)
 	assert_ptr_equal(slot_take(&peer, 5, NOW), fixture_slot(&peer, 5));
 	/* An expired one makes room, and nothing of its owner is left in it. */
 	peer.slots[3].expires_ns = NOW;
-	peer.slots[3].flags |= SLOT_YIELDED;
+	peer.slots[3].yields_until_ns = NOW + HOLD;
 	assert_cause(up(&peer, &policy, 99, DIRECTION_INBOUND, 5, NOW), CAUSE_link_inbound);
 	assert_null(fixture_slot(&peer, 4));
 	assert_non_null(fixture_slot(&peer, 99));
@@ -1102,6 +1106,7 @@ static void all_slots_taken_lets_pass_untracked(void **state)
 	assert_string_equal(fixture_slot(&peer, 99)->command, "");
 	assert_int_equal(fixture_slot(&peer, 99)->expires_ns, 0);
 	assert_int_equal(fixture_slot(&peer, 99)->flags, 0);
+	assert_int_equal(fixture_slot(&peer, 99)->yields_until_ns, 0);
 	assert_cause(slot_end(&peer, &policy, 4, NOW, NO_JITTER), CAUSE_none);
 }
 
@@ -1242,9 +1247,10 @@ static void losing_knock_is_held_while_our_dial_is_young(void **state)
 	 * another hold.
 	 */
 	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW + HOLD), CAUSE_knock_hold_spent);
-	assert_cause(knocks(&peer, &policy, 0, NOW + 100 * SECOND), CAUSE_knock_hold_spent);
-	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_SENT); /* it gave nothing up */
+	assert_cause(knocks(&peer, &policy, 0, NOW + 100 * SECOND), CAUSE_knock_tie_won);
 	/* The hold is the policy's. */
+	peer = fixture_peer();
+	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
 	policy.hold_max_ns = 300 * MILLISECOND;
 	decision = knocks(&peer, &policy, OUR_ISN - 1, NOW + 300 * MILLISECOND - 1);
 	assert_cause(decision, CAUSE_knock_tie_lost);
@@ -1323,7 +1329,7 @@ static void claim_yields_once_and_for_all(void **state)
 	(void)state;
 	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
 	assert_cause(knocks(&peer, &policy, OUR_ISN + 1, NOW), CAUSE_knock_tie_won);
-	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_SENT | SLOT_YIELDED);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + 2 * HOLD);
 	yielded = peer;
 	/* From now on every number wins the tie, whenever. */
 	for (now = NOW; now < NOW + 10 * HOLD; now += 100 * MILLISECOND) {
@@ -1345,7 +1351,44 @@ static void claim_yields_once_and_for_all(void **state)
 	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW + 2 * HOLD), CAUSE_none);
 	/* As a link it has nothing to give up. */
 	up(&peer, &policy, 1, DIRECTION_OUTBOUND, OUR_ISN, NOW);
-	assert_int_equal(fixture_slot(&peer, 1)->flags, 0);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, 0);
+}
+
+/*
+ * A dial that has had its time gives way to a smaller number too, but for half a hold only: the other
+ * end, for which the knock's dial lost the tie, waits longer, so that one of both comes through.
+ */
+static void dial_past_its_hold_gives_way_for_a_while(void **state)
+{
+	const struct their_handshake theirs = fixture_theirs(OUR_ISN - 1, NOW + 2 * HOLD);
+	struct guard_policy policy = policy_defaults();
+	struct peer peer = fixture_peer(), yielded;
+
+	(void)state;
+	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW - HOLD);
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW), CAUSE_none);
+	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW), CAUSE_knock_hold_spent);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + HOLD / 2);
+	yielded = peer;
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW + HOLD / 2 - 1),
+		     CAUSE_answer_tie_lost);
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW + HOLD / 2), CAUSE_none);
+	/* Once: neither their retransmission nor a greater number makes it wait longer. */
+	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW + HOLD / 2), CAUSE_knock_tie_won);
+	assert_cause(knocks(&peer, &policy, OUR_ISN + 1, NOW + HOLD / 2), CAUSE_knock_tie_won);
+	assert_memory_equal(&yielded, &peer, sizeof(peer));
+}
+
+/* When the dial fails the backoff counts from connect(), whatever it met since. */
+static void giving_way_makes_a_claim_no_younger(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct peer peer = fixture_peer();
+
+	(void)state;
+	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
+	knocks(&peer, &policy, OUR_ISN + 1, NOW + SECOND);
+	assert_int_equal(fixture_slot(&peer, 1)->since_ns, NOW);
 }
 
 /*
@@ -1365,7 +1408,7 @@ static void dial_that_lost_a_tie_has_lost_it(void **state)
 	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW), CAUSE_knock_tie_won);
 	assert_cause(up(&peer, &policy, 2, DIRECTION_INBOUND, OUR_ISN + 1, NOW + SECOND),
 		     CAUSE_link_inbound);
-	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_SENT | SLOT_YIELDED);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + 2 * HOLD);
 	assert_cause(answer_verdict(&peer, &policy, &none, 1, NOW + SECOND), CAUSE_answer_linked);
 	assert_cause(slot_end(&peer, &policy, 2, NOW + SECOND, NO_JITTER), CAUSE_link_ended);
 	assert_cause(answer_verdict(&peer, &policy, &none, 1, NOW + SECOND), CAUSE_none);
@@ -1384,11 +1427,11 @@ static void tie_is_noted_on_the_claim_it_crosses(void **state)
 	arrange_claim(&peer, &policy, 2, OUR_ISN, NOW);
 	arrange_link(&peer, 3, DIRECTION_INBOUND, 5, NOW);
 	knocks(&peer, &policy, OUR_ISN - 1, NOW);
-	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_SENT);
+	assert_int_equal(fixture_slot(&peer, 2)->yields_until_ns, 0);
 	knocks(&peer, &policy, OUR_ISN + 1, NOW);
-	assert_int_equal(fixture_slot(&peer, 1)->flags, 0);
-	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_SENT | SLOT_YIELDED);
-	assert_int_equal(fixture_slot(&peer, 3)->flags, 0);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, 0);
+	assert_int_equal(fixture_slot(&peer, 2)->yields_until_ns, NOW + 2 * HOLD);
+	assert_int_equal(fixture_slot(&peer, 3)->yields_until_ns, 0);
 }
 
 static void dial_that_is_given_up_is_no_failure(void **state)
@@ -2507,6 +2550,8 @@ int main(void)
 		cmocka_unit_test(losing_knock_is_held_while_our_dial_is_young),
 		cmocka_unit_test(answer_is_held_while_a_winner_of_theirs_is_pending),
 		cmocka_unit_test(claim_yields_once_and_for_all),
+		cmocka_unit_test(dial_past_its_hold_gives_way_for_a_while),
+		cmocka_unit_test(giving_way_makes_a_claim_no_younger),
 		cmocka_unit_test(dial_that_lost_a_tie_has_lost_it),
 		cmocka_unit_test(tie_is_noted_on_the_claim_it_crosses),
 		cmocka_unit_test(dial_that_is_given_up_is_no_failure),

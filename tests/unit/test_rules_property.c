@@ -52,7 +52,7 @@ struct socket {
 	__u32 isn;
 	__u64 since;
 	__u64 void_at; /* dialing and sent: the claim is worth nothing from then on */
-	int yielded;   /* its claim lost a tie */
+	__u64 yields_until; /* its claim gave way; 0: not */
 };
 
 /* A life: one peer from its first sight, under one policy. The cookie of a socket is its index. */
@@ -231,7 +231,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, !!(slot->flags & SLOT_SENT) == (socket->state == SOCKET_SENT));
 		must(life, !(slot->flags & (SLOT_ADOPTED | SLOT_DOOMED)));
 		must(life, slot->expires_ns == socket->void_at);
-		must(life, !!(slot->flags & SLOT_YIELDED) == socket->yielded);
+		must(life, slot->yields_until_ns == socket->yields_until);
 		/* Every claim ends. */
 		must(life, slot->expires_ns > slot->since_ns);
 		must(life, slot->expires_ns <= life->now + life->policy.claim_max_ns ||
@@ -241,7 +241,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, socket->state == SOCKET_LINKED || socket->state == SOCKET_DOOMED);
 		must(life, !!(slot->flags & SLOT_DOOMED) == (socket->state == SOCKET_DOOMED));
 		must(life, !!(slot->flags & SLOT_ADOPTED) == socket->adopted);
-		must(life, !(slot->flags & SLOT_YIELDED));
+		must(life, !slot->yields_until_ns);
 		must(life, slot->expires_ns == 0);
 	}
 	if (socket->state != SOCKET_DIALING)
@@ -377,7 +377,7 @@ static void step_dial(struct life *life)
 		return;
 	}
 	must(life, fixture_slot(&life->peer, cookie) != NULL);
-	socket->yielded = 0;
+	socket->yields_until = 0;
 	socket->state = SOCKET_DIALING;
 	socket->direction = DIRECTION_OUTBOUND;
 	socket->adopted = 0;
@@ -441,7 +441,7 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	}
 	if (socket->state != SOCKET_SENT)
 		socket->isn = isn;
-	socket->yielded = 0;
+	socket->yields_until = 0;
 	socket->state = SOCKET_LINKED;
 	socket->direction = direction;
 	socket->adopted = adopted;
@@ -533,14 +533,13 @@ static void step_knock(struct life *life)
 		claim = &life->sockets[decision.other_cookie];
 		if (life->policy.tie_break == TIE_BREAK_NONE) {
 			must(life, decision.cause == CAUSE_knock_tie_open);
-		} else if (claim->yielded || knock.client_isn >= claim->isn) {
+		} else if (claim->yields_until || knock.client_isn >= claim->isn) {
 			must(life, decision.cause == CAUSE_knock_tie_won);
-			/* The bound on the hold of its answer begins with the tie that it lost. */
-			if (!claim->yielded)
-				claim->since = life->now;
-			claim->yielded = 1;
+			if (!claim->yields_until)
+				claim->yields_until = life->now + 2 * life->policy.hold_max_ns;
 		} else if (claim->since + life->policy.hold_max_ns <= life->now) {
 			must(life, decision.cause == CAUSE_knock_hold_spent);
+			claim->yields_until = life->now + life->policy.hold_max_ns / 2;
 		} else {
 			must(life, decision.cause == CAUSE_knock_tie_lost);
 			must(life, decision.until_ns == claim->since + life->policy.hold_max_ns);
@@ -565,12 +564,8 @@ static void step_knock(struct life *life)
 	masked.refused_knocks = before.refused_knocks;
 	masked.last_refusal_ns = before.last_refusal_ns;
 	masked.last_refusal_cause = before.last_refusal_cause;
-	for (i = 0; i < PEER_SLOTS; i++) {
-		if ((masked.slots[i].flags ^ before.slots[i].flags) & SLOT_YIELDED)
-			masked.slots[i].since_ns = before.slots[i].since_ns;
-		masked.slots[i].flags = (masked.slots[i].flags & ~SLOT_YIELDED) |
-					(before.slots[i].flags & SLOT_YIELDED);
-	}
+	for (i = 0; i < PEER_SLOTS; i++)
+		masked.slots[i].yields_until_ns = before.slots[i].yields_until_ns;
 	must(life, !memcmp(&before, &masked, sizeof(masked)));
 
 	if (refused && life->mode == MODE_ENFORCE)
@@ -606,8 +601,10 @@ static void step_answer(struct life *life)
 		if (how_many(life, cookie, link_counts) >= limit_of(life))
 			expected = CAUSE_answer_linked;
 		else if (theirs.until_ns > life->now &&
-			 (socket->yielded || theirs.client_isn >= socket->isn) &&
-			 life->now - socket->since < 2 * life->policy.hold_max_ns)
+			 (socket->yields_until ?
+				  life->now < socket->yields_until :
+				  theirs.client_isn >= socket->isn &&
+					  life->now - socket->since < 2 * life->policy.hold_max_ns))
 			expected = CAUSE_answer_tie_lost;
 	}
 	must(life, decision.cause == expected);
@@ -1182,6 +1179,25 @@ static const struct expected_meeting meetings[] = {
 			      .redials = 1,
 			      .delay_max_ns = MILLISECONDS(250),
 			      .lasts_ns = SECONDS(60) },
+	},
+	/* The retransmission of an old dial crosses fresh ones when the cable is back. */
+	{
+		.scenario = { .name = "both guarded, the cable was out",
+			      .guarded = { 1, 1 },
+			      .cable_out_ns = SECONDS(3),
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(20) },
+		.single = 1,
+		.steady = 1,
+	},
+	{
+		.scenario = { .name = "one guarded, the cable was out",
+			      .guarded = { 1, 0 },
+			      .cable_out_ns = SECONDS(3),
+			      .delay_max_ns = MILLISECONDS(250),
+			      .lasts_ns = SECONDS(20) },
+		.single_at_guarded = 1,
+		.steady = 1,
 	},
 	/* The other end stacks its dials; each is held once while the first of them is pending. */
 	{

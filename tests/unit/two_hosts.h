@@ -43,6 +43,7 @@ struct scenario {
 	int redials;           /* an application without a link dials again each second or two */
 	int stacked_dials;     /* host 1 dials two to this many times in 20 ms; 0: like host 0 */
 	int closes_newcomers;  /* host 1's application closes what it accepts while it dials */
+	__u64 cable_out_ns;    /* nothing arrives before; the dials of host 1 begin when it ends */
 	__u64 lasts_ns;
 };
 
@@ -197,6 +198,7 @@ static inline void world_send(struct world *world, int from, int connection, enu
 	__u64 arrival;
 
 	if (random_below(&world->random, 100) < scenario->loss_percent ||
+	    world->now < WORLD_BEGINS + scenario->cable_out_ns ||
 	    (scenario->eaten_syns && !from && segment == SEGMENT_SYN)) {
 		world_tell(world, from, "%s of %d is lost", names[segment], connection);
 		return;
@@ -688,6 +690,8 @@ static inline void world_begin(struct world *world, const struct scenario *scena
 						 random_once_in(&world->random, 2) ?
 							 scenario->delay_max_ns :
 							 3 * NS_PER_SECOND);
+		if (host == 1)
+			at += scenario->cable_out_ns;
 		for (dial = 0; dial < dials; dial++) {
 			world_plan(world, at, EVENT_DIAL, host, 0, SEGMENT_SYN);
 			at += random_below(&world->random,
