@@ -111,7 +111,8 @@ BPF_TEST_SUPPORT := $(call test_support,bpf)
 
 # tests/racer knows nothing of connguard and is linked with none of it.
 WIRE_SOURCES := $(wildcard tests/racer/wire.c)
-RACER_OBJECTS := $(call objects,$(filter-out $(WIRE_SOURCES),$(call sources,tests/racer)))
+SYN_TIMERS := $(OUT)/tests/syn_timers.bpf.o
+RACER_OBJECTS := $(call objects,$(filter-out $(WIRE_SOURCES) %.bpf.c,$(call sources,tests/racer)))
 WIRE_OBJECTS := $(call objects,$(WIRE_SOURCES))
 RACER := $(if $(RACER_OBJECTS),$(OUT)/tests/racer)
 WIRE := $(if $(WIRE_OBJECTS),$(OUT)/tests/wire)
@@ -133,7 +134,7 @@ all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no ro
 
 build-tests: all $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) ## build the test programs too
 
-build-demo: all $(RACER) $(WIRE) $(NETNS_HELPERS)
+build-demo: all $(RACER) $(WIRE) $(SYN_TIMERS)
 
 build-bench: all $(BENCH_LOAD)
 
@@ -224,10 +225,14 @@ $(BUILD)/.bpf: FORCE
 
 # ---- rules: the BPF world --------------------------------------------------------------------------
 
-$(BPF_PARTS): $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c Makefile $(BUILD)/.bpf | $(BUILD_TOOLS)
+$(BPF_PARTS): $(BUILD)/bpf/%.bpf.o: bpf/%.bpf.c
+$(SYN_TIMERS): tests/racer/syn_timers.bpf.c
+
+$(BPF_PARTS) $(SYN_TIMERS): Makefile $(BUILD)/.bpf | $(BUILD_TOOLS)
 	$(call say,BPF,$@)
 	$(Q)mkdir -p $(@D)
-	$(Q)$(CLANG) $(BASE_BPF_CFLAGS) $(BPF_CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ -c $< -o $@
+	$(Q)$(CLANG) $(BASE_BPF_CFLAGS) $(BPF_CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
+		-c $(filter %.bpf.c,$^) -o $@
 
 $(BUILD)/bpf/connguard.bpf.o: $(BPF_PARTS) $(BUILD)/.bpf
 	$(call say,BPFLINK,$@)
@@ -350,7 +355,7 @@ uninstall: ## remove what install put there; configuration stays
 
 # ---- headers, as the compilers reported them -------------------------------------------------------
 
--include $(BPF_PARTS:.o=.d)
+-include $(BPF_PARTS:.o=.d) $(SYN_TIMERS:.o=.d)
 -include $(patsubst %.o,%.d,$(LIBRARY_OBJECTS) $(DAEMON_OBJECTS) $(CLI_OBJECTS) $(TEST_OBJECTS) \
 	$(RACER_OBJECTS) $(WIRE_OBJECTS) $(FUZZ_OBJECTS) \
 	$(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(NETNS_HELPERS) $(BENCH_LOAD) $(VM_HELPERS)))

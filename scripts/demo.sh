@@ -6,7 +6,8 @@
 # Three hosts (network namespaces, a cgroup each) hang on a switch (a bridge in a namespace of its
 # own) and run tests/racer, 60 times faster than the origin did. One host is down for ten minutes of
 # the origin's time, then another one's cable is out for three. tests/wire counts the dials between
-# them, on the switch; scripts/demo/report.py makes the table, the JSON and the plot.
+# them, on the switch; scripts/demo/report.py makes the table, the JSON and the plot. TCP's own time-out
+# of a SYN is as many times shorter (tests/racer/syn_timers.bpf.c), in all runs alike.
 #
 # usage: demo.sh [unguarded] [one_guarded] [all_guarded]        (default: all three; root)
 # environment: CONNGUARD_BUILD   where the programs are, and demo.svg and demo/ go (build)
@@ -16,7 +17,7 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
-readonly BUILD=${CONNGUARD_BUILD:-build}
+readonly BUILD=${CONNGUARD_BUILD:-build} BPFTOOL=${BPFTOOL:-bpftool}
 readonly OUTPUT=$BUILD/demo
 readonly PREFIX=cgt-demo
 readonly HOSTS=(a b c)
@@ -27,6 +28,8 @@ readonly ROUND_TRIP_MS=80
 readonly LOCK=/run/$PREFIX.lock
 # Pins and sockets of the guards, by the guard's name.
 readonly PINS=/sys/fs/bpf/connguard SOCKETS=/run/connguard
+# What shortens TCP's time-outs, for as long as the demo runs.
+readonly TIMERS=/sys/fs/bpf/$PREFIX-timers
 
 # The scenario, in hundredths of a second from the moment that all pairs are linked.
 readonly HOST_DOWN_AT=500 HOST_BACK_AT=1500 CABLE_OUT_AT=2300 CABLE_BACK_AT=2600 END_AT=3900
@@ -123,6 +126,7 @@ remove_everything() {
 		[ ! -d "$path" ] || rm -rf "$path"
 	done
 	rm -f "$SOCKETS/$PREFIX"-*.sock
+	rm -rf "$TIMERS"
 }
 
 clean_up() {
@@ -154,6 +158,8 @@ make_network() {
 		in_network "$host" ip address add "$(address_of "$host")/24" dev eth0
 		in_network "$host" ip link set eth0 up
 		mkdir "$cgroups/$PREFIX-$host"
+		"$BPFTOOL" cgroup attach "$cgroups/$PREFIX-$host" sock_ops \
+			pinned "$TIMERS/syn_timers" multi
 	done
 	# A host that is down is one that does not answer, as it would be behind a router: without this,
 	# ARP would tell its neighbours.
@@ -166,6 +172,18 @@ make_network() {
 				nud permanent
 		done
 	done
+}
+
+# TCP_TIMEOUT_INIT is a second; a jiffy is what the coarse clock's resolution is, in ns.
+load_timers() {
+	local jiffy timeout key=(0 0 0 0)
+	jiffy=$(python3 -c 'import time; print(round(time.clock_getres(6) * 1e9))')
+	timeout=$((1000000000 / TIME_SCALE / jiffy))
+	[ "$timeout" -gt 0 ] || timeout=1
+	"$BPFTOOL" prog loadall "$BUILD/tests/syn_timers.bpf.o" "$TIMERS" type sockops \
+		pinmaps "$TIMERS" >/dev/null
+	"$BPFTOOL" map update pinned "$TIMERS/first_timeout" key "${key[@]}" \
+		value $((timeout & 255)) $((timeout >> 8)) 0 0
 }
 
 # --- programs -------------------------------------------------------------------------------------
@@ -323,6 +341,7 @@ run_scenario() {
 	mkdir -p "$OUTPUT/$run"
 	say "$run: hosts ${HOSTS[*]}; guarded: ${guarded[*]:-none}"
 
+	load_timers
 	make_network
 	start_wire
 	for host in "${guarded[@]}"; do
@@ -386,6 +405,7 @@ run_scenario() {
 
 [ "$(id -u)" = 0 ] || fail 'namespaces and cgroups need root: sudo make demo'
 need_programs tests/racer tests/wire
+[ -r "$BUILD/tests/syn_timers.bpf.o" ] || fail "tests/syn_timers.bpf.o is not built; make demo does it"
 runs=("$@")
 [ ${#runs[@]} -gt 0 ] || runs=(unguarded one_guarded all_guarded)
 for run in "${runs[@]}"; do
