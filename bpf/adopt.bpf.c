@@ -3,13 +3,9 @@
  * iter/tcp: take sockets that the guard did not see come up under guard.
  *
  * The daemon chooses them with sock_diag (which knows cgroups) and writes their cookies to
- * `adoptions`; this iterator, run in the guarded network namespace, gives each its socket storage,
- * its slot and its state callbacks while the socket is locked (net/ipv4/tcp_ipv4.c,
- * bpf_iter_tcp_seq_show), so that no state change falls in between.
+ * `adoptions`; this gives each its socket storage, its slot and its state callbacks.
  */
-#include "owned.bpf.h"
-
-#include <bpf/bpf_core_read.h>
+#include "iterate.bpf.h"
 
 /*
  * TCP_BPF_SOCK_OPS_CB_FLAGS of bpf_setsockopt(), 6.12 and later; older kernels answer -EINVAL, and
@@ -17,30 +13,17 @@
  */
 #define OPTION_CALLBACK_FLAGS 1008
 
-struct sock_common {
-	unsigned char skc_state;
-} __attribute__((preserve_access_index));
-
-struct bpf_iter__tcp {
-	struct bpf_iter_meta *meta;
-	struct sock_common *sk_common;
-} __attribute__((preserve_access_index));
-
 SEC("iter/tcp")
 int adopt(struct bpf_iter__tcp *ctx)
 {
-	struct sock_common *common = ctx->sk_common;
+	struct tcp_sock *sk = established_socket(ctx);
 	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
 	struct owned_slot *owned;
 	struct adoption *adoption;
 	struct peer_address address;
-	struct tcp_sock *sk;
 	union link_facts facts = {};
 	__u64 cookie;
 
-	if (!common || common->skc_state != BPF_TCP_ESTABLISHED)
-		return 0;
-	sk = bpf_skc_to_tcp_sock(common);
 	if (!sk)
 		return 0;
 	cookie = bpf_get_socket_cookie(sk);

@@ -22,6 +22,12 @@ static __always_inline int creates(enum command_operation operation)
 	       operation == COMMAND_ALLOW || operation == COMMAND_ADOPT;
 }
 
+/* 1: a cause for which userspace may free a slot. */
+static __always_inline int ends_a_slot(__u32 cause)
+{
+	return cause == CAUSE_link_released || cause == CAUSE_link_cut || cause == CAUSE_link_dead;
+}
+
 /* For a guard without a daemon: bpftool cannot spell a policy. */
 static __always_inline int set_default_policy(void)
 {
@@ -40,7 +46,7 @@ int command(struct __sk_buff *skb)
 	struct guard_command request;
 	struct link link = {};
 	struct peer *peer;
-	int result = 0, forget = 0;
+	int result = 0, forget = 0, enforced = 1;
 	__u64 now;
 
 	if (bpf_skb_load_bytes(skb, 0, &request, sizeof(request)))
@@ -48,8 +54,12 @@ int command(struct __sk_buff *skb)
 	if (request.operation == COMMAND_DEFAULTS)
 		return set_default_policy();
 	if (!rules ||
-	    (request.operation == COMMAND_LIMIT && request.value > PEER_LINKS_MAX))
+	    (request.operation == COMMAND_LIMIT && request.value > PEER_LINKS_MAX) ||
+	    (request.operation == COMMAND_RELEASE && !ends_a_slot(request.value)))
 		return -ERROR_INVALID;
+	/* What shows a link to be dead is found in observe mode too, but then the link stays. */
+	if (request.operation == COMMAND_RELEASE && request.value == CAUSE_link_dead)
+		enforced = mode_in_force() == MODE_ENFORCE;
 	now = bpf_ktime_get_boot_ns();
 	peer = creates(request.operation) ? peer_get(&request.address) :
 					    bpf_map_lookup_elem(&peers, &request.address);
@@ -84,14 +94,18 @@ int command(struct __sk_buff *skb)
 			result = -ERROR_BUSY;
 		}
 	} else if (request.operation == COMMAND_RELEASE) {
-		decision = slot_release(peer, request.cookie,
-					request.value ? CAUSE_link_cut : CAUSE_link_released, now);
+		if (enforced)
+			decision = slot_release(peer, request.cookie, request.value, now);
+		else if (slot_of(peer, request.cookie))
+			decision.cause = request.value;
 		if (decision.cause == CAUSE_none)
 			result = -ERROR_NO_ENTRY;
 	} else if (request.operation == COMMAND_ADOPT) {
 		decision = link_up(peer, rules, &link);
 		if (decision.cause == CAUSE_link_unheld)
 			result = -ERROR_NO_SPACE;
+	} else if (request.operation == COMMAND_HEARD) {
+		link_heard(peer, request.cookie, request.until_ns);
 	} else if (request.operation == COMMAND_EXPIRE) {
 		decision = claims_expire(peer, now);
 	} else if (request.operation == COMMAND_FORGET) {
@@ -114,7 +128,7 @@ int command(struct __sk_buff *skb)
 		happening.direction = decision.direction;
 		happening.local_port = request.local_port;
 		happening.remote_port = request.remote_port;
-		report(&decision, &happening, 0, 1);
+		report(&decision, &happening, 0, enforced);
 	}
 	return result;
 }

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * cgroup_skb/ingress: their SYNs, with sequence numbers, and the SYN-ACKs to our dials.
+ * cgroup_skb/ingress: their SYNs, with sequence numbers, the SYN-ACKs to our dials, and the packets
+ * of links, as evidence of life.
  *
- * Runs for every packet to the cgroup's sockets, so the first test lets nearly all of them go: only
- * a listener and a socket in SYN_SENT matter. Return 0 drops silently, which is a hold: the
+ * Runs for every packet to the cgroup's sockets, so it leaves early: a packet of a link is looked at
+ * only when it is the first one in a while. Return 0 drops silently, which is a hold: the
  * sender's own retransmission asks again. It is also the backstop where sk_lookup is missing or
  * told to drop: a knock that should be refused is dropped here.
  *
@@ -31,6 +32,7 @@ struct segment {
 	__u16 source_port;
 	__u16 destination_port;
 	__u32 sequence;
+	__u32 acknowledgment;
 	__u8 flags;
 };
 
@@ -78,6 +80,7 @@ static __always_inline int segment_read(struct __sk_buff *skb, struct segment *s
 	segment->source_port = bpf_ntohs(tcp.source);
 	segment->destination_port = bpf_ntohs(tcp.destination);
 	segment->sequence = bpf_ntohl(tcp.sequence);
+	segment->acknowledgment = bpf_ntohl(tcp.acknowledgment);
 	segment->flags = tcp.flags & (TCP_SYN | TCP_ACK | TCP_RST | TCP_FIN);
 	return 0;
 }
@@ -211,6 +214,66 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	return conclude(&decision, &happening, mode);
 }
 
+/*
+ * Jiffies, as a power of two, in which one packet of a link is evidence enough: 128 ms where there
+ * are 1000 of them in a second, 1.28 s where there are 100. Far below any sensible suspect_after.
+ */
+#define TICK_SHIFT 7
+/*
+ * How far ahead a segment may be of what the socket shows: more than any one burst, which counts as
+ * sent only when it has left (an answer over a virtual wire is back by then), or than what is out of
+ * order. A 4096th of the sequence numbers.
+ */
+#define AHEAD_MAX (1 << 20)
+
+/*
+ * Would TCP believe this segment (RFC 9293, section 3.10.7.4)? It acknowledges what is on its way,
+ * and comes next or repeats the octet before, as a keepalive probe does. Who does not see the
+ * connection cannot make a dead link look alive by guessing ports.
+ */
+static __always_inline int segment_is_valid(const struct segment *segment,
+					    const struct bpf_tcp_sock *tcp)
+{
+	__u32 acknowledged = segment->acknowledgment - tcp->snd_una;
+	__u32 offset = segment->sequence - (tcp->rcv_nxt - 1);
+
+	return (segment->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK &&
+	       acknowledged <= tcp->snd_nxt - tcp->snd_una + AHEAD_MAX && offset <= AHEAD_MAX;
+}
+
+/* The first packet of a tick on a link. Not inline: nearly all packets go without it. */
+static __attribute__((noinline)) void on_evidence(struct __sk_buff *skb, struct bpf_sock *sk,
+						  struct owned_slot *owned, __u32 tick)
+{
+	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	struct peer_address address = owned->address;
+	__u64 cookie = bpf_get_socket_cookie(skb);
+	struct segment segment;
+	struct peer *peer;
+	__u64 now;
+
+	if (!tcp || segment_read(skb, &segment) || !segment_is_valid(&segment, tcp))
+		return;
+	peer = bpf_map_lookup_elem(&peers, &address);
+	if (!peer)
+		return;
+	owned->heard_tick = tick;
+	now = bpf_ktime_get_boot_ns();
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &address, now))
+		link_heard(peer, cookie, now);
+	bpf_spin_unlock(&peer->lock);
+}
+
+static __always_inline void on_packet(struct __sk_buff *skb, struct bpf_sock *sk)
+{
+	struct owned_slot *owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	__u32 tick = bpf_jiffies64() >> TICK_SHIFT;
+
+	if (owned && owned->kind == SLOT_LINK && owned->heard_tick != tick)
+		on_evidence(skb, sk, owned, tick);
+}
+
 SEC("cgroup_skb/ingress")
 int ingress(struct __sk_buff *skb)
 {
@@ -222,9 +285,13 @@ int ingress(struct __sk_buff *skb)
 	state = sk->state;
 	if (state == BPF_TCP_LISTEN)
 		return on_knock(skb, sk->src_port);
-	if (state == BPF_TCP_SYN_SENT) {
-		sk = bpf_sk_fullsock(sk);
-		return sk ? on_answer(skb, sk) : PACKET_PASS;
-	}
+	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_SYN_SENT)
+		return PACKET_PASS;
+	sk = bpf_sk_fullsock(sk);
+	if (!sk)
+		return PACKET_PASS;
+	if (state == BPF_TCP_SYN_SENT)
+		return on_answer(skb, sk);
+	on_packet(skb, sk);
 	return PACKET_PASS;
 }

@@ -19,6 +19,7 @@
 #define PORTS_MAX 64
 #define EXEMPT_MAX 1024
 #define ADOPTIONS_MAX 65536
+#define NUDGES_MAX 1024
 #define EVENTS_BYTES (1 << 20)
 /* Two peers that share an element lose a hold, nothing else. */
 #define HANDSHAKES_BITS 12
@@ -97,6 +98,14 @@ struct {
 	__type(key, __u64);
 	__type(value, struct adoption);
 } adoptions __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, NUDGES_MAX);
+	__type(key, __u64);
+	__type(value, struct link_nudge);
+} nudges __weak SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);

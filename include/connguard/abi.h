@@ -102,6 +102,10 @@ struct slot {
 	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
 	__u64 yields_until_ns;       /* claim that gave way to a knock: its answer is held before, while that
 				      * knock's handshake is pending. 0: it gave way to none */
+	__u64 heard_ns;              /* link: last evidence of life, to a tick or two (established; a valid
+				      * segment of the other end; a probe answered). claim: 0 */
+	__u64 doubted_ns;            /* link that shows no life: since when somebody is turned away for its sake. 0:
+				      * nobody, since heard_ns */
 	enum slot_kind kind;
 	enum link_direction direction;
 	__u32 client_isn;            /* sequence number of the client's SYN, the tie-break's number */
@@ -166,6 +170,9 @@ struct guard_policy {
 	__u64 claim_max_ns;       /* a claim whose SYN left expires after this; longer than the SYN timeout */
 	__u64 liveness_ns;        /* a link whose other end is silent to TCP's probes dies after this, in
 				   * whole seconds; 0: as the service has it */
+	__u64 suspect_after_ns;   /* a link that was not heard from for this long is suspect: it is probed when
+				   * its peer dials or knocks */
+	__u64 deny_max_ns;        /* a link that is suspect refuses no longer than this without evidence of life */
 };
 
 /*
@@ -197,7 +204,7 @@ struct exempt_value {
 struct owned_slot {
 	struct peer_address address;
 	enum slot_kind kind; /* SLOT_FREE: nothing, any more */
-	__u32 reserved;
+	__u32 heard_tick;    /* of the evidence that slot.heard_ns shows */
 };
 
 /* SYNs of an element of the `handshakes` table that can be held at a time; a power of two. */
@@ -286,10 +293,12 @@ enum command_operation {
 	COMMAND_LIMIT = 4,    /* limit = value (0: the policy's); creates the peer */
 	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
 	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
-	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure; value 1: its link is being cut */
+	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure. `value` says why, an enum cause:
+			       * link_released, link_cut or link_dead (that one only told in observe mode) */
 	COMMAND_ADOPT = 8,    /* an established socket that no slot shows: cookie, direction, ports */
-	COMMAND_EXPIRE = 9,   /* free the claims that have expired */
-	COMMAND_FORGET = 10,  /* delete the peer if it is idle, not known, and inactive since until_ns */
+	COMMAND_HEARD = 9,    /* the link of `cookie` showed life at until_ns */
+	COMMAND_EXPIRE = 10,  /* free the claims that have expired */
+	COMMAND_FORGET = 11,  /* delete the peer if it is idle, not known, and inactive since until_ns */
 };
 
 /*
@@ -321,11 +330,30 @@ struct adoption {
 	__u16 remote_port;
 };
 
+/* What the `nudge` iterator does with a socket, and what it has done. */
+enum nudge_step {
+	NUDGE_BEGIN = 1,     /* written by the daemon: shorten the socket's keepalive timer */
+	NUDGE_UNDER_WAY = 2, /* written by the iterator: done, the members below say how it was before */
+	NUDGE_END = 3,       /* written by the daemon: set it back */
+};
+
+/*
+ * Value of the `nudges` hash map (key: socket cookie): silent links whose other ends TCP is to ask
+ * for a sign of life. An entry that a daemon which died has left is ended by the next one.
+ */
+struct link_nudge {
+	enum nudge_step step;
+	__u32 keepalive;        /* SO_KEEPALIVE before: 0 or 1 */
+	__u32 idle_seconds;     /* TCP_KEEPIDLE before */
+	__u32 interval_seconds; /* TCP_KEEPINTVL before */
+	__u32 probes;           /* TCP_KEEPCNT before */
+};
+
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 80, "struct slot");
+_Static_assert(sizeof(struct slot) == 96, "struct slot");
 _Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
-_Static_assert(sizeof(struct guard_policy) == 88, "struct guard_policy");
+_Static_assert(sizeof(struct guard_policy) == 104, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
@@ -335,5 +363,6 @@ _Static_assert(sizeof(struct guard_event) == 96, "struct guard_event");
 _Static_assert(sizeof(struct guard_command) == 56 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct adoption) == 24, "struct adoption");
+_Static_assert(sizeof(struct link_nudge) == 20, "struct link_nudge");
 
 #endif

@@ -35,7 +35,9 @@ enum cause_subject {
 	X(dial_exempt, DIAL, ALLOW, "the peer is exempt") \
 	X(dial_unheld, DIAL, ALLOW, "no slot, map entry or socket storage was left: allowed, not tracked") \
 	X(dial_recycled, DIAL, ALLOW, "the peer's entry was just being deleted: allowed, not tracked") \
+	X(dial_unproven, DIAL, ALLOW, "the peer's link has shown no life for deny_max: it counts no longer") \
 	X(dial_linked, DIAL, REFUSE, "the peer is linked") \
+	X(dial_suspect, DIAL, REFUSE, "the peer is linked; its link is silent and is being probed") \
 	X(dial_dialing, DIAL, REFUSE, "another dial to the peer is under way") \
 	X(dial_backoff, DIAL, REFUSE, "the peer is in backoff") \
 	X(dial_not_due, DIAL, REFUSE, "the dial policy is central and the peer is not announced as due") \
@@ -45,7 +47,9 @@ enum cause_subject {
 	X(knock_tie_won, KNOCK, ALLOW, "their dial crosses ours and theirs wins the tie") \
 	X(knock_tie_open, KNOCK, ALLOW, "their dial crosses ours and the tie-break is left to the service") \
 	X(knock_hold_spent, KNOCK, ALLOW, "the hold has lasted long enough") \
+	X(knock_unproven, KNOCK, ALLOW, "the peer's link has shown no life for deny_max: it counts no longer") \
 	X(knock_linked, KNOCK, REFUSE, "the peer is linked") \
+	X(knock_suspect, KNOCK, HOLD, "the peer's link is silent and is being probed") \
 	X(knock_tie_lost, KNOCK, HOLD, "their dial crosses ours and ours wins the tie") \
 	X(knock_pending, KNOCK, HOLD, "another handshake of the peer is pending") \
 	X(answer_linked, ANSWER, HOLD, "our dial is answered, but the peer is linked already") \
@@ -59,10 +63,12 @@ enum cause_subject {
 	X(link_adopted, LINK, NONE, "a link that the guard did not see come up was taken under guard") \
 	X(link_duplicate, LINK, NONE, "a link too many: the loser is destroyed by the daemon") \
 	X(link_crossed, LINK, NONE, "a link too many: left to the service's own rule") \
+	X(link_replaced, LINK, NONE, "a link came in the place of a silent one: that one is destroyed by the daemon") \
 	X(link_unheld, LINK, NONE, "no slot, map entry or socket storage was left: the link is not tracked") \
 	X(link_short, LINK, NONE, "our dial's link ended before min_uptime: backoff") \
 	X(link_ended, LINK, NONE, "the link ended") \
 	X(link_destroyed, LINK, NONE, "a link too many ended") \
+	X(link_dead, LINK, NONE, "the link was dead: nothing answered its probes") \
 	X(link_released, LINK, NONE, "a slot with no socket behind it was repaired") \
 	X(link_cut, LINK, NONE, "the link was cut by command") \
 	X(peer_kicked, PEER, NONE, "the backoff was cleared by command") \

@@ -7,7 +7,7 @@
  * arguments. The hooks call these under the peer's bpf_spin_lock, which is what makes check and
  * claim one step; unit tests, property tests and the CLI's `explain` call the very same code.
  *
- * Read it in this order: policy, backoff, slots, dial, knock, answer, ends, commands.
+ * Read it in this order: policy, backoff, slots, proof, dial, knock, answer, ends, commands.
  *
  * Conventions. `peer` is locked by the caller (or private to it). `policy` is never NULL. A
  * `_verdict` function looks and changes nothing; dial_claim() and knock_decide() also take the
@@ -123,6 +123,8 @@ struct link {
 		.hold_max_ns = 1500 * NS_PER_MS,         \
 		.claim_max_ns = 180 * NS_PER_SECOND,     \
 		.liveness_ns = 60 * NS_PER_SECOND,       \
+		.suspect_after_ns = 5 * NS_PER_SECOND,   \
+		.deny_max_ns = 60 * NS_PER_SECOND,       \
 	}
 
 /* POLICY_DEFAULTS as a value. */
@@ -196,17 +198,36 @@ static __always_inline void backoff_clear(struct peer *peer)
 
 /* What the slots of a peer hold, as seen at one time by one socket. */
 struct slot_census {
-	__u32 links;          /* links of other sockets that are not doomed */
-	__u32 claims;         /* claims of other sockets that have not expired */
-	__u64 link_cookie;    /* one of those links; 0: none */
-	__u64 claim_cookie;   /* one of those claims; 0: none */
-	__u64 claim_until_ns; /* when that claim expires */
+	__u32 links;           /* links of other sockets that count: neither doomed nor unproven */
+	__u32 lively;          /* links of other sockets that show life */
+	__u32 unproven;        /* links in doubt for deny_max: they count no longer */
+	__u32 claims;          /* claims of other sockets that have not expired */
+	__u64 link_cookie;     /* one of those that count; 0: none */
+	__u64 unproven_cookie; /* one of those that do not; 0: none */
+	__u64 doubt_ends_ns;   /* when the first of the links in doubt counts no longer; 0: none is */
+	__u64 claim_cookie;    /* one of those claims; 0: none */
+	__u64 claim_until_ns;  /* when that claim expires */
 };
 
-/* 1 for a link that counts, else 0. A doomed one is as good as gone. */
+/* 1 for a link that is not doomed, else 0. A doomed one is as good as gone. */
 static __always_inline __u64 slot_is_link(const struct slot *slot)
 {
 	return same(slot->kind, SLOT_LINK) & same(slot->flags & SLOT_DOOMED, 0);
+}
+
+/* 1 when the link was heard from within suspect_after, else 0. */
+static __always_inline __u64 slot_shows_life(const struct slot *slot,
+					     const struct guard_policy *policy, __u64 now)
+{
+	return before(now, slot->heard_ns + policy->suspect_after_ns);
+}
+
+/* 1 when the doubt about a silent link has lasted for deny_max: it counts no longer. Else 0. */
+static __always_inline __u64 slot_is_unproven(const struct slot *slot,
+					      const struct guard_policy *policy, __u64 now)
+{
+	return (1 ^ same(slot->doubted_ns, 0)) & (1 ^ slot_shows_life(slot, policy, now)) &
+	       (1 ^ before(now, slot->doubted_ns + policy->deny_max_ns));
 }
 
 /* 1 for a claim that is in force, else 0. */
@@ -222,9 +243,16 @@ static __always_inline __u64 slot_is_open(const struct slot *slot, __u64 now)
 	       (same(slot->kind, SLOT_CLAIM) & (1 ^ before(now, slot->expires_ns)));
 }
 
-/* Count what other sockets than `cookie` (0: all) hold. */
-static __always_inline struct slot_census peer_census(const struct peer *peer, __u64 cookie,
-						      __u64 now)
+/*
+ * Count what other sockets than `cookie` (0: all) hold.
+ *
+ * A denial needs proof: a link refuses others for as long as it shows life, is suspect when it is
+ * silent, and counts no longer when it stays silent for deny_max after the first dial or knock that
+ * was turned away for its sake (links_doubt()). Silence alone never ends a link.
+ */
+static __always_inline struct slot_census peer_census(const struct peer *peer,
+						      const struct guard_policy *policy,
+						      __u64 cookie, __u64 now)
 {
 	struct slot_census census = {};
 	int i;
@@ -233,11 +261,23 @@ static __always_inline struct slot_census peer_census(const struct peer *peer, _
 		const struct slot *slot = &peer->slots[i];
 		__u64 other = 1 ^ same(slot->cookie, cookie);
 		__u64 link = other & slot_is_link(slot);
+		__u64 unproven = link & slot_is_unproven(slot, policy, now);
+		__u64 counts = link & (1 ^ unproven);
+		__u64 doubted = counts & (1 ^ same(slot->doubted_ns, 0));
+		__u64 ends_ns = slot->doubted_ns + policy->deny_max_ns;
 		__u64 claim = other & slot_is_claim(slot, now);
 
-		census.links += link;
+		census.links += counts;
+		census.lively += link & slot_shows_life(slot, policy, now);
+		census.unproven += unproven;
 		census.claims += claim;
-		census.link_cookie = pick(link, slot->cookie, census.link_cookie);
+		census.link_cookie = pick(counts, slot->cookie, census.link_cookie);
+		census.unproven_cookie = pick(unproven, slot->cookie, census.unproven_cookie);
+		census.doubt_ends_ns =
+			pick(doubted &
+				     (same(census.doubt_ends_ns, 0) |
+				      before(ends_ns, census.doubt_ends_ns)),
+			     ends_ns, census.doubt_ends_ns);
 		census.claim_cookie = pick(claim, slot->cookie, census.claim_cookie);
 		census.claim_until_ns = pick(claim, slot->expires_ns, census.claim_until_ns);
 	}
@@ -268,16 +308,6 @@ static __always_inline struct slot *slot_of(struct peer *peer, __u64 cookie)
 		index = pick(match, i, index);
 	}
 	return found ? slot_at(peer, index) : 0;
-}
-
-/* How many more links the peer may have. */
-static __always_inline __u32 peer_room(const struct peer *peer, const struct guard_policy *policy,
-				       __u64 now)
-{
-	struct slot_census census = peer_census(peer, 0, now);
-	__u32 limit = peer_limit(peer, policy);
-
-	return census.links < limit ? limit - census.links : 0;
 }
 
 /* Empty a slot. */
@@ -313,6 +343,8 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->since_ns = now;
 	slot->expires_ns = 0;
 	slot->yields_until_ns = 0;
+	slot->heard_ns = 0;
+	slot->doubted_ns = 0;
 	slot->direction = DIRECTION_NONE;
 	slot->client_isn = 0;
 	slot->flags = 0;
@@ -341,6 +373,56 @@ static __always_inline int peer_is(struct peer *peer, const struct peer_address 
 	       !(peer->flags & PEER_LEAVING);
 }
 
+/* ---- proof of life --------------------------------------------------------------------------- */
+
+/*
+ * A dial or a knock is turned away for the sake of links that do not all show life: the doubt about
+ * each of those that do not begins now, unless it runs already.
+ */
+static __always_inline void links_doubt(struct peer *peer, const struct guard_policy *policy,
+					__u64 now)
+{
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		struct slot *slot = &peer->slots[i];
+		__u64 begins = slot_is_link(slot) & (1 ^ slot_shows_life(slot, policy, now)) &
+			       same(slot->doubted_ns, 0);
+
+		slot->doubted_ns = pick(begins, now, slot->doubted_ns);
+	}
+}
+
+/* When the first of the links that show no life counts no longer, if nothing is heard of it. */
+static __always_inline __u64 doubt_ends(const struct slot_census *census,
+					const struct guard_policy *policy, __u64 now)
+{
+	return pick(same(census->doubt_ends_ns, 0), now + policy->deny_max_ns,
+		    census->doubt_ends_ns);
+}
+
+/* Evidence of life of the link of `cookie` at `heard_ns`. No such link: nothing. */
+static __always_inline void link_heard(struct peer *peer, __u64 cookie, __u64 heard_ns)
+{
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_LINK || slot->heard_ns >= heard_ns)
+		return;
+	slot->heard_ns = heard_ns;
+	if (slot->doubted_ns <= heard_ns)
+		slot->doubted_ns = 0;
+}
+
+/* How many more links the peer may have. */
+static __always_inline __u32 peer_room(const struct peer *peer, const struct guard_policy *policy,
+				       __u64 now)
+{
+	__u32 links = peer_census(peer, policy, 0, now).links;
+	__u32 limit = peer_limit(peer, policy);
+
+	return links < limit ? limit - links : 0;
+}
+
 /* ---- our dial -------------------------------------------------------------------------------- */
 
 /* May this dial pass now? Looks only. `cookie` 0 asks for a socket yet to be made. */
@@ -348,10 +430,12 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 						    const struct guard_policy *policy,
 						    __u64 cookie, __u64 now, __u32 announced_only)
 {
-	struct slot_census census = peer_census(peer, cookie, now);
+	struct slot_census census = peer_census(peer, policy, cookie, now);
 	__u32 limit = peer_limit(peer, policy);
 	struct decision decision = { .attempts = peer->attempts };
+	__u64 unproven = 1 ^ before(census.links + census.unproven, limit);
 	__u64 linked = 1 ^ before(census.links, limit);
+	__u64 suspect = linked & before(census.lively, limit);
 	__u64 dialing = 1 ^ before(census.links + census.claims, limit);
 	__u64 backoff = before(now, peer->next_attempt_ns);
 	__u64 not_due = (announced_only & 1) & same(peer->due_ns, 0);
@@ -368,15 +452,19 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	refused = (linked | dialing | backoff | not_due) & (1 ^ (again | exempt));
 	decision.verdict = pick(refused, VERDICT_REFUSE, VERDICT_ALLOW);
 	/* From the weakest reason to the strongest: the last one that holds is told. */
-	decision.cause = pick(not_due, CAUSE_dial_not_due, CAUSE_dial_idle);
+	decision.cause = pick(unproven, CAUSE_dial_unproven, CAUSE_dial_idle);
+	decision.cause = pick(not_due, CAUSE_dial_not_due, decision.cause);
 	decision.cause = pick(backoff, CAUSE_dial_backoff, decision.cause);
 	decision.cause = pick(dialing, CAUSE_dial_dialing, decision.cause);
 	decision.cause = pick(linked, CAUSE_dial_linked, decision.cause);
+	decision.cause = pick(suspect, CAUSE_dial_suspect, decision.cause);
 	decision.cause = pick(again, CAUSE_dial_again, decision.cause);
 	decision.cause = pick(exempt, CAUSE_dial_exempt, decision.cause);
 	decision.until_ns = pick(dialing, census.claim_until_ns,
 				 pick(backoff, peer->next_attempt_ns, 0));
 	decision.until_ns = pick(refused & (1 ^ linked), decision.until_ns, 0);
+	decision.until_ns = pick(refused & suspect, doubt_ends(&census, policy, now),
+				 decision.until_ns);
 	decision.other_cookie = pick(linked, census.link_cookie, pick(dialing, census.claim_cookie, 0));
 	decision.other_cookie = pick(refused, decision.other_cookie, 0);
 	return decision;
@@ -399,6 +487,8 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	if (decision.cause == CAUSE_dial_not_due)
 		peer->flags |= PEER_DIALED;
 	if (decision.verdict != VERDICT_ALLOW && dial->mode != MODE_OFF) {
+		if (decision.cause == CAUSE_dial_suspect)
+			links_doubt(peer, policy, dial->now);
 		peer->refused_dials++;
 		peer->last_refusal_ns = dial->now;
 		peer->last_refusal_cause = decision.cause;
@@ -416,6 +506,8 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->since_ns = dial->now;
 	slot->expires_ns = dial->now + CLAIM_UNSENT_MAX_NS;
 	slot->yields_until_ns = 0;
+	slot->heard_ns = 0;
+	slot->doubted_ns = 0;
 	slot->flags = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
@@ -480,7 +572,8 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 						     const struct guard_policy *policy,
 						     const struct knock *knock)
 {
-	struct slot_census census = peer_census(peer, 0, knock->now);
+	struct slot_census census = peer_census(peer, policy, 0, knock->now);
+	__u32 limit = peer_limit(peer, policy);
 	struct decision decision = { .verdict = VERDICT_ALLOW, .attempts = peer->attempts };
 	struct crossing claim;
 
@@ -488,15 +581,20 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 		decision.cause = CAUSE_knock_exempt;
 		return decision;
 	}
-	if (census.links >= peer_limit(peer, policy)) {
-		decision.verdict = VERDICT_REFUSE;
-		decision.cause = CAUSE_knock_linked;
+	if (census.links >= limit) {
 		decision.other_cookie = census.link_cookie;
+		if (census.lively >= limit) {
+			decision.verdict = VERDICT_REFUSE;
+			decision.cause = CAUSE_knock_linked;
+		} else {
+			decision.verdict = VERDICT_HOLD;
+			decision.cause = CAUSE_knock_suspect;
+			decision.until_ns = doubt_ends(&census, policy, knock->now);
+		}
 		return decision;
 	}
 	claim = knock_crosses(peer, knock->now);
-	if (claim.cookie && knock->isn_known &&
-	    census.links + census.claims >= peer_limit(peer, policy)) {
+	if (claim.cookie && knock->isn_known && census.links + census.claims >= limit) {
 		decision.other_cookie = claim.cookie;
 		if (policy->tie_break == TIE_BREAK_NONE) {
 			decision.cause = CAUSE_knock_tie_open;
@@ -516,8 +614,9 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 		}
 		return decision;
 	}
-	decision.cause = peer->next_attempt_ns > knock->now ? CAUSE_knock_backoff :
-							      CAUSE_knock_idle;
+	decision.cause = census.links + census.unproven >= limit ? CAUSE_knock_unproven :
+			 peer->next_attempt_ns > knock->now	  ? CAUSE_knock_backoff :
+								    CAUSE_knock_idle;
 	return decision;
 }
 
@@ -532,6 +631,11 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 	struct decision decision = knock_verdict(peer, policy, knock);
 	struct slot *claim;
 
+	/* What is not answered at once is the business of the hook that sees the SYN. */
+	if (decision.verdict == VERDICT_HOLD && !knock->isn_known)
+		return decision;
+	if (decision.cause == CAUSE_knock_suspect)
+		links_doubt(peer, policy, knock->now);
 	if (decision.verdict != VERDICT_ALLOW) {
 		peer->refused_knocks++;
 		peer->last_refusal_ns = knock->now;
@@ -655,7 +759,7 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 						      const struct their_handshake *theirs,
 						      __u64 cookie, __u64 now)
 {
-	struct slot_census census = peer_census(peer, cookie, now);
+	struct slot_census census = peer_census(peer, policy, cookie, now);
 	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
 	const struct slot *claim = slot_of(peer, cookie);
 
@@ -676,20 +780,29 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 
 /* ---- a connection is established ------------------------------------------------------------- */
 
+/* Of the links too many that `link` has brought about, `loser` is the one to go. */
+static __always_inline void link_doom(struct peer *peer, const struct link *link, __u64 loser)
+{
+	struct slot *slot = slot_of(peer, loser);
+
+	if (slot && link->mode == MODE_ENFORCE)
+		slot->flags |= SLOT_DOOMED;
+}
+
 /*
  * A connection is established: it is a link now, whatever was decided before. When it is one too
- * many, name the loser (decision.other_cookie) and doom its slot: of two crossing ones the smaller
- * client number, of two in the same direction the newcomer. The daemon destroys the loser's socket.
+ * many, name the loser (decision.other_cookie) and doom its slot: one that is unproven or, in the same
+ * direction, silent; else of two crossing ones the smaller client number, of two in the same
+ * direction the newcomer. The daemon destroys the loser's socket.
  * Calling it twice for one socket changes nothing.
  */
 static __always_inline struct decision link_up(struct peer *peer, const struct guard_policy *policy,
 					       const struct link *link)
 {
-	struct slot_census census = peer_census(peer, link->cookie, link->now);
+	struct slot_census census = peer_census(peer, policy, link->cookie, link->now);
 	struct decision decision = { .verdict = VERDICT_NONE, .direction = link->direction };
 	struct slot *mine = slot_take(peer, link->cookie, link->now);
-	__u64 crossed = 0, tied = 0, loser = link->cookie, weakest;
-	struct slot *slot;
+	__u64 crossed = 0, tied = 0, silent = 0, loser = link->cookie, weakest;
 	int i;
 
 	decision.attempts = peer->attempts;
@@ -708,6 +821,9 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	mine->since_ns = link->now;
 	mine->expires_ns = 0;
 	mine->yields_until_ns = 0;
+	/* An adopted one is taken on trust, for as long as one that was just heard from. */
+	mine->heard_ns = link->now;
+	mine->doubted_ns = 0;
 	if (!(mine->flags & SLOT_SENT))
 		mine->client_isn = link->client_isn;
 	mine->local_port = link->local_port;
@@ -717,23 +833,37 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	decision.cause = link->adopted ? CAUSE_link_adopted :
 			 link->direction == DIRECTION_OUTBOUND ? CAUSE_link_outbound :
 								 CAUSE_link_inbound;
-	if (census.links < peer_limit(peer, policy) || peer_exempt(peer, link->now) ||
-	    link->adopted || link->mode == MODE_OFF)
+	if (census.links + census.unproven < peer_limit(peer, policy) ||
+	    peer_exempt(peer, link->now) || link->adopted ||
+	    link->mode == MODE_OFF)
 		return decision;
 
 	weakest = mine->client_isn;
 	for (i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *other = &peer->slots[i];
-		__u64 crosses = slot_is_link(other) & (1 ^ same(other->cookie, link->cookie)) &
-				(1 ^ same(other->direction, link->direction)) &
+		__u64 rival = slot_is_link(other) & (1 ^ same(other->cookie, link->cookie)) &
+			      (1 ^ slot_is_unproven(other, policy, link->now));
+		__u64 crosses = rival & (1 ^ same(other->direction, link->direction)) &
 				same(other->flags & SLOT_ADOPTED, 0);
 		__u64 weaker;
 
+		/* Of the same direction, or adopted: the newcomer goes, unless the other is silent. */
+		silent = pick(rival & (1 ^ crosses) & (1 ^ slot_shows_life(other, policy, link->now)),
+			      other->cookie, silent);
 		crossed = pick(crosses, other->cookie, crossed);
 		weaker = crosses & before(other->client_isn, weakest);
 		loser = pick(weaker, other->cookie, loser);
 		weakest = pick(weaker, other->client_isn, weakest);
 		tied |= crosses & same(other->client_isn, mine->client_isn);
+	}
+	/* With room for it but for the one that counts no longer, it takes the place of that one. */
+	if (census.links < peer_limit(peer, policy))
+		silent = census.unproven_cookie;
+	if (silent) {
+		decision.cause = CAUSE_link_replaced;
+		decision.other_cookie = silent;
+		link_doom(peer, link, decision.other_cookie);
+		return decision;
 	}
 	/*
 	 * Equal numbers name no loser, and each end would name its own newcomer: then both links
@@ -744,9 +874,7 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 		decision.other_cookie = crossed;
 		return decision;
 	}
-	slot = slot_of(peer, loser);
-	if (slot && link->mode == MODE_ENFORCE)
-		slot->flags |= SLOT_DOOMED;
+	link_doom(peer, link, loser);
 	decision.cause = CAUSE_link_duplicate;
 	decision.other_cookie = loser;
 	return decision;
@@ -799,7 +927,7 @@ static __always_inline struct decision slot_end(struct peer *peer,
 						const struct guard_policy *policy, __u64 cookie,
 						__u64 now, __u32 random)
 {
-	struct slot_census census = peer_census(peer, cookie, now);
+	struct slot_census census = peer_census(peer, policy, cookie, now);
 	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
 	struct slot *slot = slot_of(peer, cookie);
 	__u64 lifetime;
@@ -845,12 +973,15 @@ static __always_inline struct decision slot_end(struct peer *peer,
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
-/* 1 when the peer has no link, no claim and no backoff left. */
+/* 1 when the peer has no link, however silent, no claim and no backoff left. */
 static __always_inline int peer_idle(const struct peer *peer, __u64 now)
 {
-	struct slot_census census = peer_census(peer, 0, now);
+	__u64 held = 0;
+	int i;
 
-	return !census.links && !census.claims && peer->next_attempt_ns <= now;
+	for (i = 0; i < PEER_SLOTS; i++)
+		held |= slot_is_link(&peer->slots[i]) | slot_is_claim(&peer->slots[i], now);
+	return !held && peer->next_attempt_ns <= now;
 }
 
 /*

@@ -459,6 +459,7 @@ struct slot some_link(__u64 cookie)
 	return (struct slot){
 		.cookie = cookie,
 		.since_ns = now_ns(),
+		.heard_ns = now_ns(),
 		.kind = SLOT_LINK,
 		.direction = DIRECTION_INBOUND,
 		.client_isn = 1000,

@@ -63,6 +63,16 @@ static int ask_until(enum command_operation operation, const char *address, __u6
 	return guard_command(guard, &command);
 }
 
+/* COMMAND_RELEASE of the socket's slot, for the cause. */
+static int ask_release(const char *address, __u64 cookie, enum cause cause)
+{
+	struct guard_command command = command_on(COMMAND_RELEASE, address);
+
+	command.cookie = cookie;
+	command.value = cause;
+	return guard_command(guard, &command);
+}
+
 static int ask_limit(const char *address, __u32 limit)
 {
 	struct guard_command command = command_on(COMMAND_LIMIT, address);
@@ -94,11 +104,12 @@ static void assert_untouched(const char *address, const struct peer *before)
 static void assert_unknown(const char *address)
 {
 	static const enum command_operation operations[] = { COMMAND_UNKNOW,   COMMAND_KICK,
-							     COMMAND_ANNOUNCE, COMMAND_RELEASE,
+							     COMMAND_ANNOUNCE, COMMAND_HEARD,
 							     COMMAND_EXPIRE,   COMMAND_FORGET };
 
 	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
 		assert_int_equal(ask(operations[i], address), -ENOENT);
+	assert_int_equal(ask_release(address, 1, CAUSE_link_released), -ENOENT);
 	assert_false(has_peer(&maps, address));
 	assert_silent(watch);
 }
@@ -410,11 +421,11 @@ static void release(void **state)
 	put_peer(&maps, PEER4, &peer);
 	peer = get_peer(&maps, PEER4);
 	/* Neither another socket's slot nor a free one. */
-	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 13), -ENOENT);
-	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 0), -ENOENT);
+	assert_int_equal(ask_release(PEER4, 13, CAUSE_link_released), -ENOENT);
+	assert_int_equal(ask_release(PEER4, 0, CAUSE_link_released), -ENOENT);
 	assert_untouched(PEER4, &peer);
 
-	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 11), 0);
+	assert_int_equal(ask_release(PEER4, 11, CAUSE_link_released), 0);
 	assert_counted(watch, ENFORCED(link_released, 1));
 	event = next_event(watch, link_released);
 	assert_command_event(&event, PEER4);
@@ -430,11 +441,66 @@ static void release(void **state)
 	assert_int_equal(peer.attempts, 2);
 	assert_int_equal(peer.next_attempt_ns, 0);
 
-	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 11), -ENOENT);
+	assert_int_equal(ask_release(PEER4, 11, CAUSE_link_released), -ENOENT);
 	assert_silent(watch);
-	assert_int_equal(ask_about(COMMAND_RELEASE, PEER4, 12), 0);
+	assert_int_equal(ask_release(PEER4, 12, CAUSE_link_released), 0);
 	assert_counted(watch, ENFORCED(link_released, 1));
 	assert_int_equal(next_event(watch, link_released).direction, DIRECTION_OUTBOUND);
+}
+
+/* A link that was found dead: freed while the guard enforces, only told while it observes. */
+static void release_of_the_dead(void **state)
+{
+	struct peer peer = { .slots = { some_link(11), some_link(12) } };
+	static const enum cause others[] = { CAUSE_none, CAUSE_link_ended, CAUSE_dial_failed,
+					     CAUSE_COUNT };
+	struct peer before;
+
+	(void)state;
+	put_peer(&maps, PEER4, &peer);
+	before = get_peer(&maps, PEER4);
+	/* What only a hook can say is not for userspace to say. */
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		assert_int_equal(ask_release(PEER4, 11, others[i]), -EINVAL);
+	assert_untouched(PEER4, &before);
+
+	set_mode(&maps, MODE_OBSERVE);
+	assert_int_equal(ask_release(PEER4, 11, CAUSE_link_dead), 0);
+	assert_counted(watch, OBSERVED(link_dead, 1));
+	assert_int_equal(next_event(watch, link_dead).enforced, 0);
+	assert_int_equal(ask_release(PEER4, 13, CAUSE_link_dead), -ENOENT);
+	assert_untouched(PEER4, &before);
+
+	set_mode(&maps, MODE_ENFORCE);
+	assert_int_equal(ask_release(PEER4, 11, CAUSE_link_dead), 0);
+	assert_counted(watch, ENFORCED(link_dead, 1));
+	assert_int_equal(next_event(watch, link_dead).cookie, 11);
+	assert_int_equal(get_peer(&maps, PEER4).slots[0].kind, SLOT_FREE);
+	assert_int_equal(get_peer(&maps, PEER4).slots[1].kind, SLOT_LINK);
+}
+
+/* Evidence of life that the daemon has found; neither counted nor told. */
+static void heard(void **state)
+{
+	struct slot silent = some_link(11);
+	struct guard_command command = command_on(COMMAND_HEARD, PEER4);
+	struct slot after;
+
+	(void)state;
+	silent.heard_ns = now_ns() - 100 * NS_PER_SECOND;
+	silent.doubted_ns = now_ns() - 10 * NS_PER_SECOND;
+	put_slot(&maps, PEER4, silent);
+	command.until_ns = now_ns();
+	command.cookie = 12;
+	assert_int_equal(guard_command(guard, &command), 0);
+	after = get_peer(&maps, PEER4).slots[0];
+	assert_int_equal(after.heard_ns, silent.heard_ns);
+	command.cookie = 11;
+	assert_int_equal(guard_command(guard, &command), 0);
+	after = get_peer(&maps, PEER4).slots[0];
+	assert_int_equal(after.heard_ns, command.until_ns);
+	assert_int_equal(after.doubted_ns, 0);
+	assert_silent(watch);
 }
 
 static int adopt(const char *address, __u64 cookie, enum link_direction direction)
@@ -595,7 +661,10 @@ static void leaving(void **state)
 	put_peer(&maps, PEER4, &peer);
 	before = get_peer(&maps, PEER4);
 	for (int operation = COMMAND_ADD; operation <= COMMAND_FORGET; operation++) {
-		assert_int_equal(ask_about(operation, PEER4, 1), -EBUSY);
+		assert_int_equal(operation == COMMAND_RELEASE ?
+					 ask_release(PEER4, 1, CAUSE_link_released) :
+					 ask_about(operation, PEER4, 1),
+				 -EBUSY);
 		assert_untouched(PEER4, &before);
 	}
 }
@@ -649,7 +718,8 @@ static int run_all(void)
 		TEST(defaults),	   TEST(short_data), TEST(unknown_operations),
 		TEST(any_address), TEST(add),	     TEST(unknow),
 		TEST(kick),	   TEST(limit),	     TEST(allow),
-		TEST(announce),	   TEST(release),    TEST(adopts),
+		TEST(announce),	   TEST(release),    TEST(release_of_the_dead),
+		TEST(heard),	   TEST(adopts),
 		TEST(expire),	   TEST(forget),     TEST(leaving),
 		TEST(full_map),	   TEST(modes),
 	};

@@ -1129,6 +1129,80 @@ static void third_ack_passes(void **state)
 	close(accepted);
 }
 
+/* ---- silent links --------------------------------------------------------------------------- */
+
+static struct slot silent_link(__u64 cookie)
+{
+	struct slot link = some_link(cookie);
+
+	link.heard_ns = now_ns() - 10 * NS_PER_SECOND;
+	return link;
+}
+
+/* Held, and in doubt from now on; the doubt is a single one for all who come. */
+static void check_suspect(const char *peer)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	struct segment syn = syn_from(peer);
+	__u64 before = now_ns();
+	struct guard_event event;
+	struct slot after;
+
+	put_slot(&maps, peer, silent_link(LINK_COOKIE));
+	assert_dropped(syn);
+	assert_counted(watch, ENFORCED(knock_suspect, 1));
+	event = next_event(watch, knock_suspect);
+	assert_event_of_knock(&event, peer, syn.source_port, PORT);
+	assert_int_equal(event.verdict, VERDICT_HOLD);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.other_cookie, LINK_COOKIE);
+	after = get_peer(&maps, peer).slots[0];
+	assert_true(after.doubted_ns >= before && after.doubted_ns <= now_ns());
+	assert_int_equal(event.until_ns, after.doubted_ns + policy.deny_max_ns);
+	assert_dropped(syn_from(peer));
+	assert_counted(watch, ENFORCED(knock_suspect, 1));
+	assert_int_equal(next_event(watch, knock_suspect).until_ns, event.until_ns);
+	assert_int_equal(get_peer(&maps, peer).slots[0].doubted_ns, after.doubted_ns);
+	assert_int_equal(get_peer(&maps, peer).refused_knocks, 2);
+	assert_no_event(watch);
+	/* A sign of life, and it is refused for good. */
+	after.heard_ns = now_ns();
+	after.doubted_ns = 0;
+	put_slot(&maps, peer, after);
+	assert_refused_as_linked(syn_from(peer));
+	/* Observed, it gets in. */
+	put_slot(&maps, peer, silent_link(LINK_COOKIE));
+	set_mode(&maps, MODE_OBSERVE);
+	assert_let_in(syn_from(peer));
+	assert_counted(watch, OBSERVED(knock_suspect, 1));
+	assert_int_equal(next_event(watch, knock_suspect).enforced, 0);
+}
+
+static void suspect_ipv4(void **state)
+{
+	(void)state;
+	check_suspect(THERE4);
+}
+
+static void suspect_ipv6(void **state)
+{
+	(void)state;
+	check_suspect(THERE6);
+}
+
+static void unproven(void **state)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	struct slot link = silent_link(LINK_COOKIE);
+
+	(void)state;
+	link.doubted_ns = now_ns() - policy.deny_max_ns;
+	put_slot(&maps, THERE4, link);
+	assert_let_in(syn_from(THERE4));
+	assert_counted(watch, ENFORCED(knock_unproven, 1));
+	assert_no_event(watch);
+}
+
 /* ---- answers to our dials ------------------------------------------------------------------- */
 
 /* A dial whose SYN the peer has. */
@@ -1413,11 +1487,184 @@ static void answer_simultaneous_open(void **state)
 	close(ours.fd);
 }
 
+/* ---- evidence of life ----------------------------------------------------------------------- */
+
+/* How far ahead of the socket a segment may be (bpf/ingress.bpf.c). */
+#define AHEAD (1 << 20)
+#define LONG_AGO (now_ns() - 100 * NS_PER_SECOND)
+
+/* A link that our dial has become, owned by its socket and silent for long. */
+static struct our_dial link_out(const char *peer)
+{
+	struct our_dial ours = dial_out(peer);
+	struct slot slot = some_link(cookie_of(ours.fd));
+
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), ANSWER_ACK);
+	own(ours.fd, peer, SLOT_LINK);
+	slot.heard_ns = LONG_AGO;
+	slot.doubted_ns = now_ns() - NS_PER_SECOND;
+	put_slot(&maps, peer, slot);
+	return ours;
+}
+
+/*
+ * Send a segment on the link, whose socket storage is as new, and tell whether it was taken for a
+ * sign of life. The probe behind it shows that it has arrived.
+ */
+static bool heard_by(struct our_dial *ours, struct segment segment)
+{
+	const char *peer = ours->syn_ack.source;
+	struct slot slot = some_link(cookie_of(ours->fd)), after;
+
+	slot.heard_ns = LONG_AGO;
+	slot.doubted_ns = now_ns() - NS_PER_SECOND;
+	put_slot(&maps, peer, slot);
+	own(ours->fd, peer, SLOT_LINK);
+	answer_to(&segment, NULL);
+	after = get_peer(&maps, peer).slots[0];
+	if (after.heard_ns == slot.heard_ns) {
+		assert_int_equal(after.doubted_ns, slot.doubted_ns);
+		return false;
+	}
+	assert_true(after.heard_ns + NS_PER_SECOND > now_ns() && after.heard_ns <= now_ns());
+	assert_int_equal(after.doubted_ns, 0);
+	return true;
+}
+
+/* The next segment of the peer, from its present place in the stream. */
+static struct segment next_of(const struct our_dial *ours, __u8 flags)
+{
+	struct segment segment = ours->syn_ack;
+
+	segment.sequence++;
+	segment.flags = flags;
+	return segment;
+}
+
+static void check_evidence(const char *peer)
+{
+	struct our_dial ours = link_out(peer);
+	struct segment segment = next_of(&ours, TH_ACK);
+
+	assert_true(heard_by(&ours, segment));
+	/* A keepalive probe of theirs repeats the last octet (RFC 9293, section 3.8.4). */
+	segment.sequence--;
+	assert_true(heard_by(&ours, segment));
+	/* What came earlier still, or is far ahead. */
+	segment.sequence--;
+	assert_false(heard_by(&ours, segment));
+	segment = next_of(&ours, TH_ACK);
+	segment.sequence += AHEAD - 1;
+	assert_true(heard_by(&ours, segment));
+	segment.sequence++;
+	assert_false(heard_by(&ours, segment));
+	/* It acknowledges what was acknowledged before, or will not be sent for long. */
+	segment = next_of(&ours, TH_ACK);
+	segment.acknowledgment--;
+	assert_false(heard_by(&ours, segment));
+	segment.acknowledgment += 1 + AHEAD;
+	assert_true(heard_by(&ours, segment));
+	segment.acknowledgment++;
+	assert_false(heard_by(&ours, segment));
+	/* With data of ours on its way, that is more. */
+	assert_int_equal(send(ours.fd, "abc", 3, 0), 3);
+	assert_true(heard_by(&ours, segment));
+	segment.acknowledgment += 3;
+	assert_false(heard_by(&ours, segment));
+	/* The start and the end of a connection, and what no connection sends. Out of the window for TCP. */
+	segment = next_of(&ours, TH_ACK);
+	segment.sequence += AHEAD - 1;
+	segment.flags = TH_SYN | TH_ACK;
+	assert_false(heard_by(&ours, segment));
+	segment.flags = TH_RST | TH_ACK;
+	assert_false(heard_by(&ours, segment));
+	segment.flags = TH_PUSH;
+	assert_false(heard_by(&ours, segment));
+	segment.flags = TH_PUSH | TH_ACK;
+	assert_true(heard_by(&ours, segment));
+	assert_silent(watch);
+	close(ours.fd);
+}
+
+static void evidence_ipv4(void **state)
+{
+	(void)state;
+	check_evidence(THERE4);
+}
+
+static void evidence_ipv6(void **state)
+{
+	(void)state;
+	check_evidence(THERE6);
+}
+
+/* One segment is enough for a while: the others go by. */
+static void evidence_once_a_tick(void **state)
+{
+	struct our_dial ours = link_out(THERE4);
+	struct segment segment = next_of(&ours, TH_ACK);
+	struct slot slot = some_link(cookie_of(ours.fd));
+	int rounds;
+
+	(void)state;
+	slot.heard_ns = LONG_AGO;
+	/* Two may fall into two ticks; ten times in a row they do not. */
+	for (rounds = 0; rounds < 10; rounds++) {
+		assert_true(heard_by(&ours, segment));
+		put_slot(&maps, THERE4, slot);
+		answer_to(&segment, NULL);
+		if (get_peer(&maps, THERE4).slots[0].heard_ns == slot.heard_ns)
+			break;
+	}
+	assert_int_not_equal(rounds, 10);
+	/* And the next tick has its own. */
+	for (rounds = 0; rounds < 300; rounds++) {
+		answer_to(&segment, NULL);
+		if (get_peer(&maps, THERE4).slots[0].heard_ns != slot.heard_ns)
+			break;
+		usleep(10000);
+	}
+	assert_int_not_equal(rounds, 300);
+	close(ours.fd);
+}
+
+/* A socket that owns no link speaks for none, whatever the peer holds. */
+static void evidence_of_links_only(void **state)
+{
+	static const enum slot_kind kinds[] = { SLOT_FREE, SLOT_CLAIM };
+	struct our_dial ours = link_out(THERE4);
+	struct segment segment = next_of(&ours, TH_ACK);
+	struct peer before = get_peer(&maps, THERE4), after;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		own(ours.fd, THERE4, kinds[i]);
+		answer_to(&segment, NULL);
+		after = get_peer(&maps, THERE4);
+		assert_memory_equal(&after, &before, sizeof(after));
+	}
+	/* The link of another socket is not this one's. */
+	own(ours.fd, THERE4, SLOT_LINK);
+	before.slots[0].cookie++;
+	put_peer(&maps, THERE4, &before);
+	answer_to(&segment, NULL);
+	after = get_peer(&maps, THERE4);
+	assert_memory_equal(&after, &before, sizeof(after));
+	close(ours.fd);
+}
+
 #define TEST(name) cmocka_unit_test_setup(name, before_each)
 
 static int run_all(void)
 {
 	const struct CMUnitTest tests[] = {
+		TEST(evidence_ipv4),
+		TEST(evidence_ipv6),
+		TEST(evidence_once_a_tick),
+		TEST(evidence_of_links_only),
+		TEST(suspect_ipv4),
+		TEST(suspect_ipv6),
+		TEST(unproven),
 		TEST(runs_on_no_listener),
 		TEST(runs_on_garbage),
 		TEST(unknown),

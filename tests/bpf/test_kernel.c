@@ -60,7 +60,8 @@ static const struct {
 
 static const char *const map_pins[] = { "layout",     "mode",	   "policy",   "daemon",
 					"ports",      "peers",	   "exempt",   "sockets",
-					"handshakes", "adoptions", "counters", "events" };
+					"handshakes", "adoptions", "nudges",   "counters",
+					"events" };
 #define MAP_PINS (sizeof(map_pins) / sizeof(map_pins[0]))
 
 /* ---- what is there -------------------------------------------------------------------------- */
@@ -1279,7 +1280,7 @@ static void probes(void **state)
 	static const unsigned int since[FEATURE_COUNT] = {
 		[FEATURE_REFUSAL_ERRNO] = 601,
 		[FEATURE_NETNS_COOKIE] = 515,
-		[FEATURE_ADOPT_ITERATOR] = 512,
+		[FEATURE_SOCKET_ITERATOR] = 512,
 	};
 	bool features[FEATURE_COUNT] = {};
 	unsigned int major, minor, kernel;
@@ -1364,7 +1365,7 @@ static void adopts(void **state)
 
 	(void)state;
 	guard_probe(features);
-	if (!features[FEATURE_ADOPT_ITERATOR]) {
+	if (!features[FEATURE_SOCKET_ITERATOR]) {
 		puts("this kernel has no iterator that follows older sockets");
 		skip();
 	}

@@ -99,6 +99,8 @@ static void policy_of(struct story *story)
 	policy->stable_after_ns = a_span(story, policy->min_uptime_ns, DAY_NS);
 	policy->hold_max_ns = a_span(story, 0, 10 * NS_PER_SECOND);
 	policy->claim_max_ns = a_span(story, NS_PER_SECOND, DAY_NS);
+	policy->suspect_after_ns = a_span(story, 2 * NS_PER_SECOND, DAY_NS);
+	policy->deny_max_ns = a_span(story, 5 * NS_PER_SECOND, DAY_NS);
 }
 
 /* ---- what must hold -------------------------------------------------------------------------- */
@@ -146,17 +148,20 @@ static void check_slot(const struct story *story, const struct slot *slot)
 		must(slot->expires_ns > slot->since_ns);
 		must(slot->expires_ns <= story->now + longest);
 		must(!(slot->flags & (SLOT_DOOMED | SLOT_ADOPTED)));
+		must(!slot->heard_ns && !slot->doubted_ns);
 	} else {
 		must(slot->direction == DIRECTION_OUTBOUND || slot->direction == DIRECTION_INBOUND);
 		must(slot->expires_ns == 0);
 		must(!(slot->flags & SLOT_SENT) && !slot->yields_until_ns);
+		must(slot->heard_ns >= slot->since_ns && slot->heard_ns <= story->now);
+		must(slot->doubted_ns <= story->now);
 	}
 }
 
 static void check_peer(const struct story *story)
 {
 	const struct peer *peer = story->peer;
-	struct slot_census census = peer_census(peer, 0, story->now);
+	struct slot_census census = peer_census(peer, &story->policy, 0, story->now);
 	int i, j;
 
 	for (i = 0; i < PEER_SLOTS; i++) {
@@ -167,7 +172,10 @@ static void check_peer(const struct story *story)
 			must(peer->slots[j].kind == SLOT_FREE ||
 			     peer->slots[j].cookie != peer->slots[i].cookie);
 	}
-	must(census.links == count_links(peer));
+	must(census.links + census.unproven == count_links(peer));
+	must(census.lively <= census.links);
+	must(!census.unproven == !census.unproven_cookie);
+	must(!census.doubt_ends_ns || census.doubt_ends_ns > story->now || census.lively);
 	must(census.claims == count_claims(peer, story->now));
 	must(!census.links == !census.link_cookie);
 	must(!census.claims == !census.claim_cookie);
@@ -178,7 +186,7 @@ static void check_peer(const struct story *story)
 	must(peer->due_ns <= story->now);
 	must(peer->last_refusal_cause < CAUSE_COUNT);
 	must(!(peer->flags & ~(PEER_KNOWN | PEER_DIALED | PEER_LEAVING)));
-	must(peer_idle(peer, story->now) == (!census.links && !census.claims &&
+	must(peer_idle(peer, story->now) == (!count_links(peer) && !census.claims &&
 					     peer->next_attempt_ns <= story->now));
 	must(!peer_due(peer, story->now) || peer_idle(peer, story->now));
 	must(peer_limit(peer, &story->policy) >= 1);
@@ -208,10 +216,17 @@ static void check_decision(const struct decision *decision)
 	     decision->verdict == VERDICT_ALLOW);
 }
 
-/* The peer is as it was, but for the record of refusals. */
+/* The peer is as it was, but for the record of refusals, and doubts that have begun. */
 static void check_unchanged(const struct peer *peer, const struct peer *was, __u32 new_flags)
 {
 	struct peer masked = *peer;
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		must(!masked.slots[i].doubted_ns || masked.slots[i].kind == SLOT_LINK);
+		if (!was->slots[i].doubted_ns)
+			masked.slots[i].doubted_ns = 0;
+	}
 
 	masked.refused_dials = was->refused_dials;
 	masked.refused_knocks = was->refused_knocks;
@@ -295,12 +310,16 @@ static void step_knock(struct story *story)
 	must(decision.verdict != VERDICT_NONE);
 	must(decision.verdict == VERDICT_ALLOW || !peer_exempt(&was, story->now));
 	if (decision.verdict == VERDICT_HOLD) {
-		must(knock.isn_known);
+		must(knock.isn_known || decision.cause == CAUSE_knock_suspect);
 		must(decision.until_ns > story->now);
-		must(decision.until_ns <= story->now + story->policy.hold_max_ns);
+		must(decision.until_ns <= story->now + (decision.cause == CAUSE_knock_suspect ?
+							       story->policy.deny_max_ns :
+							       story->policy.hold_max_ns));
 	}
+	/* What is held is held, and counted, where the whole SYN is seen. */
 	must(story->peer->refused_knocks ==
-	     was.refused_knocks + (decision.verdict != VERDICT_ALLOW));
+	     was.refused_knocks + (decision.verdict == VERDICT_REFUSE ||
+				   (decision.verdict == VERDICT_HOLD && knock.isn_known)));
 	/* A claim may give way, once and for all; nothing else changes. */
 	masked = *story->peer;
 	for (i = 0; i < PEER_SLOTS; i++) {
@@ -405,11 +424,12 @@ static void step_link(struct story *story)
 		must(after_it && after_it->kind == SLOT_LINK);
 		must(after_it->since_ns == before_it->since_ns);
 		if ((after_it->flags ^ before_it->flags) & SLOT_DOOMED) {
-			must(decision.cause == CAUSE_link_duplicate);
+			must(decision.cause == CAUSE_link_duplicate ||
+			     decision.cause == CAUSE_link_replaced);
 			must(decision.other_cookie == after_it->cookie);
 		}
 	}
-	if (decision.cause == CAUSE_link_duplicate) {
+	if (decision.cause == CAUSE_link_duplicate || decision.cause == CAUSE_link_replaced) {
 		must(links >= peer_limit(&was, &story->policy));
 		must(!peer_exempt(&was, story->now) && !link.adopted && link.mode != MODE_OFF);
 		held = slot_held(story->peer, decision.other_cookie);
@@ -452,10 +472,29 @@ static void step_end(struct story *story)
 	end(story, a_cookie(story));
 }
 
+static void step_heard(struct story *story)
+{
+	__u64 cookie = a_cookie(story);
+	struct peer was = *story->peer;
+	int i;
+
+	link_heard(story->peer, cookie, story->now);
+	for (i = 0; i < PEER_SLOTS; i++) {
+		struct slot *slot = &was.slots[i];
+
+		if (slot->kind == SLOT_LINK && slot->cookie == cookie) {
+			slot->doubted_ns = slot->heard_ns == story->now ? slot->doubted_ns : 0;
+			slot->heard_ns = story->now;
+		}
+	}
+	must(!memcmp(story->peer, &was, sizeof(was)));
+}
+
 static void step_release(struct story *story)
 {
+	static const enum cause causes[] = { CAUSE_link_released, CAUSE_link_cut, CAUSE_link_dead };
 	__u64 cookie = input_below(&story->input, COOKIES + 1);
-	enum cause cause = input_below(&story->input, 2) ? CAUSE_link_released : CAUSE_link_cut;
+	enum cause cause = causes[input_below(&story->input, 3)];
 	const struct peer was = *story->peer;
 	struct decision decision;
 
@@ -537,7 +576,7 @@ static void step_time(struct story *story)
 static void (*const steps[])(struct story *story) = {
 	step_dial,      step_dial,   step_sent,    step_sent,   step_knock,   step_handshake,
 	step_handshake, step_answer, step_link,    step_link,   step_end,     step_end,
-	step_release,   step_expire, step_command, step_forget, step_handshake_done, step_time,
+	step_release,   step_heard,  step_expire, step_command, step_forget, step_handshake_done, step_time,
 	step_time,
 };
 
@@ -552,7 +591,12 @@ static void check_end(struct story *story)
 	story->now += 2 * DAY_NS;
 	must(!count_claims(story->peer, story->now));
 	decision = dial_verdict(story->peer, &story->policy, 0, story->now, 0);
-	must(decision.verdict == VERDICT_ALLOW || decision.cause == CAUSE_dial_linked);
+	must(decision.verdict == VERDICT_ALLOW || decision.cause == CAUSE_dial_suspect);
+	/* A denial without proof is bounded, too. */
+	links_doubt(story->peer, &story->policy, story->now);
+	decision = dial_verdict(story->peer, &story->policy, 0,
+				story->now + story->policy.deny_max_ns, 0);
+	must(decision.verdict == VERDICT_ALLOW);
 	for (cookie = 1; cookie <= COOKIES; cookie++)
 		end(story, cookie);
 	check_peer(story);

@@ -117,6 +117,8 @@ static void every_setting_is_taken(void **state)
 				   "refuse_with = EHOSTUNREACH\n"
 				   "reject = drop\n"
 				   "liveness = 3s\n"
+				   "suspect_after = 2s\n"
+				   "deny_max = 5s\n"
 				   "log_level = debug\n"
 				   "\n"
 				   "[backoff]\n"
@@ -165,10 +167,12 @@ static void every_setting_is_taken(void **state)
 	assert_true(policy.hold_max_ns == 500000);
 	assert_true(policy.claim_max_ns == 127 * NS_PER_SECOND);
 	assert_true(policy.liveness_ns == 3 * NS_PER_SECOND);
+	assert_true(policy.suspect_after_ns == 2 * NS_PER_SECOND);
+	assert_true(policy.deny_max_ns == 5 * NS_PER_SECOND);
 	/* Where each came from. */
 	assert_int_equal(config.lines[0], 3);
 	assert_int_equal(config.lines[2], 6);
-	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 28);
+	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 30);
 }
 
 static void values_are_refused(void **state)
@@ -176,7 +180,7 @@ static void values_are_refused(void **state)
 	static const char guard_names[] =
 		"unknown setting, expected one of cgroup, netns, port, mode, peers, exempt, "
 		"check_interval, forget_after, max_peers, max_links, tie_break, dial_policy, "
-		"refuse_with, reject, liveness, log_level";
+		"refuse_with, reject, liveness, suspect_after, deny_max, log_level";
 	static const char path[] = "not an absolute path, expected one that begins with /";
 	static const char upwards[] = "leads upwards, expected a path without ..";
 	static const char range[] = ", expected a duration from 1ms to 1d such as 10s";

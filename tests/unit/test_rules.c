@@ -188,9 +188,10 @@ struct cell {
 	/*
 	 * The slots, one letter each, the first has cookie 1: O, I our and their link, A an adopted
 	 * link, D a doomed one, C a claim whose SYN left (with OUR_ISN), U one whose SYN has not
-	 * left, X an expired one.
+	 * left, X an expired one. o, i: links that are just silent enough to be suspect.
 	 */
 	const char *slots;
+	__u64 doubted_ns;        /* how long before NOW the doubt began; 0: there is none */
 	__u32 max_links; /* 0: 1 */
 	__u32 limit;
 	enum tie_break tie_break; /* 0: TIE_BREAK_ISN */
@@ -210,6 +211,7 @@ struct cell {
 #define CLAIM_SENT_LEFT (180 * SECOND)
 #define CLAIM_UNSENT_LEFT (2 * SECOND)
 #define HOLD (1500 * MILLISECOND)
+#define DENY (60 * SECOND)
 
 static const struct cell cells[] = {
 	/* idle, unknown, exempt */
@@ -581,6 +583,121 @@ static const struct cell cells[] = {
 		.smaller = { CAUSE_knock_linked, 0, 1 },
 		.greater = { CAUSE_knock_linked, 0, 1 },
 	},
+	/* linked, but silent */
+	{
+		.state = "linked, silent",
+		.slots = "o",
+		.dial = { CAUSE_dial_suspect, DENY, 1 },
+		.lookup = { CAUSE_knock_suspect, DENY, 1 },
+		.smaller = { CAUSE_knock_suspect, DENY, 1 },
+		.greater = { CAUSE_knock_suspect, DENY, 1 },
+	},
+	{
+		.state = "linked, silent, in doubt for a while, in backoff",
+		.slots = "i",
+		.doubted_ns = DENY - 1,
+		.backoff_ns = 7 * SECOND,
+		.dial = { CAUSE_dial_suspect, 1, 1 },
+		.lookup = { CAUSE_knock_suspect, 1, 1 },
+		.smaller = { CAUSE_knock_suspect, 1, 1 },
+		.greater = { CAUSE_knock_suspect, 1, 1 },
+	},
+	{
+		.state = "linked, silent, exempt",
+		.slots = "i",
+		.exempt_ns = 1,
+		.dial = { .cause = CAUSE_dial_exempt },
+		.lookup = { .cause = CAUSE_knock_exempt },
+		.smaller = { .cause = CAUSE_knock_exempt },
+		.greater = { .cause = CAUSE_knock_exempt },
+	},
+	{
+		.state = "linked, silent, our dial still under way",
+		.slots = "iC",
+		.dial = { CAUSE_dial_suspect, DENY, 1 },
+		.lookup = { CAUSE_knock_suspect, DENY, 1 },
+		.smaller = { CAUSE_knock_suspect, DENY, 1 },
+		.greater = { CAUSE_knock_suspect, DENY, 1 },
+		.answer = { CAUSE_answer_linked, 0, 1 },
+		.crossed = { CAUSE_answer_linked, 0, 1 },
+	},
+	{
+		.state = "linked, no proof of life for deny_max",
+		.slots = "i",
+		.doubted_ns = DENY,
+		.dial = { .cause = CAUSE_dial_unproven },
+		.lookup = { .cause = CAUSE_knock_unproven },
+		.smaller = { .cause = CAUSE_knock_unproven },
+		.greater = { .cause = CAUSE_knock_unproven },
+	},
+	{
+		.state = "linked, no proof of life for deny_max, in backoff",
+		.slots = "o",
+		.doubted_ns = DENY,
+		.backoff_ns = 7 * SECOND,
+		.dial = { CAUSE_dial_backoff, 7 * SECOND, 0 },
+		.lookup = { .cause = CAUSE_knock_unproven },
+		.smaller = { .cause = CAUSE_knock_unproven },
+		.greater = { .cause = CAUSE_knock_unproven },
+	},
+	{
+		.state = "linked, no proof of life for deny_max, not announced",
+		.slots = "o",
+		.doubted_ns = DENY,
+		.announced_only = 1,
+		.dial = { .cause = CAUSE_dial_not_due },
+		.lookup = { .cause = CAUSE_knock_unproven },
+		.smaller = { .cause = CAUSE_knock_unproven },
+		.greater = { .cause = CAUSE_knock_unproven },
+	},
+	{
+		.state = "linked, no proof of life for deny_max, dialing",
+		.slots = "iC",
+		.doubted_ns = DENY,
+		.dial = { CAUSE_dial_dialing, CLAIM_SENT_LEFT, 2 },
+		.lookup = { .cause = CAUSE_knock_unproven },
+		.smaller = { CAUSE_knock_tie_lost, HOLD, 2 },
+		.greater = { CAUSE_knock_tie_won, 0, 2 },
+		.answer = { .cause = CAUSE_none },
+		.crossed = { CAUSE_answer_tie_lost, SECOND, 0 },
+	},
+	{
+		.state = "linked twice, one is silent, room for two",
+		.slots = "Oi",
+		.max_links = 2,
+		.dial = { CAUSE_dial_suspect, DENY, 2 },
+		.lookup = { CAUSE_knock_suspect, DENY, 2 },
+		.smaller = { CAUSE_knock_suspect, DENY, 2 },
+		.greater = { CAUSE_knock_suspect, DENY, 2 },
+	},
+	{
+		.state = "linked twice, one without proof of life for deny_max, room for two",
+		.slots = "Oi",
+		.max_links = 2,
+		.doubted_ns = DENY,
+		.dial = { .cause = CAUSE_dial_unproven },
+		.lookup = { .cause = CAUSE_knock_unproven },
+		.smaller = { .cause = CAUSE_knock_unproven },
+		.greater = { .cause = CAUSE_knock_unproven },
+	},
+	{
+		.state = "linked once too often, one is silent, room for two",
+		.slots = "oOI",
+		.max_links = 2,
+		.dial = { CAUSE_dial_linked, 0, 3 },
+		.lookup = { CAUSE_knock_linked, 0, 3 },
+		.smaller = { CAUSE_knock_linked, 0, 3 },
+		.greater = { CAUSE_knock_linked, 0, 3 },
+	},
+	{
+		.state = "linked once, silent, room for two",
+		.slots = "o",
+		.max_links = 2,
+		.dial = { .cause = CAUSE_dial_idle },
+		.lookup = { .cause = CAUSE_knock_idle },
+		.smaller = { .cause = CAUSE_knock_idle },
+		.greater = { .cause = CAUSE_knock_idle },
+	},
 	{
 		.state = "linked by more than the limit, lowered since",
 		.slots = "OIO",
@@ -619,6 +736,16 @@ static __u64 cell_peer(const struct cell *cell, struct peer *ret_peer)
 			break;
 		case 'I':
 			arrange_link(&peer, cookie, DIRECTION_INBOUND, 500, NOW);
+			break;
+		case 'o':
+		case 'i':
+			arrange_link(&peer, cookie,
+				     cell->slots[cookie - 1] == 'o' ? DIRECTION_OUTBOUND :
+								       DIRECTION_INBOUND,
+				     500, NOW);
+			slot_of(&peer, cookie)->heard_ns = NOW - policy.suspect_after_ns;
+			if (cell->doubted_ns)
+				slot_of(&peer, cookie)->doubted_ns = NOW - cell->doubted_ns;
 			break;
 		case 'A':
 			link = fixture_link(cookie, DIRECTION_INBOUND, 0, NOW);
@@ -733,6 +860,23 @@ static void table_is_obeyed_by_the_verdicts(void **state)
 	}
 }
 
+/* The doubt has begun about the silent links, and about those only, if it did not run already. */
+static void take_doubt_back(const struct cell *cell, struct peer *peer)
+{
+	size_t i;
+
+	for (i = 0; i < strlen(cell->slots); i++) {
+		struct slot *slot = slot_of(peer, i + 1);
+		int silent = cell->slots[i] == 'o' || cell->slots[i] == 'i';
+
+		if (!slot)
+			continue;
+		assert_int_equal(slot->doubted_ns, !silent ? 0 : NOW - cell->doubted_ns);
+		if (!cell->doubted_ns)
+			slot->doubted_ns = 0;
+	}
+}
+
 /* connect() in each mode, in every cell. */
 static void table_is_obeyed_by_the_claim(void **state)
 {
@@ -759,6 +903,8 @@ static void table_is_obeyed_by_the_claim(void **state)
 			expected.cause = CAUSE_dial_unheld;
 		check_answer(cell, "claim", dial_claim(&peer, &policy, &dial), &expected);
 
+		if (expected.cause == CAUSE_dial_suspect && dial.mode != MODE_OFF)
+			take_doubt_back(cell, &peer);
 		if (refused && dial.mode != MODE_OFF) {
 			assert_int_equal(peer.refused_dials, 1);
 			assert_int_equal(peer.last_refusal_ns, NOW);
@@ -818,8 +964,12 @@ static void table_is_obeyed_by_the_knock(void **state)
 		knock.isn_known = i % 3 != 0;
 		cell_peer(cell, &peer);
 		before = peer;
-		refused = cause_verdict(expected->cause) != VERDICT_ALLOW;
+		/* A hold is decided, and counted, where the whole SYN is seen. */
+		refused = cause_verdict(expected->cause) == VERDICT_REFUSE ||
+			  (cause_verdict(expected->cause) == VERDICT_HOLD && knock.isn_known);
 		check_answer(cell, "knock", knock_decide(&peer, &policy, &knock), expected);
+		if (expected->cause == CAUSE_knock_suspect && knock.isn_known)
+			take_doubt_back(cell, &peer);
 		assert_int_equal(peer.refused_knocks, refused);
 		assert_int_equal(peer.refused_dials, 0);
 		assert_int_equal(peer.last_refusal_ns, refused ? NOW : 0);
@@ -836,6 +986,189 @@ static void table_is_obeyed_by_the_knock(void **state)
 		}
 		assert_unchanged_but_refusal(&before, &peer);
 	}
+}
+
+/* ---- proof of life --------------------------------------------------------------------------- */
+
+/* Refused while it shows life, in doubt when it is silent, without force when it stays so. */
+static void link_refuses_for_as_long_as_it_shows_life(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct peer peer = fixture_peer();
+	__u64 now = NOW + policy.suspect_after_ns;
+	struct decision decision;
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	assert_cause(knocks(&peer, &policy, 6, now - 1), CAUSE_knock_linked);
+	assert_int_equal(fixture_slot(&peer, 1)->doubted_ns, 0);
+	decision = knocks(&peer, &policy, 6, now);
+	assert_cause(decision, CAUSE_knock_suspect);
+	assert_int_equal(decision.until_ns, now + policy.deny_max_ns);
+	assert_int_equal(fixture_slot(&peer, 1)->doubted_ns, now);
+	/* Whoever comes meanwhile, the doubt began with the first. */
+	assert_cause(knocks(&peer, &policy, 6, now + 59 * SECOND), CAUSE_knock_suspect);
+	assert_int_equal(fixture_slot(&peer, 1)->doubted_ns, now);
+	assert_cause(dial_verdict(&peer, &policy, 9, now + policy.deny_max_ns - 1, 0),
+		     CAUSE_dial_suspect);
+	assert_cause(knocks(&peer, &policy, 6, now + policy.deny_max_ns), CAUSE_knock_unproven);
+	assert_cause(dial_verdict(&peer, &policy, 9, now + policy.deny_max_ns, 0),
+		     CAUSE_dial_unproven);
+	assert_int_equal(peer_room(&peer, &policy, now + policy.deny_max_ns - 1), 0);
+	assert_int_equal(peer_room(&peer, &policy, now + policy.deny_max_ns), 1);
+	/* It is a link for all that: nobody is to be told to dial. */
+	assert_false(peer_idle(&peer, now + policy.deny_max_ns));
+}
+
+/* A sign of life ends the doubt; the next one begins anew. */
+static void sign_of_life_ends_the_doubt(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct peer peer = fixture_peer(), before;
+	__u64 doubted = NOW + 100 * SECOND, heard = doubted + 59 * SECOND;
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	assert_cause(knocks(&peer, &policy, 6, doubted), CAUSE_knock_suspect);
+	/* Of another socket, of none, or older than what is known: nothing. */
+	before = peer;
+	link_heard(&peer, 2, heard);
+	link_heard(&peer, 0, heard);
+	link_heard(&peer, 1, NOW - 1);
+	assert_memory_equal(&before, &peer, sizeof(peer));
+	link_heard(&peer, 1, heard);
+	assert_int_equal(fixture_slot(&peer, 1)->heard_ns, heard);
+	assert_cause(knocks(&peer, &policy, 6, doubted + policy.deny_max_ns), CAUSE_knock_linked);
+	assert_cause(knocks(&peer, &policy, 6, heard + policy.suspect_after_ns),
+		     CAUSE_knock_suspect);
+	doubted = heard + policy.suspect_after_ns;
+	assert_int_equal(fixture_slot(&peer, 1)->doubted_ns, doubted);
+	/* Older evidence, read late, does not speak against it; that of the very moment does. */
+	link_heard(&peer, 1, doubted - 1);
+	assert_cause(knocks(&peer, &policy, 6, doubted + policy.deny_max_ns), CAUSE_knock_unproven);
+	link_heard(&peer, 1, doubted);
+	assert_int_equal(fixture_slot(&peer, 1)->doubted_ns, 0);
+	assert_cause(knocks(&peer, &policy, 6, doubted + policy.deny_max_ns), CAUSE_knock_suspect);
+	/* A claim has no life to show. */
+	peer = fixture_peer();
+	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
+	link_heard(&peer, 1, heard);
+	assert_int_equal(fixture_slot(&peer, 1)->heard_ns, 0);
+}
+
+/* Of two links one is dead: what is heard of the other is no proof for it. */
+static void doubt_ends_for_each_link_by_its_own_life(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct peer peer = fixture_peer();
+	__u64 now = NOW + 10 * SECOND;
+
+	(void)state;
+	policy.max_links = 2;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	arrange_link(&peer, 2, DIRECTION_INBOUND, 6, NOW);
+	assert_cause(knocks(&peer, &policy, 7, now), CAUSE_knock_suspect);
+	link_heard(&peer, 2, now + 50 * SECOND);
+	assert_cause(knocks(&peer, &policy, 7, now + 59 * SECOND), CAUSE_knock_suspect);
+	assert_int_equal(fixture_slot(&peer, 1)->doubted_ns, now);
+	assert_int_equal(fixture_slot(&peer, 2)->doubted_ns, now + 59 * SECOND);
+	assert_cause(knocks(&peer, &policy, 7, now + 60 * SECOND), CAUSE_knock_unproven);
+	assert_int_equal(peer_room(&peer, &policy, now + 60 * SECOND), 1);
+	assert_cause(up(&peer, &policy, 3, DIRECTION_INBOUND, 7, now + 60 * SECOND),
+		     CAUSE_link_replaced);
+	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_DOOMED);
+	assert_int_equal(fixture_slot(&peer, 2)->flags, 0);
+	/* The doubt about the other one runs on. */
+	assert_cause(knocks(&peer, &policy, 7, now + 100 * SECOND), CAUSE_knock_suspect);
+	assert_int_equal(fixture_slot(&peer, 2)->doubted_ns, now + 59 * SECOND);
+	assert_int_equal(fixture_slot(&peer, 3)->doubted_ns, now + 100 * SECOND);
+}
+
+/* The newcomer takes the place of one without proof; whoever sent which SYN. */
+static void newcomer_replaces_a_link_without_proof(void **state)
+{
+	static const enum link_direction directions[] = { DIRECTION_INBOUND, DIRECTION_OUTBOUND };
+	struct guard_policy policy = policy_defaults();
+	__u64 doubted = NOW + 10 * SECOND, now = doubted + policy.deny_max_ns;
+	struct decision decision;
+	int i;
+
+	(void)state;
+	for (i = 0; i < 4; i++) {
+		struct peer peer = fixture_peer();
+
+		arrange_link(&peer, 1, directions[i % 2], 5, NOW);
+		assert_cause(knocks(&peer, &policy, 4, doubted), CAUSE_knock_suspect);
+		decision = up(&peer, &policy, 2, directions[i / 2], 4, now);
+		assert_cause(decision, CAUSE_link_replaced);
+		assert_int_equal(decision.other_cookie, 1);
+		assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_DOOMED);
+		assert_int_equal(fixture_slot(&peer, 2)->flags, 0);
+		assert_int_equal(fixture_slot(&peer, 2)->heard_ns, now);
+		assert_cause(knocks(&peer, &policy, 6, now), CAUSE_knock_linked);
+		assert_cause(slot_end(&peer, &policy, 1, now, NO_JITTER), CAUSE_link_destroyed);
+		assert_int_equal(peer.attempts, 0);
+	}
+}
+
+/* A dial that passes because the link counts no longer fails like any other. */
+static void dial_beside_a_link_without_proof_can_fail(void **state)
+{
+	__u64 doubted = NOW + 10 * SECOND, now = doubted + 60 * SECOND;
+	struct guard_policy policy = policy_defaults();
+	struct dial dial = fixture_dial(2, now);
+	struct peer peer = fixture_peer();
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	assert_cause(knocks(&peer, &policy, 4, doubted), CAUSE_knock_suspect);
+	assert_cause(dial_claim(&peer, &policy, &dial), CAUSE_dial_unproven);
+	dial_sent(&peer, &policy, 2, OUR_ISN, 50000, 24000, now);
+	assert_cause(slot_end(&peer, &policy, 2, now, NO_JITTER), CAUSE_dial_failed);
+	dial.cookie = 3;
+	assert_cause(dial_claim(&peer, &policy, &dial), CAUSE_dial_backoff);
+}
+
+/* Without enforcing, the silent one is named and left. */
+static void replaced_link_is_doomed_by_force_only(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct peer peer = fixture_peer();
+	struct link link = fixture_link(2, DIRECTION_INBOUND, 4, NOW + 100 * SECOND);
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	link.mode = MODE_OBSERVE;
+	assert_cause(saw(link_up(&peer, &policy, &link)), CAUSE_link_replaced);
+	assert_int_equal(fixture_slot(&peer, 1)->flags, 0);
+}
+
+/*
+ * Two that came up side by side in one direction: the established one stays while it shows life, and
+ * goes when it is silent. A crossing pair is for the tie-break, which both ends agree on.
+ */
+static void newcomer_of_the_same_direction_replaces_a_silent_link(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	__u64 silent = NOW + policy.suspect_after_ns;
+	struct peer peer = fixture_peer();
+	struct decision decision;
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	decision = up(&peer, &policy, 2, DIRECTION_INBOUND, 4, silent - 1);
+	assert_cause(decision, CAUSE_link_duplicate);
+	assert_int_equal(decision.other_cookie, 2);
+	peer = fixture_peer();
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	decision = up(&peer, &policy, 2, DIRECTION_INBOUND, 4, silent);
+	assert_cause(decision, CAUSE_link_replaced);
+	assert_int_equal(decision.other_cookie, 1);
+	peer = fixture_peer();
+	arrange_link(&peer, 1, DIRECTION_OUTBOUND, 5, NOW);
+	decision = up(&peer, &policy, 2, DIRECTION_INBOUND, 4, silent);
+	assert_cause(decision, CAUSE_link_duplicate);
+	assert_int_equal(decision.other_cookie, 2);
 }
 
 /* ---- our dial -------------------------------------------------------------------------------- */
@@ -959,10 +1292,10 @@ static void claims_expire_by_themselves(void **state)
 	assert_int_equal(peer.attempts, 0);
 	assert_int_equal(peer.next_attempt_ns, 0);
 
-	/* A link never expires. */
+	/* A link never expires: it only falls silent. */
 	arrange_link(&peer, 9, DIRECTION_OUTBOUND, OUR_ISN, NOW);
 	assert_cause(claims_expire(&peer, ~0ULL >> 1), CAUSE_none);
-	assert_cause(dial_verdict(&peer, &policy, 3, ~0ULL >> 1, 0), CAUSE_dial_linked);
+	assert_cause(dial_verdict(&peer, &policy, 3, ~0ULL >> 1, 0), CAUSE_dial_suspect);
 }
 
 static void announcement_is_used_up_by_a_dial_or_a_link(void **state)
@@ -1195,8 +1528,8 @@ static void both_ends_agree_on_every_pair_of_numbers(void **state)
 			assert_cause(a_at_b, CAUSE_link_crossed);
 			assert_int_equal(b_at_a.other_cookie, 1);
 			assert_int_equal(a_at_b.other_cookie, 2);
-			assert_int_equal(peer_census(&at_a, 0, NOW + HOLD).links, 2);
-			assert_int_equal(peer_census(&at_b, 0, NOW + HOLD).links, 2);
+			assert_int_equal(peer_census(&at_a, &policy, 0, NOW + HOLD).links, 2);
+			assert_int_equal(peer_census(&at_b, &policy, 0, NOW + HOLD).links, 2);
 			continue;
 		}
 		if (a_completes + b_completes != 1 || a_completes != (a > b))
@@ -1882,7 +2215,7 @@ static void equal_numbers_name_no_loser(void **state)
 	assert_cause(decision, CAUSE_link_crossed);
 	assert_int_equal(fixture_slot(&peer, decision.other_cookie)->direction,
 			 DIRECTION_OUTBOUND);
-	assert_int_equal(peer_census(&peer, 0, NOW).links, 3);
+	assert_int_equal(peer_census(&peer, &policy, 0, NOW).links, 3);
 	/* Two that came before have nothing to do with the tie of a third. */
 	peer = fixture_peer();
 	up(&peer, &policy, 1, DIRECTION_OUTBOUND, 7, NOW);
@@ -1970,7 +2303,7 @@ static void link_too_many_is_seen_at_the_greatest_limit(void **state)
 	decision = up(&peer, &policy, 99, DIRECTION_INBOUND, 200, NOW);
 	assert_cause(decision, CAUSE_link_duplicate);
 	assert_int_equal(decision.other_cookie, 1);
-	assert_int_equal(peer_census(&peer, 0, NOW).links, PEER_LINKS_MAX);
+	assert_int_equal(peer_census(&peer, &policy, 0, NOW).links, PEER_LINKS_MAX);
 }
 
 static void link_within_the_limit_dooms_none(void **state)
@@ -2389,6 +2722,11 @@ static void release_is_no_failure(void **state)
 	assert_cause(slot_release(&peer, 1, CAUSE_link_released, NOW + 3), CAUSE_none);
 	assert_cause(slot_release(&peer, 1, CAUSE_link_cut, NOW + 3), CAUSE_none);
 	assert_int_equal(peer.last_active_ns, NOW + 2);
+	/* Found dead: our own link, and young; that is no failure of a dial. */
+	arrange_link(&peer, 3, DIRECTION_OUTBOUND, OUR_ISN, NOW + 3);
+	assert_cause(slot_release(&peer, 3, CAUSE_link_dead, NOW + 4), CAUSE_link_dead);
+	assert_int_equal(peer.attempts, 2);
+	assert_int_equal(peer.next_attempt_ns, 0);
 }
 
 /* ---- commands -------------------------------------------------------------------------------- */
@@ -2490,6 +2828,8 @@ static void defaults_are_those_of_the_design(void **state)
 	assert_int_equal(policy.hold_max_ns, HOLD);
 	assert_int_equal(policy.claim_max_ns, CLAIM_SENT_LEFT);
 	assert_int_equal(policy.liveness_ns, 60 * SECOND);
+	assert_int_equal(policy.suspect_after_ns, 5 * SECOND);
+	assert_int_equal(policy.deny_max_ns, 60 * SECOND);
 }
 
 /* Probes, and time enough for each; never a setting of none, which the kernel refuses. */
@@ -2540,6 +2880,13 @@ int main(void)
 		cmocka_unit_test(new_dial_has_lost_no_tie),
 		cmocka_unit_test(claim_becomes_real_when_its_syn_leaves),
 		cmocka_unit_test(claims_expire_by_themselves),
+		cmocka_unit_test(link_refuses_for_as_long_as_it_shows_life),
+		cmocka_unit_test(sign_of_life_ends_the_doubt),
+		cmocka_unit_test(doubt_ends_for_each_link_by_its_own_life),
+		cmocka_unit_test(newcomer_replaces_a_link_without_proof),
+		cmocka_unit_test(dial_beside_a_link_without_proof_can_fail),
+		cmocka_unit_test(replaced_link_is_doomed_by_force_only),
+		cmocka_unit_test(newcomer_of_the_same_direction_replaces_a_silent_link),
 		cmocka_unit_test(announcement_is_used_up_by_a_dial_or_a_link),
 		cmocka_unit_test(entry_is_taken_only_for_its_address),
 		cmocka_unit_test(room_is_what_links_leave),

@@ -53,6 +53,8 @@ struct socket {
 	__u64 since;
 	__u64 void_at; /* dialing and sent: the claim is worth nothing from then on */
 	__u64 yields_until; /* its claim gave way; 0: not */
+	__u64 heard;        /* a link's last sign of life */
+	__u64 doubted;      /* somebody was first turned away for its sake, in its silence; 0: not */
 };
 
 /* A life: one peer from its first sight, under one policy. The cookie of a socket is its index. */
@@ -121,10 +123,26 @@ static int claim_counts(const struct life *life, const struct socket *socket)
 	       socket->void_at > life->now;
 }
 
-static int link_counts(const struct life *life, const struct socket *socket)
+static int is_link(const struct life *life, const struct socket *socket)
 {
 	(void)life;
 	return socket->state == SOCKET_LINKED;
+}
+
+static int shows_life(const struct life *life, const struct socket *socket)
+{
+	return is_link(life, socket) && life->now - socket->heard < life->policy.suspect_after_ns;
+}
+
+static int is_unproven(const struct life *life, const struct socket *socket)
+{
+	return is_link(life, socket) && socket->doubted && !shows_life(life, socket) &&
+	       life->now - socket->doubted >= life->policy.deny_max_ns;
+}
+
+static int link_counts(const struct life *life, const struct socket *socket)
+{
+	return is_link(life, socket) && !is_unproven(life, socket);
 }
 
 static int syn_is_out(const struct life *life, const struct socket *socket)
@@ -142,6 +160,26 @@ static __u32 how_many(const struct life *life, __u64 but,
 	for (cookie = 1; cookie < life->socket_count; cookie++)
 		number += cookie != but && counts(life, &life->sockets[cookie]);
 	return number;
+}
+
+/*
+ * Somebody is turned away for the sake of links that do not all show life. Returns when the first
+ * of these will count no longer.
+ */
+static __u64 doubt(struct life *life, int noted)
+{
+	__u64 cookie, ends = life->now + life->policy.deny_max_ns;
+
+	for (cookie = 1; cookie < life->socket_count; cookie++) {
+		struct socket *socket = &life->sockets[cookie];
+
+		if (link_counts(life, socket) && socket->doubted &&
+		    socket->doubted + life->policy.deny_max_ns < ends)
+			ends = socket->doubted + life->policy.deny_max_ns;
+		if (noted && is_link(life, socket) && !shows_life(life, socket) && !socket->doubted)
+			socket->doubted = life->now;
+	}
+	return ends;
 }
 
 /* Is `cookie` one of them? */
@@ -232,6 +270,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, !(slot->flags & (SLOT_ADOPTED | SLOT_DOOMED)));
 		must(life, slot->expires_ns == socket->void_at);
 		must(life, slot->yields_until_ns == socket->yields_until);
+		must(life, !slot->heard_ns && !slot->doubted_ns);
 		/* Every claim ends. */
 		must(life, slot->expires_ns > slot->since_ns);
 		must(life, slot->expires_ns <= life->now + life->policy.claim_max_ns ||
@@ -242,6 +281,8 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, !!(slot->flags & SLOT_DOOMED) == (socket->state == SOCKET_DOOMED));
 		must(life, !!(slot->flags & SLOT_ADOPTED) == socket->adopted);
 		must(life, !slot->yields_until_ns);
+		must(life, slot->heard_ns == socket->heard);
+		must(life, slot->doubted_ns == socket->doubted);
 		must(life, slot->expires_ns == 0);
 	}
 	if (socket->state != SOCKET_DIALING)
@@ -268,7 +309,7 @@ static void compare(struct life *life)
 		if (socket->state == SOCKET_GONE || fixture_slot(peer, cookie))
 			continue;
 		/* A void claim may have made room for another socket; nothing else may be lost. */
-		must(life, !link_counts(life, socket) && !claim_counts(life, socket));
+		must(life, !is_link(life, socket) && !claim_counts(life, socket));
 		must(life, socket->state != SOCKET_DOOMED);
 		socket->state = SOCKET_GONE;
 	}
@@ -280,14 +321,14 @@ static void compare(struct life *life)
 	must(life, peer->refused_dials == life->refused_dials);
 	must(life, peer->refused_knocks == life->refused_knocks);
 	must(life, peer_idle(peer, life->now) ==
-			   (!how_many(life, 0, claim_counts) && !how_many(life, 0, link_counts) &&
+			   (!how_many(life, 0, claim_counts) && !how_many(life, 0, is_link) &&
 			    life->next_attempt <= life->now));
 
 	if (life->obedient) {
 		__u32 ours = how_many(life, 0, claim_counts);
 
 		for (cookie = 1; cookie < life->socket_count; cookie++)
-			ours += life->sockets[cookie].state == SOCKET_LINKED &&
+			ours += link_counts(life, &life->sockets[cookie]) &&
 				life->sockets[cookie].direction == DIRECTION_OUTBOUND;
 		must(life, ours <= limit_of(life));
 		if (how_many(life, 0, link_counts) <= limit_of(life))
@@ -310,7 +351,7 @@ static void step_dial(struct life *life)
 	struct peer before = life->peer;
 	__u32 links, claims, attempts = life->attempts;
 	enum cause expected;
-	int again, refused, had_slot;
+	int again, refused, had_slot, i;
 
 	if (!cookie)
 		cookie = new_socket(life);
@@ -324,12 +365,15 @@ static void step_dial(struct life *life)
 	had_slot = socket->state != SOCKET_GONE;
 	expected = exempt(life)                         ? CAUSE_dial_exempt :
 		   again                                ? CAUSE_dial_again :
+		   links >= limit_of(life) && how_many(life, cookie, shows_life) < limit_of(life) ?
+							  CAUSE_dial_suspect :
 		   links >= limit_of(life)              ? CAUSE_dial_linked :
 		   links + claims >= limit_of(life)     ? CAUSE_dial_dialing :
 		   life->next_attempt > life->now       ? CAUSE_dial_backoff :
 		   announced_only && !life->due         ? CAUSE_dial_not_due :
+		   how_many(life, cookie, is_link) >= limit_of(life) ? CAUSE_dial_unproven :
 							  CAUSE_dial_idle;
-	refused = expected == CAUSE_dial_linked || expected == CAUSE_dial_dialing ||
+	refused = expected == CAUSE_dial_linked || expected == CAUSE_dial_suspect || expected == CAUSE_dial_dialing ||
 		  expected == CAUSE_dial_backoff || expected == CAUSE_dial_not_due;
 
 	decision = dial_claim(&life->peer, &life->policy, &dial);
@@ -344,8 +388,15 @@ static void step_dial(struct life *life)
 	must(life, decision.cause == expected);
 	must(life, (decision.verdict == VERDICT_REFUSE) == refused);
 	must(life, decision.attempts == attempts);
-	if (expected == CAUSE_dial_linked)
+	if (expected == CAUSE_dial_linked || expected == CAUSE_dial_suspect)
 		must(life, one_of(life, decision.other_cookie, cookie, link_counts));
+	if (expected == CAUSE_dial_suspect) {
+		must(life, decision.until_ns == doubt(life, life->mode != MODE_OFF));
+		/* A denial without proof is bounded. */
+		must(life, decision.until_ns <= life->now + life->policy.deny_max_ns);
+		for (i = 0; i < PEER_SLOTS; i++)
+			before.slots[i].doubted_ns = life->peer.slots[i].doubted_ns;
+	}
 	if (expected == CAUSE_dial_dialing) {
 		must(life, one_of(life, decision.other_cookie, cookie, claim_counts));
 		must(life, decision.until_ns == life->sockets[decision.other_cookie].void_at);
@@ -416,9 +467,10 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 {
 	struct socket *socket = &life->sockets[cookie];
 	struct link link = fixture_link(cookie, direction, isn, life->now);
-	__u32 links = how_many(life, cookie, link_counts), limit = limit_of(life);
+	__u32 links = how_many(life, cookie, is_link), limit = limit_of(life), silent = 0;
+	__u32 unproven = how_many(life, cookie, is_unproven);
 	int was_link = socket->state == SOCKET_LINKED || socket->state == SOCKET_DOOMED;
-	int crossed = 0, beaten = 0, tied = 0;
+	int crossed = 0, beaten = 0, tied = 0, room;
 	__u32 smallest;
 	struct decision decision;
 	__u64 other;
@@ -445,7 +497,8 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	socket->state = SOCKET_LINKED;
 	socket->direction = direction;
 	socket->adopted = adopted;
-	socket->since = life->now;
+	socket->since = socket->heard = life->now;
+	socket->doubted = 0;
 	must(life, decision.verdict == VERDICT_NONE);
 	must(life, decision.attempts == life->attempts);
 	if (links < limit || exempt(life) || adopted || life->mode == MODE_OFF) {
@@ -460,9 +513,12 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	for (other = 1; other < life->socket_count; other++) {
 		const struct socket *rival = &life->sockets[other];
 
-		if (rival->state != SOCKET_LINKED || rival->adopted ||
-		    rival->direction == direction)
+		if (!link_counts(life, rival) || other == cookie)
 			continue;
+		if (rival->adopted || rival->direction == direction) {
+			silent += !shows_life(life, rival);
+			continue;
+		}
 		crossed++;
 		beaten += rival->isn < socket->isn;
 		tied += rival->isn == socket->isn;
@@ -470,6 +526,15 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 			smallest = rival->isn;
 	}
 	other = decision.other_cookie;
+	room = links - unproven < limit;
+	if (room || silent) {
+		must(life, decision.cause == CAUSE_link_replaced);
+		must(life, one_of(life, other, cookie, room ? is_unproven : is_link));
+		must(life, !shows_life(life, &life->sockets[other]));
+		if (life->mode == MODE_ENFORCE)
+			life->sockets[other].state = SOCKET_DOOMED;
+		return;
+	}
 	/* Nobody is doomed, as compare() sees. */
 	if (crossed && (tied || life->policy.tie_break == TIE_BREAK_NONE)) {
 		must(life, decision.cause == CAUSE_link_crossed);
@@ -492,8 +557,8 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	if (life->mode == MODE_ENFORCE)
 		life->sockets[other].state = SOCKET_DOOMED;
 	/* One too many came, one has to go: never fewer than the limit remain because of it. */
-	must(life, how_many(life, 0, link_counts) >= limit);
-	must(life, how_many(life, 0, link_counts) == links + (life->mode != MODE_ENFORCE));
+	must(life, how_many(life, 0, is_link) >= limit);
+	must(life, how_many(life, 0, is_link) == links + (life->mode != MODE_ENFORCE));
 	if (life->obedient && life->policy.tie_break == TIE_BREAK_ISN && !life->tied)
 		must(life, how_many(life, 0, link_counts) == limit);
 }
@@ -524,6 +589,11 @@ static void step_knock(struct life *life)
 
 	if (exempt(life)) {
 		must(life, decision.cause == CAUSE_knock_exempt);
+	} else if (links >= limit_of(life) && how_many(life, 0, shows_life) < limit_of(life)) {
+		must(life, decision.cause == CAUSE_knock_suspect);
+		must(life, one_of(life, decision.other_cookie, 0, link_counts));
+		must(life, decision.until_ns == doubt(life, knock.isn_known));
+		must(life, decision.until_ns <= life->now + life->policy.deny_max_ns);
 	} else if (links >= limit_of(life)) {
 		must(life, decision.cause == CAUSE_knock_linked);
 		must(life, one_of(life, decision.other_cookie, 0, link_counts));
@@ -547,13 +617,18 @@ static void step_knock(struct life *life)
 			must(life, decision.until_ns <= life->now + life->policy.hold_max_ns);
 		}
 	} else {
-		must(life, decision.cause == (life->next_attempt > life->now ? CAUSE_knock_backoff :
-									       CAUSE_knock_idle));
+		must(life, decision.cause ==
+				   (how_many(life, 0, is_link) >= limit_of(life) ? CAUSE_knock_unproven :
+				    life->next_attempt > life->now		  ? CAUSE_knock_backoff :
+										    CAUSE_knock_idle));
 	}
-	must(life, decision.verdict == (decision.cause == CAUSE_knock_linked   ? VERDICT_REFUSE :
-					decision.cause == CAUSE_knock_tie_lost ? VERDICT_HOLD :
-										 VERDICT_ALLOW));
-	refused = decision.verdict != VERDICT_ALLOW;
+	must(life, decision.verdict == (decision.cause == CAUSE_knock_linked	? VERDICT_REFUSE :
+					decision.cause == CAUSE_knock_tie_lost	? VERDICT_HOLD :
+					decision.cause == CAUSE_knock_suspect	? VERDICT_HOLD :
+										  VERDICT_ALLOW));
+	/* What is held is held, and counted, where the whole SYN is seen. */
+	refused = decision.verdict == VERDICT_REFUSE ||
+		  (decision.verdict == VERDICT_HOLD && knock.isn_known);
 	life->refused_knocks += refused;
 
 	/*
@@ -564,11 +639,13 @@ static void step_knock(struct life *life)
 	masked.refused_knocks = before.refused_knocks;
 	masked.last_refusal_ns = before.last_refusal_ns;
 	masked.last_refusal_cause = before.last_refusal_cause;
-	for (i = 0; i < PEER_SLOTS; i++)
+	for (i = 0; i < PEER_SLOTS; i++) {
 		masked.slots[i].yields_until_ns = before.slots[i].yields_until_ns;
+		masked.slots[i].doubted_ns = before.slots[i].doubted_ns;
+	}
 	must(life, !memcmp(&before, &masked, sizeof(masked)));
 
-	if (refused && life->mode == MODE_ENFORCE)
+	if (decision.verdict != VERDICT_ALLOW && life->mode == MODE_ENFORCE)
 		return;
 	if (random_once_in(&life->random, 2))
 		establish(life, new_socket(life), DIRECTION_INBOUND, knock.client_isn, 0);
@@ -712,11 +789,31 @@ static void step_end(struct life *life)
 		end(life, cookie);
 }
 
+/* A valid segment arrives on a link, or on what is none. */
+static void step_heard(struct life *life)
+{
+	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
+	__u64 heard = life->now - random_below(&life->random, 2) * random_below(&life->random, SECOND);
+	struct socket *socket = &life->sockets[cookie];
+
+	/* Of a link that was given up something may come after all; then there are two for a while. */
+	if (life->obedient && is_unproven(life, socket))
+		return;
+	link_heard(&life->peer, cookie, heard);
+	tell(life, "socket %llu is heard", cookie);
+	if (!cookie || !(1U << socket->state & LINKS) || socket->heard >= heard)
+		return;
+	socket->heard = heard;
+	if (socket->doubted <= heard)
+		socket->doubted = 0;
+}
+
 static void step_release(struct life *life)
 {
 	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
 	int held = cookie && life->sockets[cookie].state != SOCKET_GONE;
-	enum cause cause = random_once_in(&life->random, 2) ? CAUSE_link_cut : CAUSE_link_released;
+	static const enum cause causes[] = { CAUSE_link_cut, CAUSE_link_released, CAUSE_link_dead };
+	enum cause cause = causes[random_below(&life->random, 3)];
 	struct decision decision;
 
 	decision = slot_release(&life->peer, cookie, cause, life->now);
@@ -837,6 +934,8 @@ static void life_begins(struct life *life, uint64_t number)
 		life->policy.hold_max_ns = NS_PER_MS + random_below(&life->random, 5 * SECOND);
 		life->policy.min_uptime_ns = random_below(&life->random, 30 * SECOND);
 		life->policy.stable_after_ns = random_below(&life->random, 600 * SECOND);
+		life->policy.suspect_after_ns = 1 + random_below(&life->random, 60 * SECOND);
+		life->policy.deny_max_ns = 1 + random_below(&life->random, 600 * SECOND);
 	}
 	life->obedient = random_once_in(&life->random, 2);
 	life->mode = life->obedient || random_once_in(&life->random, 2) ? MODE_ENFORCE :
@@ -862,6 +961,14 @@ static void life_ends(struct life *life)
 	must(life, dial_verdict(&life->peer, &life->policy, 0, life->now, 0).cause !=
 			   CAUSE_dial_backoff);
 	step_expire(life);
+	/* A link that nobody hears of refuses nobody for longer than deny_max. */
+	life->now += life->policy.suspect_after_ns;
+	if (how_many(life, 0, link_counts) >= limit_of(life)) {
+		links_doubt(&life->peer, &life->policy, life->now);
+		life->now += life->policy.deny_max_ns;
+		must(life, dial_verdict(&life->peer, &life->policy, 0, life->now, 0).verdict ==
+				   VERDICT_ALLOW);
+	}
 	for (cookie = 1; cookie < life->socket_count; cookie++)
 		if (1U << life->sockets[cookie].state & LINKS)
 			end(life, cookie);
@@ -901,6 +1008,8 @@ static void peer_and_model_agree(void **state)
 					step_release(&life);
 				else if (random_once_in(&life.random, 4))
 					step_expire(&life);
+				else
+					step_heard(&life);
 				break;
 			case 13:
 				if (random_once_in(&life.random, 2))
@@ -1049,7 +1158,7 @@ static const struct expected_meeting meetings[] = {
 	{
 		.scenario = { .name = "one guarded, in order",
 			      .guarded = { 1, 0 },
-			      .delay_max_ns = MILLISECONDS(500),
+			      .delay_max_ns = MILLISECONDS(450), /* round trips below the second of a SYN */
 			      .lasts_ns = SECONDS(10) },
 		.single = 1,
 		.steady = 1,
@@ -1180,12 +1289,16 @@ static const struct expected_meeting meetings[] = {
 			      .delay_max_ns = MILLISECONDS(250),
 			      .lasts_ns = SECONDS(60) },
 	},
-	/* The retransmission of an old dial crosses fresh ones when the cable is back. */
+	/*
+	 * The retransmission of an old dial crosses fresh ones when the cable is back. Of two ends
+	 * that both give way one comes through a second later, in time for round trips of up to half
+	 * a second.
+	 */
 	{
 		.scenario = { .name = "both guarded, the cable was out",
 			      .guarded = { 1, 1 },
 			      .cable_out_ns = SECONDS(3),
-			      .delay_max_ns = MILLISECONDS(250),
+			      .delay_max_ns = MILLISECONDS(200),
 			      .lasts_ns = SECONDS(20) },
 		.single = 1,
 		.steady = 1,

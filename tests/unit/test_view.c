@@ -43,6 +43,7 @@ static struct slot link_slot(__u64 cookie, enum link_direction direction)
 			      .kind = SLOT_LINK,
 			      .direction = direction,
 			      .since_ns = NOW - 7 * NS_PER_SECOND,
+			      .heard_ns = NOW - 3 * NS_PER_SECOND,
 			      .local_port = 24000,
 			      .remote_port = 50123 };
 }

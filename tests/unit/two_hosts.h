@@ -420,6 +420,9 @@ static inline void syn_ack_arrives(struct world *world, int host, int number)
 
 static inline void ack_arrives(struct world *world, int host, int number)
 {
+	if (world->connections[number].state[host] == END_ESTABLISHED)
+		link_heard(&world->hosts[host].peer, world->connections[number].cookie[host],
+			   world->now);
 	switch (world->connections[number].state[host]) {
 	case END_SYN_RECEIVED:
 		end_established(world, host, number);

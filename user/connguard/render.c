@@ -228,6 +228,9 @@ static void status_policy(const json_t *policy)
 	     number_of(policy, "liveness_ns") ?
 		     clock_duration_format(number_of(policy, "liveness_ns"), first) :
 		     "as the service has it");
+	line("", "suspect_after %s, deny_max %s",
+	     clock_duration_format(number_of(policy, "suspect_after_ns"), first),
+	     clock_duration_format(number_of(policy, "deny_max_ns"), second));
 	line("backoff", "from %s to %s",
 	     clock_duration_format(number_of(policy, "backoff_initial_ns"), first),
 	     clock_duration_format(number_of(policy, "backoff_max_ns"), second));
@@ -443,6 +446,9 @@ static void explain_slots(const char *label, const json_t *slots)
 		     (uint64_t)number_of(slot, "remote_port"),
 		     is_set(slot, "adopted") ? ", older than the guard" : "",
 		     is_set(slot, "doomed") ? ", a duplicate: being destroyed" : "");
+		if (is_present(slot, "silent_ns"))
+			line("", "last sign of life %s ago%s", span(number_of(slot, "silent_ns"), age),
+			     is_present(slot, "doubted_ns") ? "; in doubt, being probed" : "");
 	}
 }
 

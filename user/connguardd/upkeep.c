@@ -120,6 +120,7 @@ static void act(struct daemon *daemon, const struct check_action *action, __u64 
 		break;
 	case CHECK_RELEASE:
 		command.operation = COMMAND_RELEASE;
+		command.value = CAUSE_link_released;
 		repaired(daemon, action, "a slot with no socket behind it",
 			 guard_command(daemon->guard, &command));
 		break;

@@ -51,6 +51,7 @@ enum guard_map {
 	MAP_SOCKETS,
 	MAP_HANDSHAKES,
 	MAP_ADOPTIONS,
+	MAP_NUDGES,
 	MAP_COUNTERS,
 	MAP_EVENTS,
 	MAP_COUNT,
@@ -60,7 +61,8 @@ static const char *const map_names[MAP_COUNT] = {
 	[MAP_LAYOUT] = "layout",	 [MAP_MODE] = "mode",	    [MAP_POLICY] = "policy",
 	[MAP_DAEMON] = "daemon",	 [MAP_PORTS] = "ports",	    [MAP_PEERS] = "peers",
 	[MAP_EXEMPT] = "exempt",	 [MAP_SOCKETS] = "sockets", [MAP_HANDSHAKES] = "handshakes",
-	[MAP_ADOPTIONS] = "adoptions", [MAP_COUNTERS] = "counters", [MAP_EVENTS] = "events",
+	[MAP_ADOPTIONS] = "adoptions", [MAP_NUDGES] = "nudges",	    [MAP_COUNTERS] = "counters",
+	[MAP_EVENTS] = "events",
 };
 
 /* A hook, the program for it and where it goes. */
@@ -84,15 +86,29 @@ static const struct {
 	[FEATURE_REFUSAL_ERRNO] = { "refusal_errno", "a refused dial gets EPERM, whatever refuse_with says" },
 	[FEATURE_NETNS_COOKIE] = { "netns_cookie",
 				   "inbound links are not told apart by network namespace below the cgroup" },
-	[FEATURE_ADOPT_ITERATOR] = { "adopt_iterator",
-				     "the end of a link older than the guard shows only in the periodic check" },
+	[FEATURE_SOCKET_ITERATOR] = { "socket_iterator",
+				      "the end of a link older than the guard shows only in the periodic check, and a "
+				      "silent link is not probed when its peer knocks" },
+};
+
+/* Programs that this process runs over the sockets, if the kernel has the means. */
+enum guard_iterator {
+	ITERATOR_ADOPT,
+	ITERATOR_NUDGE,
+	ITERATOR_COUNT,
+};
+
+static const char *const iterators[ITERATOR_COUNT] = {
+	[ITERATOR_ADOPT] = "adopt",
+	[ITERATOR_NUDGE] = "nudge",
 };
 
 struct guard {
 	char name[GUARD_NAME_MAX + 1];
 	int maps[MAP_COUNT];
 	int command_fd;
-	int adopt_fd; /* -1: this process did not load the guard, or the kernel lacks the iterator */
+	/* -1: this process did not load the guard, or the kernel has no iterators */
+	int iterators[ITERATOR_COUNT];
 	__u32 max_peers;
 	struct ring_buffer *ring;
 	guard_event_handler handler;
@@ -200,7 +216,9 @@ static struct guard *guard_new(const char *name)
 	snprintf(guard->name, sizeof(guard->name), "%s", name);
 	for (int i = 0; i < MAP_COUNT; i++)
 		guard->maps[i] = -1;
-	guard->command_fd = guard->adopt_fd = -1;
+	guard->command_fd = -1;
+	for (int i = 0; i < ITERATOR_COUNT; i++)
+		guard->iterators[i] = -1;
 	return guard;
 }
 
@@ -214,8 +232,9 @@ void guard_close(struct guard *guard)
 			close(guard->maps[i]);
 	if (guard->command_fd >= 0)
 		close(guard->command_fd);
-	if (guard->adopt_fd >= 0)
-		close(guard->adopt_fd);
+	for (int i = 0; i < ITERATOR_COUNT; i++)
+		if (guard->iterators[i] >= 0)
+			close(guard->iterators[i]);
 	free(guard);
 }
 
@@ -509,8 +528,10 @@ static int pin_command(struct connguard *skeleton, const char *name, struct guar
 		pin_path(path, name, "programs", hooks[i].program);
 		unlink(path);
 	}
-	pin_path(path, name, "programs", "adopt");
-	unlink(path);
+	for (int i = 0; i < ITERATOR_COUNT; i++) {
+		pin_path(path, name, "programs", iterators[i]);
+		unlink(path);
+	}
 	pin_path(path, name, "programs", "command");
 	unlink(path);
 	if (bpf_obj_pin(bpf_program__fd(skeleton->progs.command), path))
@@ -545,7 +566,8 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	if (result)
 		return result;
 	guard_probe(supported);
-	bpf_program__set_autoload(skeleton->progs.adopt, supported[FEATURE_ADOPT_ITERATOR]);
+	bpf_program__set_autoload(skeleton->progs.adopt, supported[FEATURE_SOCKET_ITERATOR]);
+	bpf_program__set_autoload(skeleton->progs.nudge, supported[FEATURE_SOCKET_ITERATOR]);
 	result = connguard__load(skeleton);
 	if (result)
 		return fail(error, result, "loading the programs: %s (%s)", strerror(-result), last_words);
@@ -618,9 +640,14 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 	result = guard_open(options->name, ret_guard, ret_error);
 	if (result)
 		return result;
-	if (bpf_program__fd(skeleton->progs.adopt) >= 0)
-		(*ret_guard)->adopt_fd =
-			fcntl(bpf_program__fd(skeleton->progs.adopt), F_DUPFD_CLOEXEC, 0);
+	for (int i = 0; i < ITERATOR_COUNT; i++) {
+		struct bpf_program *program =
+			bpf_object__find_program_by_name(skeleton->obj, iterators[i]);
+
+		if (bpf_program__fd(program) >= 0)
+			(*ret_guard)->iterators[i] =
+				fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 0);
+	}
 	*ret_taken_over = taken_over;
 	return 0;
 }
@@ -741,7 +768,7 @@ static bool program_loads(enum bpf_prog_type type, enum bpf_attach_type attach_t
 {
 	LIBBPF_OPTS(bpf_prog_load_opts, options, .expected_attach_type = attach_type,
 		    .attach_btf_id = btf_id);
-	int fd = bpf_prog_load(type, "cgt_probe", "GPL", instructions, count, &options);
+	int fd = bpf_prog_load(type, "cg_feature", "GPL", instructions, count, &options);
 
 	if (fd < 0)
 		return false;
@@ -761,7 +788,7 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 					       MOVE_VALUE(BPF_REG_0, 1), EXIT() };
 	const struct bpf_insn netns_cookie[] = { CALL(BPF_FUNC_get_netns_cookie),
 						 MOVE_VALUE(BPF_REG_0, 1), EXIT() };
-	/* The socket as a full one, or out; then an option on it: what the adopt program does. */
+	/* The socket as a full one, or out; then an option on it: what the iterators do. */
 	const struct bpf_insn iterator[] = {
 		INSTRUCTION(BPF_LDX | BPF_MEM | BPF_DW, BPF_REG_1, BPF_REG_1, 8, 0),
 		INSTRUCTION(BPF_JMP | BPF_JEQ | BPF_K, BPF_REG_1, 0, 13, 0),
@@ -790,7 +817,7 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 	ret_features[FEATURE_NETNS_COOKIE] =
 		program_loads(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, 0, netns_cookie,
 			      sizeof(netns_cookie) / sizeof(netns_cookie[0]));
-	ret_features[FEATURE_ADOPT_ITERATOR] =
+	ret_features[FEATURE_SOCKET_ITERATOR] =
 		iterator_id > 0 &&
 		program_loads(BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, iterator_id, iterator,
 			      sizeof(iterator) / sizeof(iterator[0]));
@@ -1130,7 +1157,7 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 {
 	int result = 0;
 
-	if (guard->adopt_fd < 0) {
+	if (guard->iterators[ITERATOR_ADOPT] < 0) {
 		for (size_t i = 0; i < count; i++) {
 			const struct guard_command command = {
 				.operation = COMMAND_ADOPT,
@@ -1150,10 +1177,68 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 		if (bpf_map_update_elem(guard->maps[MAP_ADOPTIONS], &cookies[i], &adoptions[i], BPF_ANY))
 			result = -errno;
 	if (!result)
-		result = iterate(guard->adopt_fd);
+		result = iterate(guard->iterators[ITERATOR_ADOPT]);
 	for (size_t i = 0; i < count; i++)
 		bpf_map_delete_elem(guard->maps[MAP_ADOPTIONS], &cookies[i]);
 	return result;
+}
+
+int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
+		size_t *ret_nudged)
+{
+	int map = guard->maps[MAP_NUDGES], result = 0;
+	size_t nudged = 0, written;
+
+	if (guard->iterators[ITERATOR_NUDGE] < 0)
+		return -EOPNOTSUPP;
+	for (written = 0; written < count && !result; written++) {
+		struct link_nudge nudge = {};
+
+		/* How it was before is in the entry: only the step changes. */
+		if (!begin && bpf_map_lookup_elem(map, &cookies[written], &nudge))
+			continue;
+		nudge.step = begin ? NUDGE_BEGIN : NUDGE_END;
+		if (bpf_map_update_elem(map, &cookies[written], &nudge, BPF_ANY))
+			result = errno == E2BIG ? -ENOSPC : -errno;
+	}
+	if (!result)
+		result = iterate(guard->iterators[ITERATOR_NUDGE]);
+	for (size_t i = 0; i < written; i++) {
+		struct link_nudge nudge = {};
+
+		if (begin && !bpf_map_lookup_elem(map, &cookies[i], &nudge) &&
+		    nudge.step == NUDGE_UNDER_WAY)
+			nudged++;
+		else
+			bpf_map_delete_elem(map, &cookies[i]);
+	}
+	if (ret_nudged)
+		*ret_nudged = nudged;
+	return result;
+}
+
+int guard_nudges_read(const struct guard *guard, __u64 **ret_cookies, size_t *ret_count)
+{
+	cleanup_free __u64 *cookies = NULL;
+	size_t count = 0, capacity = 0;
+	__u64 key;
+
+	while (bpf_map_get_next_key(guard->maps[MAP_NUDGES], count ? &cookies[count - 1] : NULL,
+				    &key) == 0) {
+		if (count == capacity) {
+			__u64 *larger = reallocarray(cookies, capacity ? 2 * capacity : 16,
+						     sizeof(*cookies));
+
+			if (!larger)
+				return -ENOMEM;
+			cookies = larger;
+			capacity = capacity ? 2 * capacity : 16;
+		}
+		cookies[count++] = key;
+	}
+	*ret_cookies = take_pointer(cookies);
+	*ret_count = count;
+	return 0;
 }
 
 /* ---- events ---- */

@@ -51,7 +51,8 @@ enum guard_hook {
 enum guard_feature {
 	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
 	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
-	FEATURE_ADOPT_ITERATOR, /* 5.15: sockets older than the guard are followed; else the check alone sees their end */
+	FEATURE_SOCKET_ITERATOR, /* 5.15: sockets older than the guard are followed, silent links are probed when their
+				  * peer knocks; else the check alone sees the end of the former, liveness that of the latter */
 	FEATURE_COUNT,
 };
 
@@ -168,6 +169,21 @@ int guard_command(const struct guard *guard, const struct guard_command *command
  */
 int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
 		size_t count);
+
+/*
+ * Links whose other ends TCP is asked for a sign of life, `begin` true: their keepalive timers are
+ * shortened; false: set back, and forgotten. Runs the iterator in the calling thread's network
+ * namespace. *ret_nudged (NULL allowed) is how many were found and could be. -EOPNOTSUPP: the
+ * kernel lacks the iterator, or this process did not load the guard. -ENOSPC: too many at a time.
+ */
+int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
+		size_t *ret_nudged);
+
+/*
+ * The links that a daemon before this one has left nudged. *ret_cookies is the caller's to free,
+ * NULL when *ret_count is 0.
+ */
+int guard_nudges_read(const struct guard *guard, __u64 **ret_cookies, size_t *ret_count);
 
 /* ---- events ---- */
 

@@ -9,7 +9,7 @@ int links_cut(const struct guard *guard, struct sockets *sockets,
 {
 	struct guard_command release = { .operation = COMMAND_RELEASE,
 					 .address = *address,
-					 .value = 1 };
+					 .value = CAUSE_link_cut };
 	int destroyed = 0, missing = 0, result;
 	struct tcp_socket victim;
 	struct peer peer;
@@ -56,4 +56,21 @@ int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 			  sockets_find(sockets, peer.slots[i].cookie, &other) == 0 &&
 			  other.state == TCP_ESTABLISHED;
 	return another ? sockets_destroy(sockets, &victim) : -EBUSY;
+}
+
+int links_end_dead(const struct guard *guard, struct sockets *sockets,
+		   const struct peer_address *address, const struct tcp_socket *socket)
+{
+	const struct guard_command release = { .operation = COMMAND_RELEASE,
+					       .address = *address,
+					       .cookie = socket->cookie,
+					       .value = CAUSE_link_dead,
+					       .local_port = socket->local_port,
+					       .remote_port = socket->remote_port };
+	enum guard_mode mode;
+	int result = guard_mode_read(guard, &mode);
+
+	if (!result)
+		result = guard_command(guard, &release);
+	return result || mode != MODE_ENFORCE ? result : sockets_destroy(sockets, socket);
 }

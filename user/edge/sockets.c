@@ -16,6 +16,8 @@
 #include <linux/sock_diag.h>
 #include <netinet/in.h>
 
+#include <connguard/rules.h>
+
 #include "base/cleanup.h"
 
 /* Largest message of a dump: the most the kernel puts in one, af_netlink.c. */
@@ -40,6 +42,7 @@ struct answer {
 	size_t count;
 	size_t capacity;
 	bool interrupted; /* the list may be inconsistent */
+	struct socket_vitals *vitals; /* of the one socket that was asked for; NULL: not wanted */
 };
 
 /* ---- messages -------------------------------------------------------------------------------- */
@@ -97,6 +100,32 @@ static int socket_decode(const struct nlmsghdr *header, struct tcp_socket *ret_s
 	return 1;
 }
 
+static void vitals_decode(const struct nlmsghdr *header, struct socket_vitals *vitals)
+{
+	const struct inet_diag_msg *message = mnl_nlmsg_get_payload(header);
+	const struct nlattr *attribute;
+	struct tcp_info info = { 0 };
+	__u32 silent_ms;
+
+	mnl_attr_for_each(attribute, header, sizeof(*message)) {
+		__u16 length = mnl_attr_get_payload_len(attribute);
+
+		/* It has grown over the years, at its end. */
+		if (mnl_attr_get_type(attribute) == INET_DIAG_INFO)
+			memcpy(&info, mnl_attr_get_payload(attribute),
+			       length < sizeof(info) ? length : sizeof(info));
+	}
+	silent_ms = info.tcpi_last_ack_recv < info.tcpi_last_data_recv ? info.tcpi_last_ack_recv :
+									  info.tcpi_last_data_recv;
+	*vitals = (struct socket_vitals){
+		.state = message->idiag_state,
+		.silent_ns = silent_ms * NS_PER_MS,
+		.unanswered_probes = info.tcpi_probes,
+		.unanswered_retransmissions = info.tcpi_retransmits,
+		.round_trip_ns = info.tcpi_rtt * 1000ULL,
+	};
+}
+
 static int answer_add(struct answer *answer, const struct nlmsghdr *header)
 {
 	size_t capacity = answer->capacity ? answer->capacity * 2 : 64;
@@ -109,8 +138,11 @@ static int answer_add(struct answer *answer, const struct nlmsghdr *header)
 		answer->list = list;
 		answer->capacity = capacity;
 	}
-	if (socket_decode(header, &answer->list[answer->count]))
-		answer->count++;
+	if (!socket_decode(header, &answer->list[answer->count]))
+		return 0;
+	answer->count++;
+	if (answer->vitals)
+		vitals_decode(header, answer->vitals);
 	return 0;
 }
 
@@ -368,19 +400,44 @@ int sockets_find(struct sockets *sockets, __u64 cookie, struct tcp_socket *ret_s
 
 /* ---- one socket ------------------------------------------------------------------------------ */
 
-int sockets_query(struct sockets *sockets, const struct tcp_socket *socket,
-		  struct tcp_socket *ret_socket)
+/* Ask about exactly this socket. 0: answer->list is the caller's to free, and has one element. */
+static int exact_query(struct sockets *sockets, const struct tcp_socket *socket, __u8 extensions,
+		       struct answer *answer)
 {
 	struct inet_diag_req_v2 request = request_exact(socket);
-	struct answer answer = { 0 };
 	int error;
 
 	if (address_unspecified(&socket->remote))
 		return -EINVAL;
-	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_ACK, &request, &answer);
+	request.idiag_ext = extensions;
+	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_ACK, &request, answer);
 	/* ESTALE: found, with another cookie. No error and no socket: only a stand-in is left. */
-	if (error == -ESTALE || (!error && !answer.count))
+	if (error == -ESTALE || (!error && !answer->count))
 		error = -ENOENT;
+	return error;
+}
+
+int sockets_vitals(struct sockets *sockets, const struct tcp_socket *socket,
+		   struct socket_vitals *ret_vitals)
+{
+	struct socket_vitals vitals = { 0 };
+	struct answer answer = { .vitals = &vitals };
+	int error;
+
+	error = exact_query(sockets, socket, 1 << (INET_DIAG_INFO - 1), &answer);
+	free(answer.list);
+	if (!error)
+		*ret_vitals = vitals;
+	return error;
+}
+
+int sockets_query(struct sockets *sockets, const struct tcp_socket *socket,
+		  struct tcp_socket *ret_socket)
+{
+	struct answer answer = { 0 };
+	int error;
+
+	error = exact_query(sockets, socket, 0, &answer);
 	if (!error) {
 		answer.list[0].listening_port = socket->listening_port;
 		*ret_socket = answer.list[0];

@@ -102,6 +102,24 @@ int sockets_list(struct sockets *sockets, __u32 state_mask, struct tcp_socket **
 int sockets_query(struct sockets *sockets, const struct tcp_socket *socket,
 		  struct tcp_socket *ret_socket);
 
+/* How a connection is, as TCP itself has it (tcp_info, include/uapi/linux/tcp.h). */
+struct socket_vitals {
+	/* TCP_* of netinet/tcp.h. */
+	__u8 state;
+	/* Since the last segment of the other end that TCP accepted, data or ACK. */
+	__u64 silent_ns;
+	/* Keepalive and zero-window probes that nobody has answered, so far. */
+	__u32 unanswered_probes;
+	/* Time-outs in a row of data that nobody acknowledges: each has sent it once more. */
+	__u32 unanswered_retransmissions;
+	/* Smoothed; 0: not measured. */
+	__u64 round_trip_ns;
+};
+
+/* The vitals of one socket, found as by sockets_query(), and its errors. */
+int sockets_vitals(struct sockets *sockets, const struct tcp_socket *socket,
+		   struct socket_vitals *ret_vitals);
+
 /*
  * The socket with this cookie, in any state but TCP_LISTEN. Lists all sockets: for a person's
  * question, not for a loop over peers. -ENOENT: there is none. Else as sockets_list().

@@ -112,7 +112,7 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 	__u32 process_id = holder ? holder->process_id : slot->process_id;
 	const char *command = holder ? holder->command : slot->command;
 
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o}",
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o}",
 			 "kind", names_slot_kind(slot->kind),
 			 "direction", names_direction(slot->direction),
 			 "cookie", number(slot->cookie),
@@ -126,7 +126,11 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 			 "sent", (slot->flags & SLOT_SENT) != 0,
 			 "adopted", (slot->flags & SLOT_ADOPTED) != 0,
 			 "doomed", (slot->flags & SLOT_DOOMED) != 0,
-			 "expires_ns", number_or_null(slot->expires_ns));
+			 "expires_ns", number_or_null(slot->expires_ns),
+			 "heard_ns", number_or_null(slot->heard_ns),
+			 "silent_ns", slot->heard_ns ? number(age(slot->heard_ns, rules->now)) :
+						       json_null(),
+			 "doubted_ns", number_or_null(slot->doubted_ns));
 }
 
 /* The links, doomed ones too, or the claims that the rules still see. */
@@ -151,11 +155,15 @@ static json_t *view_slots(const struct view_rules *rules, const struct peer *pee
  */
 static const char *peer_state(const struct peer *peer, __u64 now)
 {
-	struct slot_census census = peer_census(peer, 0, now);
+	bool linked = false, dialing = false;
 
-	if (census.links)
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		linked = linked || slot_is_link(&peer->slots[i]);
+		dialing = dialing || slot_is_claim(&peer->slots[i], now);
+	}
+	if (linked)
 		return "linked";
-	if (census.claims)
+	if (dialing)
 		return "dialing";
 	if (peer_exempt(peer, now))
 		return "exempt";
@@ -583,7 +591,7 @@ static json_t *view_features(const bool features[FEATURE_COUNT], json_t *notes)
 
 static json_t *view_policy(const struct guard_policy *policy)
 {
-	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "set", policy->set != 0,
 			 "max_links", (int)policy->max_links,
 			 "refusal_errno", names_errno(policy->refusal_errno),
@@ -597,7 +605,9 @@ static json_t *view_policy(const struct guard_policy *policy)
 			 "stable_after_ns", number(policy->stable_after_ns),
 			 "hold_max_ns", number(policy->hold_max_ns),
 			 "claim_max_ns", number(policy->claim_max_ns),
-			 "liveness_ns", number(policy->liveness_ns));
+			 "liveness_ns", number(policy->liveness_ns),
+			 "suspect_after_ns", number(policy->suspect_after_ns),
+			 "deny_max_ns", number(policy->deny_max_ns));
 }
 
 /* The counters of one book that are not 0, by cause. */

@@ -55,7 +55,8 @@ struct view_origin {
  *  "hooks": [{"name", "attached", "pinned", "program_id", "foreign"}],
  *  "features": [{"name", "available", "lack": sentence|null}],
  *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie",
- *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns", "liveness_ns"},
+ *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns", "liveness_ns",
+ *             "suspect_after_ns", "deny_max_ns"},
  *  "peers": {"count", "max", "linked", "dialing", "backoff", "idle", "exempt"},
  *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
  *                       "until_ns", "left_ns": number|null (for good)}],
@@ -108,7 +109,8 @@ struct view_rules {
  * with slot = {"kind": "link"|"claim", "direction", "cookie", "since_ns", "age_ns", "local_port",
  * "remote_port",
  *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent", "adopted", "doomed": bool,
- *  "expires_ns": number|null}. Expired claims are left out: the rules do not see them either.
+ *  "expires_ns": number|null, "heard_ns", "silent_ns": number|null (a link's last sign of life, and how long
+ *  ago that was), "doubted_ns": number|null (since when the peer is turned away for it although it is silent)}. Expired claims are left out: the rules do not see them either.
  */
 json_t *view_peer(const struct view_rules *rules, const struct peer *peer);
 

@@ -53,12 +53,16 @@ static int parse_errno(const struct config_option *option, const char *text, str
 #define LIVENESS_MIN_NS (3 * NS_PER_SECOND)
 /* Half of it is TCP_KEEPIDLE, which is at most 32767 (MAX_TCP_KEEPIDLE, include/net/tcp.h). */
 #define LIVENESS_MAX_NS (65534 * NS_PER_SECOND)
+/* Evidence of life is noted once a tick, which is 1.28 s where the kernel counts 100 jiffies a second. */
+#define SUSPECT_AFTER_MIN_NS (2 * NS_PER_SECOND)
+/* Probing a link takes three seconds; a live one must not be given up before it can answer. */
+#define DENY_MAX_MIN_NS (5 * NS_PER_SECOND)
 
 /* Rows that config_finish() refers to. */
 enum {
 	OPTION_PORT = 2,
 	OPTION_LIVENESS = 14,
-	OPTION_BACKOFF_INITIAL = 16,
+	OPTION_BACKOFF_INITIAL = 18,
 	OPTION_BACKOFF_MAX,
 	OPTION_MIN_UPTIME,
 	OPTION_STABLE_AFTER,
@@ -157,6 +161,18 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.help = "A link whose other end is dead ends after this; 0s: as the service has it",
 		.parse = parse_duration, MEMBER(liveness_ns),
 		.min = 0, .max = LIVENESS_MAX_NS,
+	},
+	{
+		.section = "guard", .name = "suspect_after", .default_text = "5s",
+		.help = "A link that is silent for so long is probed when its peer dials or knocks",
+		.parse = parse_duration, MEMBER(suspect_after_ns),
+		.min = SUSPECT_AFTER_MIN_NS, .max = DAY_NS,
+	},
+	{
+		.section = "guard", .name = "deny_max", .default_text = "60s",
+		.help = "A link that shows no life turns its peer away no longer than this",
+		.parse = parse_duration, MEMBER(deny_max_ns),
+		.min = DENY_MAX_MIN_NS, .max = DAY_NS,
 	},
 	{
 		.section = "guard", .name = "log_level", .default_text = "info",
@@ -861,6 +877,8 @@ void config_policy(const struct config *config, struct guard_policy *ret_policy)
 		.hold_max_ns = config->hold_max_ns,
 		.claim_max_ns = config->claim_max_ns,
 		.liveness_ns = config->liveness_ns,
+		.suspect_after_ns = config->suspect_after_ns,
+		.deny_max_ns = config->deny_max_ns,
 	};
 }
 

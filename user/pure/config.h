@@ -28,7 +28,7 @@
 #define CONFIG_PORTS_MAX 16
 #define CONFIG_EXEMPT_MAX 64
 /* How many options there are. */
-#define CONFIG_OPTION_COUNT 22
+#define CONFIG_OPTION_COUNT 24
 /* struct config.lines of a setting that config_set() set. */
 #define CONFIG_LINE_COMMAND_LINE (~0U)
 
@@ -64,6 +64,8 @@ struct config {
 	__u32 refuse_with;            /* positive errno */
 	enum reject_style reject;
 	__u64 liveness_ns;            /* whole seconds; 0: as the service has it */
+	__u64 suspect_after_ns;
+	__u64 deny_max_ns;
 	enum log_level log_level;
 	/* [backoff] */
 	__u64 backoff_initial_ns;

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
+/*
+ * iter/tcp: what the programs share that userspace runs over the TCP sockets of the guarded network
+ * namespace.
+ *
+ * Such a program sees each socket locked (net/ipv4/tcp_ipv4.c, bpf_iter_tcp_seq_show), so that no
+ * state change falls in between, and does something with those whose cookies userspace has written
+ * to its map.
+ */
+#ifndef CONNGUARD_ITERATE_BPF_H
+#define CONNGUARD_ITERATE_BPF_H
+
+#include "owned.bpf.h"
+
+struct sock_common {
+	unsigned char skc_state;
+} __attribute__((preserve_access_index));
+
+struct bpf_iter__tcp {
+	struct bpf_iter_meta *meta;
+	struct sock_common *sk_common;
+} __attribute__((preserve_access_index));
+
+/* The established connection that the iterator is at; NULL: it is at something else. */
+static __always_inline struct tcp_sock *established_socket(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+
+	if (!common || common->skc_state != BPF_TCP_ESTABLISHED)
+		return 0;
+	return bpf_skc_to_tcp_sock(common);
+}
+
+#endif

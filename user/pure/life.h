@@ -1,0 +1,57 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Is a silent link alive or dead? Judges one that is being probed by what TCP says of it.
+ *
+ * Pure: what is seen and when come in as arguments. Knows no socket and no map; the caller asks TCP
+ * for the other end's sign of life, looks now and then, and acts on the verdict.
+ *
+ * The law it keeps: silence alone never kills (edge case 2). A link is dead only when TCP itself has
+ * asked several times and nobody has answered, and alive as soon as anything at all has come.
+ */
+#ifndef PURE_LIFE_H
+#define PURE_LIFE_H
+
+#include <stdbool.h>
+
+#include <connguard/rules.h>
+
+/*
+ * This many questions without an answer are proof: keepalive probes, a second apart, or
+ * retransmissions, of which the first three leave within a second and a half on a path of short
+ * round trips. What loses three packets in a row, or their answers, is no path for a link.
+ */
+#define LIFE_QUESTIONS 3
+/* The last question's answer is waited for at least this long, and for two round trips. */
+#define LIFE_PATIENCE_NS (400 * NS_PER_MS)
+/* Without a verdict by then the probing is given up: liveness and deny_max go on. */
+#define LIFE_GIVE_UP_NS (20 * NS_PER_SECOND)
+/* How often to look: the peer's SYN comes again after 1 s and after 3 s (RFC 6298). */
+#define LIFE_LOOK_NS (100 * NS_PER_MS)
+
+enum life_verdict {
+	LIFE_UNDECIDED, /* look again after LIFE_LOOK_NS */
+	LIFE_ALIVE,
+	LIFE_DEAD,
+	LIFE_ENDED,     /* no link any more: there is nothing left to judge */
+	LIFE_UNKNOWN,   /* given up */
+};
+
+/* A link under trial. Set began_ns and zero the rest. */
+struct life_trial {
+	__u64 began_ns;     /* when TCP was asked to ask */
+	__u64 exhausted_ns; /* since when LIFE_QUESTIONS are unanswered; 0: not yet */
+};
+
+/* What TCP says of it at one time. */
+struct life_signs {
+	bool established;
+	__u64 silent_ns;     /* since the last segment that TCP accepted */
+	__u32 probes;        /* keepalive or zero-window probes unanswered so far */
+	__u32 retransmissions; /* time-outs in a row of unacknowledged data */
+	__u64 round_trip_ns; /* 0: not measured */
+};
+
+/* The verdict as of now. Notes in `trial` what the next look has to know. */
+enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *signs, __u64 now);
+
+#endif
