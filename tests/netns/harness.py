@@ -332,15 +332,16 @@ class Host:
             "tcp flags & (syn | ack) == syn drop"))
         return lambda: run(*self.inside("nft", "delete", "table", "inet", "cgt"))
 
-    def silence(self, address):
-        """Let nothing out from this address: its host is dead to the others. Returns how to end it."""
+    def silence(self, *addresses, only=""):
+        """Let nothing out from these addresses: their hosts are dead to the others. `only`: a match
+        for the packets that do not get out. Returns how to end it."""
         if shutil.which("nft") is None:
             raise Skip("nft is missing: nothing here can silence a host")
-        word = "ip6" if ":" in address else "ip"
+        word = "ip6" if ":" in addresses[0] else "ip"
         run(*self.inside(
             "nft", "add table inet cgt; "
             "add chain inet cgt output { type filter hook output priority 0; }; "
-            f"add rule inet cgt output {word} saddr {address} drop"))
+            f"add rule inet cgt output {word} saddr {{ {', '.join(addresses)} }} {only} drop"))
         return lambda: run(*self.inside("nft", "delete", "table", "inet", "cgt"))
 
 

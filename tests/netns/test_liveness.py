@@ -61,11 +61,11 @@ def of_a_service_are_its_own_with_liveness_off(lab):
     guard, peer = lab.guard(liveness="0s", min_uptime="0s"), lab.fresh(IPV4)
     peer.listen()
     link = link_out(lab, peer)
-    assert lab.home("keepalive", fd=link.here) is False
+    assert not lab.home("keepalive", fd=link.here)["on"]
     lab.guard(liveness=LIVENESS, min_uptime="0s")
     second = lab.fresh(IPV4)
     second.listen()
-    assert lab.home("keepalive", fd=link_out(lab, second).here) is True
+    assert lab.home("keepalive", fd=link_out(lab, second).here)["on"]
 
 
 @test
@@ -77,7 +77,7 @@ def that_are_adopted_are_kept_honest_too(lab):
     link = link_out(lab, peer)
     guard = lab.own_guard(liveness=LIVENESS, min_uptime="0s", check_interval="1s")
     assert guard.peer(peer.address)["links"][0]["adopted"]
-    assert lab.home("keepalive", fd=link.here) is True
+    assert lab.home("keepalive", fd=link.here)["on"]
     revive = crash(peer, link)
     try:
         wait_for(lambda: not guard.peer(peer.address)["links"],

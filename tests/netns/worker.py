@@ -31,6 +31,7 @@ import traceback
 CLONE_NEWNET = 0x40000000
 SO_COOKIE = 57
 TCP_ESTABLISHED = 1
+TCP_MD5SIG = 14
 PR_SET_PDEATHSIG = 1
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -208,7 +209,23 @@ def do_receive(fd, timeout):
 
 
 def do_keepalive(fd):
-    return bool(sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE))
+    """How the socket would notice that the other end is dead; times in seconds."""
+    def tcp(option):
+        return sockets[fd].getsockopt(socket.IPPROTO_TCP, option)
+    return {"on": bool(sockets[fd].getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE)),
+            "idle": tcp(socket.TCP_KEEPIDLE), "interval": tcp(socket.TCP_KEEPINTVL),
+            "probes": tcp(socket.TCP_KEEPCNT), "user_timeout": tcp(socket.TCP_USER_TIMEOUT) / 1000}
+
+
+def do_sign(fd, remote, key):
+    """Let the socket sign its segments to this host (TCP MD5, RFC 2385), and expect it of them."""
+    if family_of(remote) == socket.AF_INET:
+        address = struct.pack("=HH4s120x", socket.AF_INET, 0, socket.inet_aton(remote))
+    else:
+        address = struct.pack("=HHI16s104x", socket.AF_INET6, 0, 0,
+                              socket.inet_pton(socket.AF_INET6, remote))
+    sockets[fd].setsockopt(socket.IPPROTO_TCP, TCP_MD5SIG,
+                           address + struct.pack("=BBHI80s", 0, 0, len(key), 0, key.encode()))
 
 
 def do_state(fd):

@@ -6,6 +6,7 @@
  *     lifecycle.c   from configuration to a guard in the kernel, reload, the end
  *     upkeep.c      time and truth: due peers, the periodic check, own addresses
  *     happenings.c  events from the kernel: history, log, followers, what must be destroyed
+ *     probing.c     silent links whose peers dial or knock: alive or dead
  *     requests.c    the control socket's requests
  *
  * Single-threaded: everything runs in the one event loop, so nothing here is locked. Only main.c
@@ -30,6 +31,9 @@
 /* Events kept for `events` and `explain`. */
 #define HISTORY_LENGTH 1024
 
+/* Links on trial; probing.c's alone. */
+struct probing;
+
 struct daemon {
 	const char *name;
 	const struct config_sources *sources; /* read again at every reload */
@@ -50,6 +54,7 @@ struct daemon {
 	struct deadlines *deadlines;
 	struct check_memory *check_memory;
 	struct throttle *throttle;
+	struct probing *probing;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
 	__u64 events_lost;           /* as last counted */
@@ -106,6 +111,18 @@ size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_ev
  * is logged.
  */
 void happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
+
+/* ---- probing.c ---- */
+
+/* Be ready to probe. What a daemon before this one has left unfinished is ended. */
+int probing_start(struct daemon *daemon);
+/* Probe nobody any more; the timers of links on trial are set back. */
+void probing_stop(struct daemon *daemon);
+
+/*
+ * The peer was turned away for the sake of links that show no life: find out whether they have any.
+ */
+void probing_doubt(struct daemon *daemon, const struct peer_address *address);
 
 /* ---- requests.c ---- */
 

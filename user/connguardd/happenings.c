@@ -136,6 +136,15 @@ static void on_event(const struct guard_event *event, void *argument)
 		happenings_destroy(daemon, &event->address, event->other_cookie);
 		upkeep_not_due(daemon, &event->address);
 		break;
+	case CAUSE_link_replaced:
+		happenings_destroy(daemon, &event->address, event->other_cookie);
+		give_up_dials(daemon, event);
+		upkeep_not_due(daemon, &event->address);
+		break;
+	case CAUSE_dial_suspect:
+	case CAUSE_knock_suspect:
+		probing_doubt(daemon, &event->address);
+		break;
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
 	case CAUSE_link_adopted:
@@ -147,6 +156,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_ended:
 	case CAUSE_link_released:
 	case CAUSE_link_cut:
+	case CAUSE_link_dead:
 	case CAUSE_claim_closed:
 	case CAUSE_claim_expired:
 	case CAUSE_peer_kicked:

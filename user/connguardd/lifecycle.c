@@ -123,6 +123,8 @@ int daemon_start(struct daemon *daemon)
 			log_warning("reduced on this kernel: %s", guard_feature_lack(i));
 	result = take_charge(daemon, taken_over, &furnished);
 	if (!result)
+		result = probing_start(daemon);
+	if (!result)
 		result = happenings_start(daemon);
 	if (!result)
 		result = upkeep_start(daemon);
@@ -201,6 +203,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	server_close(daemon->server);
 	upkeep_stop(daemon);
 	happenings_stop(daemon);
+	probing_stop(daemon);
 	if (daemon->guard)
 		guard_daemon_write(daemon->guard, &gone);
 	guard_close(daemon->guard);
