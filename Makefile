@@ -90,6 +90,8 @@ objects = $(patsubst %.c,$(OUT)/obj/%.o,$(1))
 
 BPF_SOURCES := $(sort $(wildcard bpf/*.bpf.c))
 BPF_PARTS := $(patsubst bpf/%.bpf.c,$(BUILD)/bpf/%.bpf.o,$(BPF_SOURCES))
+# What goes into the programs; and what bpftool can load on every kernel and use: all but the iterators.
+WHOLE_OBJECT := $(if $(BPF_SOURCES),$(BUILD)/bpf/whole.bpf.o)
 BPF_OBJECT := $(if $(BPF_SOURCES),$(BUILD)/bpf/connguard.bpf.o)
 SKELETON := $(if $(BPF_SOURCES),$(BUILD)/bpf/connguard.skel.h)
 
@@ -234,11 +236,13 @@ $(BPF_PARTS) $(SYN_TIMERS): Makefile $(BUILD)/.bpf | $(BUILD_TOOLS)
 	$(Q)$(CLANG) $(BASE_BPF_CFLAGS) $(BPF_CFLAGS) -MMD -MP -MF $(@:.o=.d) -MT $@ \
 		-c $(filter %.bpf.c,$^) -o $@
 
-$(BUILD)/bpf/connguard.bpf.o: $(BPF_PARTS) $(BUILD)/.bpf
+$(WHOLE_OBJECT): $(BPF_PARTS)
+$(BPF_OBJECT): $(filter-out %/adopt.bpf.o %/nudge.bpf.o,$(BPF_PARTS))
+$(WHOLE_OBJECT) $(BPF_OBJECT): $(BUILD)/.bpf
 	$(call say,BPFLINK,$@)
-	$(Q)$(BPFTOOL) gen object $@ $(BPF_PARTS)
+	$(Q)$(BPFTOOL) gen object $@ $(filter %.bpf.o,$^)
 
-$(BUILD)/bpf/connguard.skel.h: $(BUILD)/bpf/connguard.bpf.o
+$(SKELETON): $(WHOLE_OBJECT)
 	$(call say,SKEL,$@)
 	$(Q)$(BPFTOOL) gen skeleton $< name connguard >$@
 

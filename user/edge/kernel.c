@@ -528,10 +528,6 @@ static int pin_command(struct connguard *skeleton, const char *name, struct guar
 		pin_path(path, name, "programs", hooks[i].program);
 		unlink(path);
 	}
-	for (int i = 0; i < ITERATOR_COUNT; i++) {
-		pin_path(path, name, "programs", iterators[i]);
-		unlink(path);
-	}
 	pin_path(path, name, "programs", "command");
 	unlink(path);
 	if (bpf_obj_pin(bpf_program__fd(skeleton->progs.command), path))
