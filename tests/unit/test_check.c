@@ -21,6 +21,8 @@
 
 #define NOW (100000 * NS_PER_SECOND)
 #define FORGET_AFTER (1000 * NS_PER_SECOND)
+/* Longer than a test looks. */
+#define LATER (NOW + 100 * NS_PER_SECOND)
 #define PEERS_MAX 8
 #define SOCKETS_MAX 32
 
@@ -111,7 +113,7 @@ static struct seen_socket *add_socket(struct world *world, __u8 number, __u64 co
 
 /*
  * Check once: the actions as words, "KIND PEER COOKIE DIRECTION LOCAL>REMOTE;" each, nothing that
- * is 0.
+ * is 0. Until the next time CHECK_LASTS_NS go by.
  */
 static const char *check(struct world *world)
 {
@@ -150,6 +152,7 @@ static const char *check(struct world *world)
 		text += sprintf(text, ";");
 	}
 	free(actions);
+	world->now_ns += CHECK_LASTS_NS;
 	return world->actions;
 }
 
@@ -189,7 +192,7 @@ static void due_peers(void **state)
 	add_peer(world, 1);
 	add_peer(world, 2)->flags = PEER_KNOWN;
 	add_peer(world, 3)->flags = 0;
-	add_peer(world, 4)->next_attempt_ns = NOW + 1;
+	add_peer(world, 4)->next_attempt_ns = LATER;
 	add_peer(world, 5)->next_attempt_ns = NOW;
 	/* Dialing, its SYN not sent yet; leaving. */
 	peer = add_peer(world, 6);
@@ -261,13 +264,29 @@ static void one_look_is_no_proof(void **state)
 	assert_string_equal(check(world), "release 1 12;due 1;");
 }
 
+static void a_difference_counts_when_it_has_lasted(void **state)
+{
+	struct world *world = *state;
+
+	add_slot(add_peer(world, 1), 0, SLOT_LINK, 11);
+	add_socket(world, 2, 12, true);
+	check(world);
+	/* Any number of looks within that time is one look. */
+	world->now_ns = NOW + CHECK_LASTS_NS / 2;
+	assert_string_equal(check(world), "");
+	world->now_ns = NOW + CHECK_LASTS_NS - 1;
+	assert_string_equal(check(world), "");
+	world->now_ns = NOW + CHECK_LASTS_NS;
+	assert_string_equal(check(world), "release 1 11;due 1;adopt 2 12 in 24000>40012;");
+}
+
 static void backoff_outlives_a_release(void **state)
 {
 	struct world *world = *state;
 	struct peer *peer = add_peer(world, 1);
 
 	add_slot(peer, 0, SLOT_LINK, 11);
-	peer->next_attempt_ns = NOW + 1;
+	peer->next_attempt_ns = LATER;
 	check(world);
 	assert_string_equal(check(world), "release 1 11;");
 }
@@ -283,7 +302,7 @@ static void expired_claim(void **state)
 	add_slot(peer, 1, SLOT_CLAIM, 12)->expires_ns = NOW - 1;
 	add_socket(world, 1, 12, false);
 	assert_string_equal(check(world), "expire 1;due 1;");
-	slot->expires_ns = NOW + 1;
+	slot->expires_ns = LATER;
 	add_socket(world, 1, 11, false);
 	assert_string_equal(check(world), "expire 1;");
 }
@@ -458,6 +477,7 @@ int main(void)
 		TEST(link_with_closing_socket),
 		TEST(claim_without_socket),
 		TEST(one_look_is_no_proof),
+		TEST(a_difference_counts_when_it_has_lasted),
 		TEST(backoff_outlives_a_release),
 		TEST(expired_claim),
 		TEST(unseen_link),

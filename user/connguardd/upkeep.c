@@ -25,7 +25,7 @@
 #define HEARTBEAT_SECONDS 1
 /* The central dial policy falls back to shared when the sign of life is this old. */
 #define ALIVE_NS (5 * NS_PER_SECOND)
-/* The second look of a check: what both saw is no passing state (edge case 5). */
+/* The second look of a check, later than CHECK_LASTS_NS (edge case 5). */
 #define CONFIRM_SECONDS 1
 
 /* ---- due peers ---- */
@@ -160,15 +160,17 @@ static void check(struct daemon *daemon, bool confirming)
 	int result;
 
 	/*
-	 * The map first: a link that comes up in between is then a socket without a slot, which
-	 * takes two looks to count.
+	 * The sockets first. A link that comes up in between is then a slot without a socket, one that
+	 * ends (its slot goes first, its socket a moment later) a socket without a slot, and neither
+	 * happens to a link twice. Were the map first, both would make a socket without a slot, and a
+	 * link that begins in one look and ends in the next would be adopted dead.
 	 */
-	result = guard_peers_read(daemon->guard, &peers, &input.peer_count);
+	result = surroundings_sockets(&daemon->surroundings, &daemon->config, &seen,
+				      &input.socket_count);
+	if (!result)
+		result = guard_peers_read(daemon->guard, &peers, &input.peer_count);
 	if (!result)
 		result = guard_policy_read(daemon->guard, &policy);
-	if (!result)
-		result = surroundings_sockets(&daemon->surroundings, &daemon->config, &seen,
-					      &input.socket_count);
 	if (!result) {
 		input.peers = peers;
 		input.sockets = seen;

@@ -16,13 +16,14 @@
 #define FIRST_CAPACITY 16
 
 /*
- * A difference seen once. The cookie names the socket for as long as the host is up, so it cannot
- * mean another one.
+ * A difference that every check since has seen. The cookie names the socket for as long as the host
+ * is up, so it cannot mean another one.
  */
 struct suspicion {
 	struct peer_address address;
 	__u64 cookie;
 	enum check_kind kind;
+	__u64 since_ns;
 };
 
 struct check_memory {
@@ -118,19 +119,26 @@ static int act(struct run *run, const struct check_action *action)
 	return 0;
 }
 
-/* Note a difference. 1: the last check saw it too, 0: not yet, or -ENOMEM. */
+/* Note a difference. 1: it is no passing state, 0: it may be one, or -ENOMEM. */
 static int suspect(struct run *run, enum check_kind kind, const struct peer_address *address,
 		   __u64 cookie)
 {
-	struct suspicion suspicion = { .address = *address, .cookie = cookie, .kind = kind };
+	struct suspicion suspicion = { .address = *address,
+				       .cookie = cookie,
+				       .kind = kind,
+				       .since_ns = run->input->now_ns };
+	const struct suspicion *before =
+		run->memory->count ? bsearch(&suspicion, run->memory->suspicions, run->memory->count,
+					     sizeof(suspicion), compare_suspicions) :
+				     NULL;
 
+	if (before)
+		suspicion.since_ns = before->since_ns;
 	if (reserve(&run->suspicions, run->suspicion_count, &run->suspicion_capacity,
 		    sizeof(suspicion)))
 		return -ENOMEM;
 	run->suspicions[run->suspicion_count++] = suspicion;
-	return run->memory->count && bsearch(&suspicion, run->memory->suspicions,
-					     run->memory->count, sizeof(suspicion),
-					     compare_suspicions);
+	return run->input->now_ns - suspicion.since_ns >= CHECK_LASTS_NS;
 }
 
 /* The first socket whose peer is `address` or greater. */
@@ -228,7 +236,7 @@ static int release_slots(struct run *run, struct range range, struct peer *peer,
 					       .address = peer->address,
 					       .cookie = slot->cookie };
 		bool spared = false;
-		int seen_twice;
+		int lasts;
 
 		if (slot->kind == SLOT_LINK && link_lives(run, range, slot)) {
 			if (!(slot->flags & SLOT_DOOMED) || !last_link_doomed)
@@ -249,10 +257,10 @@ static int release_slots(struct run *run, struct range range, struct peer *peer,
 		} else if (slot->kind == SLOT_FREE) {
 			continue;
 		}
-		seen_twice = suspect(run, CHECK_RELEASE, &peer->address, slot->cookie);
-		if (seen_twice < 0)
-			return seen_twice;
-		if (!seen_twice)
+		lasts = suspect(run, CHECK_RELEASE, &peer->address, slot->cookie);
+		if (lasts < 0)
+			return lasts;
+		if (!lasts)
 			continue;
 		if (act(run, &action))
 			return -ENOMEM;
@@ -293,14 +301,14 @@ static int adopt_sockets(struct run *run, struct range range, struct peer *peer,
 			.local_port = action.local_port,
 			.remote_port = action.remote_port,
 		};
-		int seen_twice;
+		int lasts;
 
 		if (!socket->established || (slot && slot->kind == SLOT_LINK))
 			continue;
-		seen_twice = suspect(run, CHECK_ADOPT, &socket->address, socket->cookie);
-		if (seen_twice < 0)
-			return seen_twice;
-		if (!seen_twice && socket->cookie != spared)
+		lasts = suspect(run, CHECK_ADOPT, &socket->address, socket->cookie);
+		if (lasts < 0)
+			return lasts;
+		if (!lasts && socket->cookie != spared)
 			continue;
 		if (link_up(peer, run->input->policy, &link).cause == CAUSE_link_unheld)
 			continue;

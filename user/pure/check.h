@@ -6,8 +6,8 @@
  * A pure function of its input and of what the check before suspected. Owns the comparison; decides
  * about peers by the rules of connguard/rules.h only; does nothing itself. Both snapshots are a
  * little old when they are compared, and not of the same instant: so a difference is repaired only
- * when two consecutive checks saw it (edge case 5), and every action names the socket it is about,
- * so that the kernel side can refuse it when the world has moved on.
+ * when it lasts (edge case 5), and every action names the socket it is about, so that the kernel
+ * side can refuse it when the world has moved on.
  */
 #ifndef PURE_CHECK_H
 #define PURE_CHECK_H
@@ -16,6 +16,12 @@
 #include <stddef.h>
 
 #include <connguard/abi.h>
+
+/*
+ * A difference is repaired when each check of so long a time, two at least, has seen it. On a busy
+ * processor two checks can run while one socket is between two of its states, but not so far apart.
+ */
+#define CHECK_LASTS_NS 500000000ULL
 
 /* A real TCP socket of the guard (its namespace, cgroup and ports), as the kernel listed it. */
 struct seen_socket {
@@ -69,7 +75,7 @@ struct check_input {
 	__u64 forget_after_ns; /* a peer inactive for so long is forgotten */
 };
 
-/* What the last check suspected: of the next one it takes the same suspicion to act. */
+/* What the last check suspected and since when. */
 struct check_memory;
 
 /* No suspicions. NULL: no memory. The caller's, until check_memory_free(). */
@@ -90,7 +96,7 @@ void check_memory_free(struct check_memory *memory);
  *   FORGET        peer_forget() would let go of it and no socket to it is established
  *   ANNOUNCE_DUE  peer_due(), once the repairs of this very check are made, and no socket to it is
  *                 established; linked, dialing and backing-off peers are left out
- * RELEASE and ADOPT are repairs, given when two consecutive checks saw the same:
+ * RELEASE and ADOPT are repairs, given when the difference has lasted for CHECK_LASTS_NS:
  *   RELEASE       a link whose socket is gone or not established any more; a claim, SYN sent and
  *                 not expired, whose socket is gone; a doomed link whose socket is the peer's last
  *                 one (its ADOPT follows in the same list)
