@@ -72,19 +72,39 @@ for link in "$pins"/links/connect* "$pins"/links/*; do
 	[[ -e $link ]] && rm -f "$link"
 done
 
-status=0
-detach_matching() {
-	local where id type output
-	while read -r where id type; do
-		[[ $type =~ $1 ]] || continue
-		output=$("$bpftool" cgroup detach "$where" "$type" id "$id" 2>&1) || {
-			printf '%s\n' "$output" >&2
-			status=1
-		}
-	done < <(attachments)
+# Where the guard was loaded, when nobody says: the layout has the inode of the cgroup's directory.
+guarded_cgroup() {
+	local mount kind layout
+	layout=$("$bpftool" map lookup pinned "$pins/layout" key 0 0 0 0 2>/dev/null)
+	[[ $layout =~ cgroup_id[^0-9]+([0-9]+) ]] || return
+	while read -r _ mount kind _; do
+		[[ $kind == cgroup2 ]] || continue
+		find "$mount" -xdev -type d -inum "${BASH_REMATCH[1]}" -print -quit 2>/dev/null
+		return
+	done </proc/mounts
 }
-detach_matching 'connect'
-detach_matching '.'
+
+# There first, by the pins and without a list: that of bpftool 7.0 and 7.1 has no programs on kernels before
+# 6.0, and says nothing about it. `blind` is what could not be detached where there is something and no list.
+where=${cgroup:-$(guarded_cgroup)}
+blind=
+for hook in inet4_connect:connect4 inet6_connect:connect6 inet_ingress:ingress sock_ops:sock_ops \
+	inet_sock_release:sock_release; do
+	pin=$pins/programs/${hook#*:}
+	[[ -n $where && -e $pin ]] || continue
+	"$bpftool" cgroup detach "$where" "cgroup_${hook%:*}" pinned "$pin" >/dev/null 2>&1 ||
+		"$bpftool" cgroup show "$where" >/dev/null 2>&1 || blind="$blind ${hook#*:}"
+done
+[[ -z $blind ]] || fail "something stays attached to $where, perhaps$blind, and this bpftool cannot list it: the pins stay in $pins"
+
+# Then wherever else there is one.
+status=0
+while read -r where id type; do
+	output=$("$bpftool" cgroup detach "$where" "$type" id "$id" 2>&1) || {
+		printf '%s\n' "$output" >&2
+		status=1
+	}
+done < <(attachments)
 ((status == 0)) || fail "some programs could not be detached: the pins stay in $pins"
 
 rm -rf "$pins" || fail "cannot remove $pins"
