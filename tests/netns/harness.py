@@ -28,6 +28,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 import tempfile
@@ -61,6 +62,12 @@ STANDARD = {
     "stable_after": "900ms",
 }
 BACKOFF_SECTION = ("initial", "max", "min_uptime", "stable_after", "hold_max", "claim_max")
+
+# Hooks at a cgroup and their enum bpf_attach_type, a command of bpf(2) (both linux/bpf.h), and the
+# number of bpf(2) itself (asm/unistd.h; x86-64 has its own).
+CGROUP_HOOKS = {"ingress": 0, "sock_ops": 3, "connect4": 10, "connect6": 11, "sock_release": 34}
+BPF_PROG_QUERY = 16
+SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -134,6 +141,21 @@ def cgroup2_mount():
     if not found:
         raise Skip("cgroup2 is not mounted")
     return min(found)[1]
+
+
+def attached_programs(cgroup, attach_type):
+    """How many programs are attached to a cgroup (a descriptor) at a hook: bpf(BPF_PROG_QUERY).
+
+    `bpftool cgroup show` would do, but for kernels before 6.0, where that of Debian 12 shows none.
+    """
+    room = 64
+    identifiers = (ctypes.c_uint32 * room)()
+    query = ctypes.create_string_buffer(struct.pack(
+        "=IIIIQIxxxx", cgroup, attach_type, 0, 0, ctypes.addressof(identifiers), room))
+    if libc.syscall(SYS_BPF, BPF_PROG_QUERY, query, len(query.raw) - 1):
+        number = ctypes.get_errno()
+        raise OSError(number, os.strerror(number), f"programs at hook {attach_type}")
+    return struct.unpack_from("=I", query, 24)[0]
 
 
 def differences(before, after):
@@ -316,9 +338,7 @@ class Host:
 
     def snmp(self, protocol, counter):
         """A counter of /proc/net/snmp, such as Tcp ActiveOpens: SYNs for new connections sent."""
-        _status, text = run(*self.inside("cat", "/proc/net/snmp"))
-        lines = [line.split() for line in text.splitlines() if line.startswith(protocol + ":")]
-        return int(lines[1][lines[0].index(counter)])
+        return self("snmp", protocol=protocol, counter=counter)
 
     def eat_syns_from(self, address):
         """Drop SYNs that come from this address, without a word. Returns how to stop that."""
@@ -500,10 +520,15 @@ class Guard:
         wait_for(lambda: not self.attached(), lambda: f"programs stay attached: {self.attached()}")
 
     def attached(self):
-        """Programs in effect at the cgroup, by attach type."""
-        path = os.path.join(self.lab.cgroups, self.cgroup.lstrip("/"))
-        _status, text = run(BPFTOOL, "-j", "cgroup", "show", path, check=False)
-        return [entry.get("attach_type") for entry in json.loads(text.strip() or "[]")]
+        """Names of the hooks that have a program at the cgroup, once for each program."""
+        names = []
+        directory = os.open(os.path.join(self.lab.cgroups, self.cgroup.lstrip("/")), os.O_RDONLY)
+        try:
+            for name, attach_type in CGROUP_HOOKS.items():
+                names += [name] * attached_programs(directory, attach_type)
+        finally:
+            os.close(directory)
+        return names
 
     def destroy(self):
         """Whatever state it is in: nothing of it is left afterwards."""
@@ -514,7 +539,10 @@ class Guard:
             self.process.kill()
             self.process.wait()
             self.process = None
-        shutil.rmtree(self.pins, ignore_errors=True)
+        if os.path.exists(self.pins):
+            # Removing the pins of links detaches their programs a moment later; this does at once.
+            self.cli("unload")
+            shutil.rmtree(self.pins, ignore_errors=True)
         with contextlib.suppress(OSError):
             os.unlink(self.socket_path)
 
@@ -718,12 +746,15 @@ class Lab:
     # -- guards --
 
     def guard(self, **options):
-        """The shared guard with the standard options and these; kept while they stay the same."""
+        """The shared guard with the standard options and these, which it takes by a reload."""
         wanted = dict(STANDARD, **options)
-        if self.shared and (self.shared.options != wanted or not self.shared.running()):
+        if self.shared and not self.shared.running():
             self.retire_shared()
         if not self.shared:
             self.shared = self.new_guard(self.home, wanted).start()
+        elif self.shared.options != wanted:
+            self.shared.write(wanted)
+            self.shared.ask("reload")
         return self.shared
 
     def own_guard(self, start=True, host=None, standard=True, name=None, cgroup=None, **options):

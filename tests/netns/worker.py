@@ -228,6 +228,13 @@ def do_sign(fd, remote, key):
                            address + struct.pack("=BBHI80s", 0, 0, len(key), 0, key.encode()))
 
 
+def do_snmp(protocol, counter):
+    """A counter of /proc/net/snmp, such as Tcp ActiveOpens: SYNs for new connections sent."""
+    with open("/proc/thread-self/net/snmp", encoding="ascii") as file:
+        lines = [line.split() for line in file if line.startswith(protocol + ":")]
+    return int(lines[1][lines[0].index(counter)])
+
+
 def do_state(fd):
     return state_of(sockets[fd])
 
