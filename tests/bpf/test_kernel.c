@@ -1281,6 +1281,7 @@ static void probes(void **state)
 		[FEATURE_REFUSAL_ERRNO] = 601,
 		[FEATURE_NETNS_COOKIE] = 515,
 		[FEATURE_SOCKET_ITERATOR] = 512,
+		[FEATURE_ADOPT_CALLBACKS] = 612,
 	};
 	bool features[FEATURE_COUNT] = {};
 	unsigned int major, minor, kernel;

@@ -89,6 +89,9 @@ static const struct {
 	[FEATURE_SOCKET_ITERATOR] = { "socket_iterator",
 				      "the end of a link older than the guard shows only in the periodic check, and a "
 				      "silent link is not probed when its peer knocks" },
+	[FEATURE_ADOPT_CALLBACKS] = { "adopt_callbacks",
+				      "the end of a link older than the guard shows when its socket is closed, "
+				      "no sooner" },
 };
 
 /* Programs that this process runs over the sockets, if the kernel has the means. */
@@ -778,6 +781,21 @@ static bool program_loads(enum bpf_prog_type type, enum bpf_attach_type attach_t
 #define CALL(helper) INSTRUCTION(BPF_JMP | BPF_CALL, 0, 0, 0, helper)
 #define EXIT() INSTRUCTION(BPF_JMP | BPF_EXIT, 0, 0, 0, 0)
 
+/* 1 when an enumeration of the kernel's has a value of this name. */
+static bool has_enumerator(const struct btf *types, const char *name)
+{
+	for (__u32 id = 1; id < btf__type_cnt(types); id++) {
+		const struct btf_type *type = btf__type_by_id(types, id);
+
+		if (!btf_is_enum(type))
+			continue;
+		for (int i = 0; i < btf_vlen(type); i++)
+			if (strcmp(btf__name_by_offset(types, btf_enum(type)[i].name_off), name) == 0)
+				return true;
+	}
+	return false;
+}
+
 void guard_probe(bool ret_features[FEATURE_COUNT])
 {
 	const struct bpf_insn set_retval[] = { MOVE_VALUE(BPF_REG_1, -1), CALL(BPF_FUNC_set_retval),
@@ -804,9 +822,12 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 		MOVE_VALUE(BPF_REG_0, 0),
 		EXIT(),
 	};
-	int iterator_id = libbpf_find_vmlinux_btf_id("tcp", BPF_TRACE_ITER);
+	struct btf *types;
+	int iterator_id;
 
 	libbpf_set_print(keep_last_words);
+	types = btf__load_vmlinux_btf();
+	iterator_id = types ? btf__find_by_name_kind(types, "bpf_iter_tcp", BTF_KIND_FUNC) : 0;
 	ret_features[FEATURE_REFUSAL_ERRNO] =
 		program_loads(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, 0,
 			      set_retval, sizeof(set_retval) / sizeof(set_retval[0]));
@@ -817,6 +838,10 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 		iterator_id > 0 &&
 		program_loads(BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, iterator_id, iterator,
 			      sizeof(iterator) / sizeof(iterator[0]));
+	/* An option of bpf_setsockopt(), see bpf/adopt.bpf.c. */
+	ret_features[FEATURE_ADOPT_CALLBACKS] =
+		types && has_enumerator(types, "TCP_BPF_SOCK_OPS_CB_FLAGS");
+	btf__free(types);
 }
 
 /*

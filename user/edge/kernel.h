@@ -45,14 +45,15 @@ enum guard_hook {
 };
 
 /*
- * What the kernel can be asked to do beyond the floor; each is probed by loading a program that
- * needs it.
+ * What the kernel can be asked to do beyond the floor. Each is probed by loading a program that
+ * needs it; the last, which shows only when a socket is asked, by its name among the kernel's types.
  */
 enum guard_feature {
 	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
 	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
 	FEATURE_SOCKET_ITERATOR, /* 5.15: sockets older than the guard are followed, silent links are probed when their
 				  * peer knocks; else the check alone sees the end of the former, liveness that of the latter */
+	FEATURE_ADOPT_CALLBACKS, /* 6.12: in every state; else until they are closed */
 	FEATURE_COUNT,
 };
 
@@ -107,7 +108,7 @@ void guard_close(struct guard *guard);
 /* Detach and unpin everything of a guard, whoever loaded it. -ENOENT: there was nothing. */
 int guard_remove(const char *name, struct guard_error *ret_error);
 
-/* Probe the kernel by loading. */
+/* Probe the kernel: see enum guard_feature. */
 void guard_probe(bool ret_features[FEATURE_COUNT]);
 
 /*
