@@ -13,6 +13,7 @@
 #include <stdint.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -57,6 +58,7 @@ int main(int argc, char **argv)
 		BPF_CGROUP_INET4_CONNECT,
 		BPF_CGROUP_INET6_CONNECT,
 	};
+	const struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	char byte;
 	size_t i;
 	int cgroup;
@@ -70,6 +72,8 @@ int main(int argc, char **argv)
 		perror(argv[1]);
 		return 1;
 	}
+	/* Before 5.11 programs are charged to RLIMIT_MEMLOCK. */
+	setrlimit(RLIMIT_MEMLOCK, &unlimited);
 	for (i = 0; i < sizeof(hooks) / sizeof(*hooks); i++) {
 		int program = load_refusal(hooks[i]);
 

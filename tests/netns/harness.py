@@ -69,6 +69,10 @@ CGROUP_HOOKS = {"ingress": 0, "sock_ops": 3, "connect4": 10, "connect6": 11, "so
 BPF_PROG_QUERY = 16
 SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 
+# What the guard goes without on this kernel, as `connguard status` names it: a feature's name and
+# what its lack means. Filled when the laboratory is set up.
+lacks = {}
+
 libc = ctypes.CDLL(None, use_errno=True)
 
 
@@ -666,6 +670,7 @@ class Lab:
     def set_up(self):
         remove_leftovers(self.cgroups)
         atexit.register(self.tear_down)
+        self.ask_features()
         switch = self.add_host("switch", worker=False)
         switch.ip("link add br0 type bridge forward_delay 0 mcast_snooping 0", "link set br0 up")
         self.home = self.add_host("home")
@@ -696,6 +701,16 @@ class Lab:
         self.home.ip("neigh add 10.77.0.99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
                      "neigh add fd77::99 lladdr 02:00:00:00:00:99 dev eth0 nud permanent",
                      "route add 10.85.0.0/16 via 10.77.0.99", "route add fd85::/64 via fd77::99")
+
+    def ask_features(self):
+        """Load a guard that nobody will meet, and note what it lacks."""
+        os.makedirs(os.path.join(self.cgroups, PREFIX, "features"))
+        guard = Guard(self, None, {"port": PORT}, cgroup=f"/{PREFIX}/features")
+        run(CLI, "-n", guard.name, "-c", guard.file, "load")
+        _status, document = guard.cli_json("status")
+        guard.tell("unload")
+        lacks.update((feature["name"], feature["lack"]) for feature in document["features"]
+                     if not feature["available"])
 
     def add_host(self, name, worker=True):
         host = Host(self, name, worker)

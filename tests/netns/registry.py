@@ -15,6 +15,9 @@ class Test:
         self.arguments = arguments
 
     def run(self, lab):
+        for feature in getattr(self.function, "needs", ()):
+            if feature in harness.lacks:
+                raise harness.Skip(f"this kernel lacks {feature}: {harness.lacks[feature]}")
         self.function(lab, *self.arguments)
 
 
@@ -36,6 +39,14 @@ def each(*values):
             tests.append(Test(f"{name_of(function)} ({value})", function, (value,)))
         return function
     return register
+
+
+def needs(*features):
+    """Stands below @test or @each: skip where the guard goes without one of these features."""
+    def mark(function):
+        function.needs = features
+        return function
+    return mark
 
 
 def name_of(function):

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Steps that many tests share: making links, failing, asserting what a refusal looks like."""
 
-from harness import IPV4, PORT, TIME_SCALE, wait_for
+from harness import IPV4, PORT, TIME_SCALE, lacks, wait_for
 
 ESTABLISHED = 1
 # A refusal comes from the kernel at once; this only tells it from a timeout.
@@ -56,10 +56,25 @@ def assert_passed(result):
     return result
 
 
-def assert_refused(result, errno="ECONNREFUSED"):
+def refusal(errno="ECONNREFUSED"):
+    """What a dial gets that the guard refuses with this errno, on this kernel."""
+    return "EPERM" if "refusal_errno" in lacks else errno
+
+
+def assert_failed_at_once(result, errno):
     assert result["errno"] == errno, f"expected {errno}, got {result}"
     assert result["elapsed"] < AT_ONCE, f"refused, but only after {result['elapsed']:.3f} s"
     return result
+
+
+def assert_refused(result, errno="ECONNREFUSED"):
+    """Of a dial of ours: the guard refused it, with this errno where the kernel lets it."""
+    return assert_failed_at_once(result, refusal(errno))
+
+
+def assert_reset(result):
+    """Of a knock: it was answered with RST."""
+    return assert_failed_at_once(result, "ECONNREFUSED")
 
 
 def link_out(lab, peer, worker=None):
@@ -101,7 +116,7 @@ def assert_dial_refused(lab, watch, peer, cause, errno="ECONNREFUSED", **options
 
 def assert_knock_refused(watch, peer, cause="knock_linked", **options):
     """A knock is answered with RST at once. The event."""
-    result = assert_refused(peer.knock(**options))
+    result = assert_reset(peer.knock(**options))
     event = watch.event(peer, cause, remote_port=result["local"][1])
     assert event["subject"] == "knock" and event["verdict"] == "refuse", event
     assert event["enforced"] is True and event["direction"] == "inbound", event

@@ -7,7 +7,7 @@ import signal
 from harness import BPFTOOL, BUILD, PORT, TOP, Skip, run, wait_for, wait_past, now_ns
 from registry import each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
-                   link_in, link_out, listen_home)
+                   link_in, link_out, listen_home, refusal)
 
 LOAD = os.path.join(TOP, "scripts", "bpftool-load.sh")
 UNLOAD = os.path.join(TOP, "scripts", "bpftool-unload.sh")
@@ -75,7 +75,7 @@ def is_taken_over_by_a_daemon(lab, family):
     moment = now_ns()
     wait_past(moment + 50_000_000)
     result = prober("probe_stop", thread=thread)
-    assert set(result["outcomes"]) == {"ECONNREFUSED"}, f"a gap: {result}"
+    assert set(result["outcomes"]) == {refusal()}, f"a gap: {result}"
     status = guard.status()
     assert status["healthy"] and all(hook["pinned"] for hook in status["hooks"]), status
     assert len(guard.attached()) == 5, f"programs are attached twice: {guard.attached()}"

@@ -3,8 +3,8 @@
 
 from harness import IPV4, MAPPED, PORT, TIME_SCALE, wait_past
 from registry import each_family, test
-from steps import (assert_knock_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
-                   link_out, listen_home)
+from steps import (assert_knock_refused, assert_passed, assert_refused, assert_reset, dial, fail_dial,
+                   link_in, link_out, listen_home)
 
 
 @each_family
@@ -136,7 +136,7 @@ def two_listeners_of_one_guard(lab):
     watch = guard.watch()
     assert sorted(guard.status()["ports"]) == [PORT, 24002]
     link_in(lab, peer, listener)
-    result = assert_refused(peer.knock(port=24002))
+    result = assert_reset(peer.knock(port=24002))
     event = watch.event(peer, "knock_linked", remote_port=result["local"][1])
     assert event["local_port"] == 24002, event
     watch.counted(knock_idle=1, link_inbound=1, knock_linked=1)

@@ -2,7 +2,7 @@
 """Dead links: a peer that crashed is not refused for the sake of its old link for ever."""
 
 from harness import FAMILIES, IPV4, SECOND, TIME_SCALE, wait_for, wait_past
-from registry import each, each_family, test
+from registry import each, each_family, needs, test
 from steps import link_in, link_out, listen_home, assert_knock_refused
 
 LIVENESS = "3s"
@@ -69,6 +69,7 @@ def of_a_service_are_its_own_with_liveness_off(lab):
 
 
 @test
+@needs("adopt_iterator")
 def that_are_adopted_are_kept_honest_too(lab):
     """A link that is older than the guard dies of a dead other end as well."""
     peer = lab.fresh(IPV4)

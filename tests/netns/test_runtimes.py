@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from harness import IPV4, IPV6, PORT, TIME_SCALE, Skip, helper, run
-from registry import each, test
+from registry import each, needs, test
 from steps import AT_ONCE, assert_refused, dial, link_out
 
 PYTHON = """
@@ -117,6 +117,7 @@ def refused_dial_of(lab, arguments, peer):
 
 
 @each(*(f"{runtime}, {family}" for runtime in RUNTIMES for family in (IPV4, IPV6)))
+@needs("refusal_errno")
 def fails_as_refused(lab, case):
     runtime, family_name = case.rsplit(", ", 1)
     family = {"IPv4": IPV4, "IPv6": IPV6}[family_name]
@@ -135,6 +136,7 @@ def fails_as_refused(lab, case):
 
 
 @each(IPV4, IPV6)
+@needs("refusal_errno")
 def curl_fails_as_refused(lab, family):
     curl = need("curl")
     peer = lab.fresh(family)

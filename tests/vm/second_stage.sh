@@ -31,6 +31,8 @@ surroundings() {
 	mount -t tracefs tracefs /sys/kernel/tracing
 	mount -t tmpfs -o mode=755 tmpfs /run
 	mkdir -p /dev/pts /dev/shm
+	# What a device manager would link; shells need it for <(command).
+	ln -s /proc/self/fd /dev/fd
 	mount -t devpts devpts /dev/pts
 	mount -t tmpfs tmpfs /dev/shm
 	# Where the kernel and modprobe look; on the host it is another kernel's.
