@@ -49,7 +49,9 @@ TIME_SCALE = float(os.environ.get("CONNGUARD_TIME_SCALE", "1"))
 PREFIX = f"cgt-nt{os.getpid()}"
 PORT = 24000
 OTHER_PORT = 24001
-DELAY_MS = 20
+# One way: a round trip must be longer than a test takes to make dials that cross, and much shorter
+# than the second after which a SYN is retransmitted.
+DELAY_MS = round(min(20 * TIME_SCALE, 150))
 SECOND = 1_000_000_000
 
 # Short times, so that a test can see a whole backoff; no periodic check gets in between.

@@ -267,9 +267,11 @@ def one_client_too_many_is_told_so(lab):
         client = Client(lab, guard)
         assert client.ask(request("status").encode())["ok"] is True
         clients.append(client)
+    # Without being asked, and then it hangs up.
     extra = Client(lab, guard)
-    answer = extra.ask(request("status").encode())
+    answer = extra.answer()
     assert answer and answer["ok"] is False and answer["error"], answer
+    assert extra.answer() is None
     for client in clients[:8]:
         client.close()
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Both sides dial at once (edge cases 14, 38, 41), over a wire with a round trip of 40 ms.
+"""Both sides dial at once (edge cases 14, 38, 41), over a wire with a round trip (40 ms, on slow machines more).
 
 All rounds of a test run side by side: each is a pair of fresh addresses, one at each end, whose
 dials leave at the same moment, so that every one of them crosses.
