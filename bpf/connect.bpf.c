@@ -62,9 +62,10 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_dial_unheld };
 	enum guard_mode mode = mode_in_force();
 	struct dial dial = { .mode = mode };
-	enum exemption exemption;
+	enum exemption exemption = EXEMPT_SELF;
 	struct owned_slot *owned;
 	struct peer *peer;
+	int guarded;
 	__u64 task;
 
 	/*
@@ -77,13 +78,23 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	/* Every program at the hook runs: a dial that an earlier one refused is no dial. */
 	if (retval_offered() && get_retval() < 0)
 		return HOOK_ALLOW;
-	if (!port_guarded(port))
-		return HOOK_ALLOW;
-	if (rules->netns_cookie && rules->netns_cookie != bpf_get_netns_cookie(ctx))
-		return HOOK_ALLOW;
 	dial.now = bpf_ktime_get_boot_ns();
-	exemption = exemption_of(&address, dial.now);
-	if (exemption == EXEMPT_SELF)
+	dial.cookie = bpf_get_socket_cookie(ctx);
+	owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	guarded = port_guarded(port) &&
+		  (!rules->netns_cookie || rules->netns_cookie == bpf_get_netns_cookie(ctx));
+	if (guarded) {
+		exemption = exemption_of(&address, dial.now);
+		guarded = exemption != EXEMPT_SELF;
+	}
+	/*
+	 * The same socket dials something else after a dial that never left: the old claim is over,
+	 * whether or not the new dial is one of ours.
+	 */
+	if (owned && owned->kind == SLOT_CLAIM &&
+	    (!guarded || !address_equal(&owned->address, &address)))
+		owned_end(owned, dial.cookie);
+	if (!guarded)
 		return HOOK_ALLOW;
 	/*
 	 * An exempt prefix is tracked but neither refused nor recorded as refused, as if the guard
@@ -95,17 +106,12 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	dial.process_id = task >> 32;
 	dial.thread_id = (__u32)task;
 	bpf_get_current_comm(dial.command, sizeof(dial.command));
-	dial.cookie = bpf_get_socket_cookie(ctx);
 	dial.announced_only = rules->dial_policy == DIAL_POLICY_CENTRAL && daemon_alive(dial.now);
 	happening.now = dial.now;
 	happening.cookie = dial.cookie;
 
-	owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	/*
-	 * The same socket dials another peer after a dial that never left: the old claim is over.
-	 */
-	if (owned && owned->kind == SLOT_CLAIM && !address_equal(&owned->address, &address))
-		owned_end(owned, dial.cookie);
+	if (!owned)
+		owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	peer = owned ? peer_get(&happening.address) : 0;
 	if (!peer) {
 		if (mode != MODE_OFF)
