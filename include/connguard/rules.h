@@ -753,6 +753,8 @@ static __always_inline int answer_gives_way(const struct slot *claim,
  * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor,
  * for a bounded time, while a handshake of theirs that won the tie is on its way. Dropping it here
  * keeps the duplicate from both applications: the other end's accept() returns only after our ACK.
+ * A dial whose SYN waited so long that its claim is void (Fast Open) may have lost its slot to
+ * another; it gives way to a link all the same.
  */
 static __always_inline struct decision answer_verdict(struct peer *peer,
 						      const struct guard_policy *policy,
@@ -763,14 +765,15 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
 	const struct slot *claim = slot_of(peer, cookie);
 
-	if (!claim || claim->kind != SLOT_CLAIM || peer_exempt(peer, now) ||
+	if ((claim && claim->kind != SLOT_CLAIM) || peer_exempt(peer, now) ||
 	    policy->tie_break == TIE_BREAK_NONE)
 		return decision;
 	if (census.links >= peer_limit(peer, policy)) {
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_linked;
 		decision.other_cookie = census.link_cookie;
-	} else if (theirs->until_ns > now && answer_gives_way(claim, policy, theirs, now)) {
+	} else if (claim && theirs->until_ns > now &&
+		   answer_gives_way(claim, policy, theirs, now)) {
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_tie_lost;
 		decision.until_ns = theirs->until_ns;

@@ -2729,6 +2729,26 @@ static void release_is_no_failure(void **state)
 	assert_int_equal(peer.next_attempt_ns, 0);
 }
 
+/* Its claim was void before its SYN left, and another dial has its slot. */
+static void answer_of_a_dial_without_a_slot_is_held_for_a_link(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct their_handshake theirs = fixture_theirs(OUR_ISN + 1, NOW + HOLD);
+	struct peer peer = fixture_peer();
+	struct decision decision;
+
+	(void)state;
+	/* With nothing to compare by there is no tie. */
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW), CAUSE_none);
+	arrange_link(&peer, 2, DIRECTION_OUTBOUND, 5, NOW);
+	decision = answer_verdict(&peer, &policy, &theirs, 1, NOW);
+	assert_cause(decision, CAUSE_answer_linked);
+	assert_int_equal(decision.verdict, VERDICT_HOLD);
+	assert_int_equal(decision.other_cookie, 2);
+	/* A link's own is none of this. */
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 2, NOW), CAUSE_none);
+}
+
 /* ---- commands -------------------------------------------------------------------------------- */
 
 static void due_is_idle_and_ours_to_dial(void **state)
@@ -2928,6 +2948,7 @@ int main(void)
 		cmocka_unit_test(only_the_owner_ends_a_slot),
 		cmocka_unit_test(end_twice_changes_nothing),
 		cmocka_unit_test(release_is_no_failure),
+		cmocka_unit_test(answer_of_a_dial_without_a_slot_is_held_for_a_link),
 		cmocka_unit_test(due_is_idle_and_ours_to_dial),
 		cmocka_unit_test(forgotten_is_only_who_nobody_needs),
 		cmocka_unit_test(defaults_are_those_of_the_design),
