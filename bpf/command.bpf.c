@@ -25,7 +25,8 @@ static __always_inline int creates(enum command_operation operation)
 /* 1: a cause for which userspace may free a slot. */
 static __always_inline int ends_a_slot(__u32 cause)
 {
-	return cause == CAUSE_link_released || cause == CAUSE_link_cut || cause == CAUSE_link_dead;
+	return cause == CAUSE_link_released || cause == CAUSE_link_cut ||
+	       cause == CAUSE_link_dead || cause == CAUSE_link_unguarded;
 }
 
 /* For a guard without a daemon: bpftool cannot spell a policy. */
@@ -106,6 +107,10 @@ int command(struct __sk_buff *skb)
 			result = -ERROR_NO_SPACE;
 	} else if (request.operation == COMMAND_HEARD) {
 		link_heard(peer, request.cookie, request.until_ns);
+	} else if (request.operation == COMMAND_SPARE) {
+		decision = link_spare(peer, rules, request.cookie, now);
+		if (decision.cause == CAUSE_none)
+			result = -ERROR_BUSY;
 	} else if (request.operation == COMMAND_EXPIRE) {
 		decision = claims_expire(peer, now);
 	} else if (request.operation == COMMAND_FORGET) {

@@ -294,11 +294,13 @@ enum command_operation {
 	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
 	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
 	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure. `value` says why, an enum cause:
-			       * link_released, link_cut or link_dead (that one only told in observe mode) */
+			       * link_released, link_cut, link_unguarded or link_dead (that one only told in
+			       * observe mode) */
 	COMMAND_ADOPT = 8,    /* an established socket that no slot shows: cookie, direction, ports */
 	COMMAND_HEARD = 9,    /* the link of `cookie` showed life at until_ns */
-	COMMAND_EXPIRE = 10,  /* free the claims that have expired */
-	COMMAND_FORGET = 11,  /* delete the peer if it is idle, not known, and inactive since until_ns */
+	COMMAND_SPARE = 10,   /* the doomed link of `cookie` stays; -EBUSY: the peer has another one */
+	COMMAND_EXPIRE = 11,  /* free the claims that have expired */
+	COMMAND_FORGET = 12,  /* delete the peer if it is idle, not known, and inactive since until_ns */
 };
 
 /*

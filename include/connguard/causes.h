@@ -72,7 +72,9 @@ enum cause_subject {
 	X(link_released, LINK, NONE, "a slot with no socket behind it was repaired") \
 	X(link_cut, LINK, NONE, "the link was cut by command") \
 	X(peer_kicked, PEER, NONE, "the backoff was cleared by command") \
-	X(peer_due, PEER, NONE, "the peer is due: no link, no claim, no backoff left")
+	X(peer_due, PEER, NONE, "the peer is due: no link, no claim, no backoff left") \
+	X(link_spared, LINK, NONE, "a link too many is the peer's last one: it stays") \
+	X(link_unguarded, LINK, NONE, "the link's port is guarded no longer")
 
 enum cause {
 #define CAUSE_ENUMERATOR(name, subject, verdict, text) CAUSE_##name,

@@ -997,8 +997,9 @@ static __always_inline int peer_due(const struct peer *peer, __u64 now)
 }
 
 /*
- * A slot is freed without a failure: no socket is behind it (`cause` link_released), or its link is
- * being cut (link_cut). `cookie` names it, so that a slot taken since by another socket stays.
+ * A slot is freed without a failure: no socket is behind it (`cause` link_released), its link is
+ * being cut (link_cut), or none of the guard's any more (link_unguarded). `cookie` names it, so that
+ * a slot taken since by another socket stays.
  */
 static __always_inline struct decision slot_release(struct peer *peer, __u64 cookie,
 						    enum cause cause, __u64 now)
@@ -1011,6 +1012,27 @@ static __always_inline struct decision slot_release(struct peer *peer, __u64 coo
 	decision.cause = cause;
 	decision.direction = slot->direction;
 	slot_free(slot);
+	peer->last_active_ns = now;
+	return decision;
+}
+
+/*
+ * The doomed link of `cookie` has turned out to be the peer's last: a link like any other again.
+ * CAUSE_none: it is not doomed (any more), or another link is there.
+ */
+static __always_inline struct decision link_spare(struct peer *peer,
+						  const struct guard_policy *policy, __u64 cookie,
+						  __u64 now)
+{
+	struct slot_census census = peer_census(peer, policy, cookie, now);
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_LINK || !(slot->flags & SLOT_DOOMED) || census.links)
+		return decision;
+	decision.cause = CAUSE_link_spared;
+	decision.direction = slot->direction;
+	slot->flags &= ~(__u32)SLOT_DOOMED;
 	peer->last_active_ns = now;
 	return decision;
 }

@@ -105,7 +105,8 @@ static void assert_unknown(const char *address)
 {
 	static const enum command_operation operations[] = { COMMAND_UNKNOW,   COMMAND_KICK,
 							     COMMAND_ANNOUNCE, COMMAND_HEARD,
-							     COMMAND_EXPIRE,   COMMAND_FORGET };
+							     COMMAND_EXPIRE,   COMMAND_FORGET,
+							     COMMAND_SPARE };
 
 	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
 		assert_int_equal(ask(operations[i], address), -ENOENT);
@@ -446,6 +447,15 @@ static void release(void **state)
 	assert_int_equal(ask_release(PEER4, 12, CAUSE_link_released), 0);
 	assert_counted(watch, ENFORCED(link_released, 1));
 	assert_int_equal(next_event(watch, link_released).direction, DIRECTION_OUTBOUND);
+
+	/* The other reasons that there are. */
+	put_peer(&maps, PEER4, &(const struct peer){ .slots = { some_link(11), some_link(12) } });
+	assert_int_equal(ask_release(PEER4, 11, CAUSE_link_cut), 0);
+	assert_counted(watch, ENFORCED(link_cut, 1));
+	assert_int_equal(next_event(watch, link_cut).cookie, 11);
+	assert_int_equal(ask_release(PEER4, 12, CAUSE_link_unguarded), 0);
+	assert_counted(watch, ENFORCED(link_unguarded, 1));
+	assert_int_equal(next_event(watch, link_unguarded).cookie, 12);
 }
 
 /* A link that was found dead: freed while the guard enforces, only told while it observes. */
@@ -501,6 +511,39 @@ static void heard(void **state)
 	assert_int_equal(after.heard_ns, command.until_ns);
 	assert_int_equal(after.doubted_ns, 0);
 	assert_silent(watch);
+}
+
+static void spare(void **state)
+{
+	struct peer peer = { .slots = { some_link(11), some_link(12), some_claim(13, 1) } };
+	__u64 before = now_ns();
+	struct guard_event event;
+
+	(void)state;
+	peer.slots[0].flags = SLOT_DOOMED;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	/* Another link is there; that one is not doomed; a claim; nothing. */
+	for (__u64 cookie = 11; cookie <= 14; cookie++)
+		assert_int_equal(ask_about(COMMAND_SPARE, PEER4, cookie), -EBUSY);
+	assert_untouched(PEER4, &peer);
+
+	peer.slots[1].flags = SLOT_DOOMED;
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(ask_about(COMMAND_SPARE, PEER4, 12), 0);
+	assert_counted(watch, ENFORCED(link_spared, 1));
+	event = next_event(watch, link_spared);
+	assert_command_event(&event, PEER4);
+	assert_int_equal(event.cookie, 12);
+	assert_int_equal(event.direction, DIRECTION_INBOUND);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(peer.slots[0].flags, SLOT_DOOMED);
+	assert_int_equal(peer.slots[1].flags, 0);
+	assert_int_equal(peer.slots[1].kind, SLOT_LINK);
+	assert_true(peer.last_active_ns >= before);
+	/* It is one link now, so the other one is too many as before. */
+	assert_int_equal(ask_about(COMMAND_SPARE, PEER4, 11), -EBUSY);
+	assert_untouched(PEER4, &peer);
 }
 
 static int adopt(const char *address, __u64 cookie, enum link_direction direction)
@@ -719,7 +762,7 @@ static int run_all(void)
 		TEST(any_address), TEST(add),	     TEST(unknow),
 		TEST(kick),	   TEST(limit),	     TEST(allow),
 		TEST(announce),	   TEST(release),    TEST(release_of_the_dead),
-		TEST(heard),	   TEST(adopts),
+		TEST(heard),	   TEST(spare),	     TEST(adopts),
 		TEST(expire),	   TEST(forget),     TEST(leaving),
 		TEST(full_map),	   TEST(modes),
 	};

@@ -167,7 +167,7 @@ def links_older_than_the_guard_are_adopted(lab, case):
     listener = listen_home(lab, family)
     peer.listen()
     link = link_out(lab, peer) if direction == "outbound" else link_in(lab, peer, listener)
-    guard = own_guard_that_adopts(lab, "adopt_iterator")
+    guard = own_guard_that_adopts(lab, "socket_iterator")
     slot, = guard.peer(peer.address)["links"]
     assert slot["adopted"] and slot["cookie"] == link.cookie, slot
     assert slot["direction"] == direction and slot["process_id"] == lab.home.worker.pid, slot
@@ -176,7 +176,7 @@ def links_older_than_the_guard_are_adopted(lab, case):
     assert_dial_refused(lab, watch, peer, "dial_linked")
     assert_knock_refused(watch, peer)
     link.close()
-    end = "link_released" if "adopt_iterator" in lacks else "link_ended"
+    end = "link_released" if "socket_iterator" in lacks else "link_ended"
     event = watch.event(peer, end, cookie=link.cookie, seconds=8)
     assert event["direction"] == direction and event["until_ns"] is None, event
     link_out(lab, peer)
@@ -224,12 +224,12 @@ def two_older_links_are_both_left_alone(lab):
     lab.retire_shared()
     peer = lab.fresh()
     links = [link_out(lab, peer), link_out(lab, peer)]
-    guard = own_guard_that_adopts(lab, "adopt_iterator")
+    guard = own_guard_that_adopts(lab, "socket_iterator")
     assert len(guard.peer(peer.address)["links"]) == 2
     watch = guard.watch()
     assert_dial_refused(lab, watch, peer, "dial_linked")
     links[0].close()
-    watch.event(peer, "link_released" if "adopt_iterator" in lacks else "link_ended",
+    watch.event(peer, "link_released" if "socket_iterator" in lacks else "link_ended",
                 cookie=links[0].cookie, seconds=8)
     assert_dial_refused(lab, watch, peer, "dial_linked")
     assert links[1].alive()

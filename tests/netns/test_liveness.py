@@ -69,7 +69,7 @@ def of_a_service_are_its_own_with_liveness_off(lab):
 
 
 @test
-@needs("adopt_iterator")
+@needs("socket_iterator")
 def that_are_adopted_are_kept_honest_too(lab):
     """A link that is older than the guard dies of a dead other end as well."""
     peer = lab.fresh(IPV4)

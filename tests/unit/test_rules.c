@@ -2727,6 +2727,39 @@ static void release_is_no_failure(void **state)
 	assert_cause(slot_release(&peer, 3, CAUSE_link_dead, NOW + 4), CAUSE_link_dead);
 	assert_int_equal(peer.attempts, 2);
 	assert_int_equal(peer.next_attempt_ns, 0);
+	arrange_link(&peer, 3, DIRECTION_INBOUND, 5, NOW + 3);
+	assert_cause(slot_release(&peer, 3, CAUSE_link_unguarded, NOW + 4), CAUSE_link_unguarded);
+	assert_int_equal(fixture_count(&peer, SLOT_FREE), PEER_SLOTS);
+}
+
+/* The winner of a duplicate has ended, and the loser not been destroyed yet. */
+static void link_too_many_that_is_the_last_may_stay(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct peer peer = fixture_peer();
+	struct decision decision;
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	assert_cause(link_spare(&peer, &policy, 1, NOW), CAUSE_none);
+	assert_cause(up(&peer, &policy, 2, DIRECTION_INBOUND, 6, NOW), CAUSE_link_duplicate);
+	/* The winner is there; nobody's cookie; no cookie. */
+	assert_cause(link_spare(&peer, &policy, 2, NOW), CAUSE_none);
+	assert_cause(slot_end(&peer, &policy, 1, NOW, NO_JITTER), CAUSE_link_ended);
+	assert_cause(link_spare(&peer, &policy, 1, NOW), CAUSE_none);
+	assert_cause(link_spare(&peer, &policy, 0, NOW), CAUSE_none);
+	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_DOOMED);
+	/* A claim is no link. */
+	arrange_claim(&peer, &policy, 3, OUR_ISN, NOW);
+	assert_cause(link_spare(&peer, &policy, 3, NOW), CAUSE_none);
+	decision = link_spare(&peer, &policy, 2, NOW + SECOND);
+	assert_cause(decision, CAUSE_link_spared);
+	assert_int_equal(decision.direction, DIRECTION_INBOUND);
+	assert_int_equal(fixture_slot(&peer, 2)->flags, 0);
+	assert_int_equal(fixture_slot(&peer, 2)->since_ns, NOW);
+	assert_int_equal(peer.last_active_ns, NOW + SECOND);
+	assert_cause(knocks(&peer, &policy, 7, NOW + SECOND), CAUSE_knock_linked);
+	assert_cause(link_spare(&peer, &policy, 2, NOW + SECOND), CAUSE_none);
 }
 
 /* Its claim was void before its SYN left, and another dial has its slot. */
@@ -2948,6 +2981,7 @@ int main(void)
 		cmocka_unit_test(only_the_owner_ends_a_slot),
 		cmocka_unit_test(end_twice_changes_nothing),
 		cmocka_unit_test(release_is_no_failure),
+		cmocka_unit_test(link_too_many_that_is_the_last_may_stay),
 		cmocka_unit_test(answer_of_a_dial_without_a_slot_is_held_for_a_link),
 		cmocka_unit_test(due_is_idle_and_ours_to_dial),
 		cmocka_unit_test(forgotten_is_only_who_nobody_needs),

@@ -157,6 +157,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_released:
 	case CAUSE_link_cut:
 	case CAUSE_link_dead:
+	case CAUSE_link_unguarded:
 	case CAUSE_claim_closed:
 	case CAUSE_claim_expired:
 	case CAUSE_peer_kicked:
