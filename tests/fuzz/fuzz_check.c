@@ -102,6 +102,7 @@ static void add_socket(struct host *host, __u64 cookie, const struct peer_addres
 		.direction = bits & 1 ? DIRECTION_OUTBOUND : DIRECTION_INBOUND,
 		/* TIME_WAIT has no cookie. */
 		.established = cookie && bits & 2,
+		.opening = cookie && (bits & 3) == 1,
 		.local_port = 24000,
 		.remote_port = 40000 + bits,
 	};
@@ -216,9 +217,11 @@ static void something_changes(struct host *host)
 	case 5: /* a link comes up, unseen */
 		add_socket(host, host->next_cookie++, &address, 2 | (byte >> 7));
 		break;
-	case 6: /* it is established, or is being closed */
-		if (socket && socket->cookie)
+	case 6: /* it is established, or being closed, or its last ACK has come */
+		if (socket && socket->cookie) {
 			socket->established = !socket->established;
+			socket->opening = false;
+		}
 		break;
 	case 7: /* a link comes up, and the hook sees it */
 		peer = peer_of(host, &address);
@@ -240,7 +243,8 @@ static void something_changes(struct host *host)
 
 static bool is_repair(const struct check_action *action)
 {
-	return action->kind == CHECK_RELEASE || action->kind == CHECK_ADOPT;
+	return action->kind == CHECK_RELEASE || action->kind == CHECK_SPARE ||
+	       action->kind == CHECK_ADOPT;
 }
 
 /* What can be said of an action without knowing what came before it. */
@@ -297,6 +301,10 @@ static void act(struct host *host, const struct check_action *action)
 	case CHECK_RELEASE:
 		must(slot);
 		slot_release(peer, action->cookie, CAUSE_link_released, host->now);
+		break;
+	case CHECK_SPARE:
+		must(slot && slot->kind == SLOT_LINK && slot->flags & SLOT_DOOMED);
+		must(link_spare(peer, action->cookie, host->now).cause == CAUSE_link_spared);
 		break;
 	case CHECK_ADOPT:
 		if (!peer) {
@@ -371,7 +379,7 @@ static void check_agreement(struct host *host)
 
 			if (peer->flags & PEER_LEAVING || peer->slots[j].kind != SLOT_LINK)
 				continue;
-			must(socket && socket->established);
+			must(socket && (socket->established || socket->opening));
 		}
 	}
 	for (size_t i = 0; i < host->socket_count; i++) {
@@ -411,6 +419,7 @@ static void any_bytes(struct host *host)
 		socket->address = host->peers[input_below(&host->input, ADDRESSES)].address;
 		input_bytes(&host->input, &socket->direction, sizeof(socket->direction));
 		socket->established = input_below(&host->input, 2);
+		socket->opening = !socket->established;
 	}
 	input.socket_count = SOCKETS_EACH;
 	input.now_ns = host->now;

@@ -119,6 +119,7 @@ static const char *check(struct world *world)
 {
 	static const char *const kinds[] = { [CHECK_EXPIRE] = "expire",
 					     [CHECK_RELEASE] = "release",
+					     [CHECK_SPARE] = "spare",
 					     [CHECK_ADOPT] = "adopt",
 					     [CHECK_DESTROY] = "destroy",
 					     [CHECK_FORGET] = "forget",
@@ -402,14 +403,56 @@ static void last_live_link_is_not_destroyed(void **state)
 	add_slot(peer, 1, SLOT_LINK, 12); /* the winner, dead */
 	add_socket(world, 1, 11, true);
 	assert_string_equal(check(world), "");
-	/* The loser is what is left: taken back. */
-	assert_string_equal(check(world),
-			    "release 1 11;release 1 12;adopt 1 11 in 24000>40011;");
+	/* The loser is what is left: it stays. */
+	assert_string_equal(check(world), "release 1 12;spare 1 11;");
 	/* Two doomed ones: one stays, the other has a live link beside it then. */
 	peer->slots[1].flags = SLOT_DOOMED;
 	add_socket(world, 1, 12, true);
-	assert_string_equal(check(world), "release 1 11;adopt 1 11 in 24000>40011;"
+	assert_string_equal(check(world), "spare 1 11;"
 					  "destroy 1 12 out 50012>24000;");
+}
+
+static void last_link_is_spared_only_when_seen_twice(void **state)
+{
+	struct world *world = *state;
+	struct peer *peer = add_peer(world, 1);
+
+	add_slot(peer, 0, SLOT_LINK, 11)->flags = SLOT_DOOMED;
+	add_socket(world, 1, 11, true);
+	assert_string_equal(check(world), "");
+	/* Meanwhile it is going, as it should. */
+	world->sockets[0].established = false;
+	assert_string_equal(check(world), "due 1;");
+	world->sockets[0].established = true;
+	assert_string_equal(check(world), "");
+	assert_string_equal(check(world), "spare 1 11;");
+}
+
+/* Fast Open: the application has the socket before the last ACK, and the map has the link. */
+static void link_before_its_last_ack_is_no_drift(void **state)
+{
+	struct world *world = *state;
+	struct peer *peer = add_peer(world, 1);
+	struct seen_socket *socket = add_socket(world, 1, 11, false);
+
+	add_slot(peer, 0, SLOT_LINK, 11);
+	socket->opening = true;
+	for (int i = 0; i < 3; i++)
+		assert_string_equal(check(world), "");
+	/* Too little to be taken for a link that the map lacks, or to end another one for. */
+	peer->slots[0].kind = SLOT_FREE;
+	for (int i = 0; i < 3; i++)
+		assert_string_equal(check(world), "due 1;");
+	peer->slots[0].kind = SLOT_LINK;
+	add_slot(peer, 1, SLOT_LINK, 12)->flags = SLOT_DOOMED;
+	add_socket(world, 1, 12, true);
+	assert_string_equal(check(world), "");
+	/* The ACK never came. */
+	socket->opening = false;
+	peer->slots[1].kind = SLOT_FREE;
+	world->sockets[1].established = false;
+	assert_string_equal(check(world), "");
+	assert_string_equal(check(world), "release 1 11;due 1;");
 }
 
 static void forgotten_peers(void **state)
@@ -487,6 +530,8 @@ int main(void)
 		TEST(strangers_share_the_slots_too),
 		TEST(link_too_many),
 		TEST(last_live_link_is_not_destroyed),
+		TEST(last_link_is_spared_only_when_seen_twice),
+		TEST(link_before_its_last_ack_is_no_drift),
 		TEST(forgotten_peers),
 		TEST(young_host_forgets_nobody),
 		TEST(order_does_not_matter),

@@ -124,6 +124,11 @@ static void act(struct daemon *daemon, const struct check_action *action, __u64 
 		repaired(daemon, action, "a slot with no socket behind it",
 			 guard_command(daemon->guard, &command));
 		break;
+	case CHECK_SPARE:
+		command.operation = COMMAND_SPARE;
+		repaired(daemon, action, "a link too many is the last one: it stays",
+			 guard_command(daemon->guard, &command));
+		break;
 	case CHECK_ADOPT:
 		repaired(daemon, action, "a link that no slot showed",
 			 guard_adopt(daemon->guard, &action->cookie, &adoption, 1));

@@ -120,6 +120,7 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 		one->cookie = list[i].cookie;
 		one->address = list[i].remote;
 		one->established = list[i].state == TCP_ESTABLISHED;
+		one->opening = list[i].state == TCP_SYN_RECV;
 		one->local_port = list[i].local_port;
 		one->remote_port = list[i].remote_port;
 		seen_count++;

@@ -186,6 +186,14 @@ static bool link_lives(const struct run *run, struct range range, const struct s
 	return socket && socket->established;
 }
 
+/* Whether it will be soon, if its last ACK comes. Nobody can build on it, but it is no drift. */
+static bool link_opens(const struct run *run, struct range range, const struct slot *slot)
+{
+	const struct seen_socket *socket = find_socket(run, range, slot->cookie);
+
+	return socket && socket->opening;
+}
+
 static bool has_established(const struct run *run, struct range range)
 {
 	size_t index;
@@ -220,33 +228,21 @@ static unsigned int count_live_links(const struct run *run, struct range range,
 	return count;
 }
 
-/*
- * Free the slots that have no live socket behind them. *ret_spared is the doomed link whose socket
- * turned out to be the peer's last one and whose slot was freed so that it can be adopted; 0: none.
- */
-static int release_slots(struct run *run, struct range range, struct peer *peer, __u64 *ret_spared)
+/* Free the slots that have no live socket behind them. */
+static int release_slots(struct run *run, struct range range, struct peer *peer)
 {
-	bool last_link_doomed = !count_live_links(run, range, peer);
 	int i;
 
-	*ret_spared = 0;
 	for (i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer->slots[i];
 		struct check_action action = { .kind = CHECK_RELEASE,
 					       .address = peer->address,
 					       .cookie = slot->cookie };
-		bool spared = false;
 		int lasts;
 
-		if (slot->kind == SLOT_LINK && link_lives(run, range, slot)) {
-			if (!(slot->flags & SLOT_DOOMED) || !last_link_doomed)
-				continue;
-			spared = true;
-			/*
-			 * Of several doomed ones the first stays; the others have a live link
-			 * beside them then.
-			 */
-			last_link_doomed = false;
+		if (slot->kind == SLOT_LINK &&
+		    (link_lives(run, range, slot) || link_opens(run, range, slot))) {
+			continue;
 		} else if (slot->kind == SLOT_CLAIM) {
 			/*
 			 * Before its SYN a socket is in no list; such a claim expires within
@@ -264,18 +260,42 @@ static int release_slots(struct run *run, struct range range, struct peer *peer,
 			continue;
 		if (act(run, &action))
 			return -ENOMEM;
-		if (spared)
-			*ret_spared = action.cookie;
 		slot_release(peer, action.cookie, CAUSE_link_released, run->input->now_ns);
 	}
 	return 0;
 }
 
-/*
- * Take the established sockets that no slot shows as links under guard; `spared` without another
- * look.
- */
-static int adopt_sockets(struct run *run, struct range range, struct peer *peer, __u64 spared)
+/* If every link that lives is doomed, let the first of them be a link like any other. */
+static int spare_last(struct run *run, struct range range, struct peer *peer)
+{
+	int i;
+
+	if (count_live_links(run, range, peer))
+		return 0;
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		struct check_action action = { .kind = CHECK_SPARE,
+					       .address = peer->address,
+					       .cookie = slot->cookie };
+		int lasts;
+
+		if (slot->kind != SLOT_LINK || !link_lives(run, range, slot))
+			continue;
+		lasts = suspect(run, CHECK_SPARE, &peer->address, slot->cookie);
+		if (lasts < 0)
+			return lasts;
+		/* A link without a socket is in its way until the check has released that. */
+		if (!lasts ||
+		    link_spare(peer, run->input->policy, action.cookie, run->input->now_ns)
+				    .cause == CAUSE_none)
+			return 0;
+		return act(run, &action);
+	}
+	return 0;
+}
+
+/* Take the established sockets that no slot shows as links under guard. */
+static int adopt_sockets(struct run *run, struct range range, struct peer *peer)
 {
 	size_t index;
 
@@ -308,9 +328,8 @@ static int adopt_sockets(struct run *run, struct range range, struct peer *peer,
 		lasts = suspect(run, CHECK_ADOPT, &socket->address, socket->cookie);
 		if (lasts < 0)
 			return lasts;
-		if (!lasts && socket->cookie != spared)
-			continue;
-		if (link_up(peer, run->input->policy, &link).cause == CAUSE_link_unheld)
+		if (!lasts ||
+		    link_up(peer, run->input->policy, &link).cause == CAUSE_link_unheld)
 			continue;
 		if (act(run, &action))
 			return -ENOMEM;
@@ -349,7 +368,7 @@ static int check_peer(struct run *run, const struct peer *seen)
 {
 	struct range range = sockets_of(run, &seen->address);
 	const struct check_input *input = run->input;
-	__u64 now_ns = input->now_ns, spared, inactive_since_ns;
+	__u64 now_ns = input->now_ns, inactive_since_ns;
 	struct check_action action = { .address = seen->address };
 	struct peer peer = *seen, forgotten;
 	size_t index;
@@ -366,9 +385,11 @@ static int check_peer(struct run *run, const struct peer *seen)
 		if (act(run, &action))
 			return -ENOMEM;
 	}
-	result = release_slots(run, range, &peer, &spared);
+	result = release_slots(run, range, &peer);
 	if (!result)
-		result = adopt_sockets(run, range, &peer, spared);
+		result = spare_last(run, range, &peer);
+	if (!result)
+		result = adopt_sockets(run, range, &peer);
 	if (!result)
 		result = destroy_doomed(run, range, &peer);
 	/*
@@ -399,7 +420,7 @@ static int check_strangers(struct run *run)
 		struct range range = sockets_of(run, &run->sockets[index]->address);
 		struct peer stranger = { .address = run->sockets[index]->address };
 
-		result = run->of_peer[index] ? 0 : adopt_sockets(run, range, &stranger, 0);
+		result = run->of_peer[index] ? 0 : adopt_sockets(run, range, &stranger);
 		if (result)
 			return result;
 		index = range.end;

@@ -28,7 +28,12 @@ struct seen_socket {
 	__u64 cookie;                  /* 0: the kernel names none (TIME_WAIT): ignored */
 	struct peer_address address;   /* the remote end */
 	enum link_direction direction; /* meaningful when established */
-	bool established;              /* TCP_ESTABLISHED; any other state but LISTEN: false */
+	bool established;              /* TCP_ESTABLISHED */
+	/*
+	 * TCP_SYN_RECV: the last ACK is missing. With Fast Open the application has the socket
+	 * already, and it is a link of which the map may know.
+	 */
+	bool opening;
 	__u16 local_port;              /* host byte order */
 	__u16 remote_port;
 };
@@ -39,14 +44,16 @@ enum check_kind {
 	CHECK_EXPIRE = 1,
 	/* address, cookie: free a slot that has no live socket behind it (COMMAND_RELEASE) */
 	CHECK_RELEASE = 2,
+	/* address, cookie: a link too many has turned out to be the last one (COMMAND_SPARE) */
+	CHECK_SPARE = 3,
 	/* address, cookie, direction, ports: take a socket under guard (guard_adopt) */
-	CHECK_ADOPT = 3,
+	CHECK_ADOPT = 4,
 	/* address, cookie, direction, ports: destroy the socket of a link too many (sock_diag) */
-	CHECK_DESTROY = 4,
+	CHECK_DESTROY = 5,
 	/* address: delete the peer if it is still inactive (COMMAND_FORGET) */
-	CHECK_FORGET = 5,
+	CHECK_FORGET = 6,
 	/* address: announce the peer if it is still idle (COMMAND_ANNOUNCE) */
-	CHECK_ANNOUNCE_DUE = 6,
+	CHECK_ANNOUNCE_DUE = 7,
 };
 
 /* One action. Fields that the kind does not name are 0. */
@@ -86,8 +93,8 @@ void check_memory_free(struct check_memory *memory);
 
 /*
  * Check once. The actions are in the order in which they must be taken: for each peer EXPIRE,
- * RELEASE, ADOPT, DESTROY, then FORGET or ANNOUNCE_DUE; *ret_actions is the caller's to free, NULL
- * when there are none. -ENOMEM: nothing is returned and the memory is as before.
+ * RELEASE, SPARE, ADOPT, DESTROY, then FORGET or ANNOUNCE_DUE; *ret_actions is the caller's to
+ * free, NULL when there are none. -ENOMEM: nothing is returned and the memory is as before.
  *
  * EXPIRE, DESTROY, FORGET and ANNOUNCE_DUE follow from the rules and are given at once:
  *   EXPIRE        a claim of the peer has expired
@@ -96,10 +103,10 @@ void check_memory_free(struct check_memory *memory);
  *   FORGET        peer_forget() would let go of it and no socket to it is established
  *   ANNOUNCE_DUE  peer_due(), once the repairs of this very check are made, and no socket to it is
  *                 established; linked, dialing and backing-off peers are left out
- * RELEASE and ADOPT are repairs, given when the difference has lasted for CHECK_LASTS_NS:
+ * RELEASE, SPARE and ADOPT are repairs, given when the difference has lasted for CHECK_LASTS_NS:
  *   RELEASE       a link whose socket is gone or not established any more; a claim, SYN sent and
- *                 not expired, whose socket is gone; a doomed link whose socket is the peer's last
- *                 one (its ADOPT follows in the same list)
+ *                 not expired, whose socket is gone
+ *   SPARE         a doomed link whose socket is established, and no other link of the peer lives
  *   ADOPT         an established socket that no slot shows as a link, if the peer has a slot left
  *                 for it
  */
