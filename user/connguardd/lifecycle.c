@@ -62,6 +62,16 @@ static void unlock_instance(struct daemon *daemon)
 	daemon->lock_fd = -1;
 }
 
+/* Say what became of the links that are older than the guard, or than the present ports. */
+static void log_adopted(int adopted)
+{
+	if (adopted < 0)
+		log_warning("taking existing links under guard: %s; the periodic check will try again",
+			    strerror(-adopted));
+	else if (adopted > 0)
+		log_info("%d existing link%s taken under guard", adopted, adopted == 1 ? "" : "s");
+}
+
 /* Make the guard be what is configured, and say what deserves a line. */
 static int take_charge(struct daemon *daemon, bool taken_over, struct furnished *ret_furnished)
 {
@@ -73,12 +83,7 @@ static int take_charge(struct daemon *daemon, bool taken_over, struct furnished 
 		log_error("%s", error.text);
 		return result;
 	}
-	if (ret_furnished->adopted < 0)
-		log_warning("taking existing links under guard: %s; the periodic check will try again",
-			    strerror(-ret_furnished->adopted));
-	else if (ret_furnished->adopted > 0)
-		log_info("%d existing link%s taken under guard", ret_furnished->adopted,
-			 ret_furnished->adopted == 1 ? "" : "s");
+	log_adopted(ret_furnished->adopted);
 	if (ret_furnished->mode != daemon->config.mode)
 		log_warning("the guard that was taken over is in mode %s, the configuration says %s: it "
 			    "stays so until `connguard resume`",
@@ -157,7 +162,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	struct config_error error = {};
 	struct config config;
 	size_t known_count;
-	bool mode_changed;
+	bool mode_changed, ports_changed;
 	int result;
 
 	result = config_gather(daemon->sources, &config, &error);
@@ -175,6 +180,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 		return -EINVAL;
 	}
 	mode_changed = config.mode != daemon->config.mode;
+	ports_changed = memcmp(&config.ports, &daemon->config.ports, sizeof(config.ports));
 	result = furnish_policy(daemon->guard, &config, daemon->surroundings.netns_cookie);
 	if (!result)
 		result = furnish_exempt(daemon->guard, &config);
@@ -188,6 +194,8 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 		return result;
 	}
 	daemon->config = config;
+	if (ports_changed)
+		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config));
 	log_set_level(config.log_level);
 	upkeep_reschedule(daemon);
 	log_info("configuration reloaded");

@@ -164,8 +164,43 @@ static bool slot_shows(const struct guard *guard, const struct seen_socket *sock
 	return false;
 }
 
-int furnish_adopt(const struct guard *guard, struct surroundings *surroundings,
-		  const struct config *config)
+static bool port_configured(const struct config *config, __u16 port)
+{
+	for (__u32 i = 0; i < config->ports.count; i++)
+		if (config->ports.number[i] == port)
+			return true;
+	return false;
+}
+
+/* Free the slots of links that the present ports would not make links. */
+static int let_go(const struct guard *guard, const struct config *config)
+{
+	cleanup_free struct peer *peers = NULL;
+	size_t count;
+	int result = guard_peers_read(guard, &peers, &count);
+
+	if (result)
+		return result;
+	for (size_t i = 0; i < count; i++) {
+		for (int j = 0; j < PEER_SLOTS; j++) {
+			const struct slot *slot = &peers[i].slots[j];
+			const struct guard_command command = { .operation = COMMAND_RELEASE,
+							       .address = peers[i].address,
+							       .cookie = slot->cookie,
+							       .value = CAUSE_link_unguarded };
+
+			if (slot->kind != SLOT_LINK || port_configured(config, slot->local_port) ||
+			    port_configured(config, slot->remote_port))
+				continue;
+			/* -ENOENT: it has ended meanwhile. */
+			guard_command(guard, &command);
+		}
+	}
+	return 0;
+}
+
+static int take_in(const struct guard *guard, struct surroundings *surroundings,
+		   const struct config *config)
 {
 	cleanup_free struct adoption *adoptions = NULL;
 	cleanup_free struct seen_socket *seen = NULL;
@@ -190,6 +225,14 @@ int furnish_adopt(const struct guard *guard, struct surroundings *surroundings,
 	}
 	result = count ? guard_adopt(guard, cookies, adoptions, count) : 0;
 	return result ? result : (int)count;
+}
+
+int furnish_links(const struct guard *guard, struct surroundings *surroundings,
+		  const struct config *config)
+{
+	int result = let_go(guard, config);
+
+	return result ? result : take_in(guard, surroundings, config);
 }
 
 int furnish_all(const struct guard *guard, struct surroundings *surroundings,
@@ -226,7 +269,7 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 			 step ? step : "the maps", strerror(-result));
 	if (result)
 		return result;
-	furnished.adopted = furnish_adopt(guard, surroundings, config);
+	furnished.adopted = furnish_links(guard, surroundings, config);
 	*ret_furnished = furnished;
 	return 0;
 }

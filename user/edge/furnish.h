@@ -38,9 +38,10 @@ int furnish_read_known(const struct config *config, struct known_peer **ret_know
 int furnish_known(const struct guard *guard, struct known_peer *known, size_t count);
 
 /*
- * Take established sockets that no slot shows under guard. Returns how many, or a negative errno.
+ * The links that there are: take established sockets that no slot shows under guard, and let go of
+ * those whose ports are guarded no longer. Returns how many were taken, or a negative errno.
  */
-int furnish_adopt(const struct guard *guard, struct surroundings *surroundings,
+int furnish_links(const struct guard *guard, struct surroundings *surroundings,
 		  const struct config *config);
 
 /* What became of a guard that was loaded or taken over. */
