@@ -343,32 +343,34 @@ class Host:
         return ["nsenter", f"--net=/run/netns/{self.namespace}", *arguments]
 
     def snmp(self, protocol, counter):
-        """A counter of /proc/net/snmp, such as Tcp ActiveOpens: SYNs for new connections sent."""
+        """A counter of /proc/net/snmp, such as Tcp ActiveOpens: SYNs for new connections sent.
+
+        Or of /proc/net/netstat, such as TcpExt TCPFastOpenActive."""
         return self("snmp", protocol=protocol, counter=counter)
 
-    def eat_syns_from(self, address):
-        """Drop SYNs that come from this address, without a word. Returns how to stop that."""
+    def eat(self, hook, match):
+        """Drop packets that nftables matches at this hook (input, output), without a word.
+
+        Returns how to stop that. One such rule at a time.
+        """
         if shutil.which("nft") is None:
-            raise Skip("nft is missing: nothing here can eat a SYN")
-        word = "ip6" if ":" in address else "ip"
+            raise Skip("nft is missing: nothing here can eat a packet")
         run(*self.inside(
             "nft", "add table inet cgt; "
-            "add chain inet cgt input { type filter hook input priority 0; }; "
-            f"add rule inet cgt input {word} saddr {address} "
-            "tcp flags & (syn | ack) == syn drop"))
+            f"add chain inet cgt {hook} {{ type filter hook {hook} priority 0; }}; "
+            f"add rule inet cgt {hook} {match} drop"))
         return lambda: run(*self.inside("nft", "delete", "table", "inet", "cgt"))
+
+    def eat_syns_from(self, address):
+        """Drop SYNs that come from this address. Returns how to stop that."""
+        word = "ip6" if ":" in address else "ip"
+        return self.eat("input", f"{word} saddr {address} tcp flags & (syn | ack) == syn")
 
     def silence(self, *addresses, only=""):
         """Let nothing out from these addresses: their hosts are dead to the others. `only`: a match
         for the packets that do not get out. Returns how to end it."""
-        if shutil.which("nft") is None:
-            raise Skip("nft is missing: nothing here can silence a host")
         word = "ip6" if ":" in addresses[0] else "ip"
-        run(*self.inside(
-            "nft", "add table inet cgt; "
-            "add chain inet cgt output { type filter hook output priority 0; }; "
-            f"add rule inet cgt output {word} saddr {{ {', '.join(addresses)} }} {only} drop"))
-        return lambda: run(*self.inside("nft", "delete", "table", "inet", "cgt"))
+        return self.eat("output", f"{word} saddr {{ {', '.join(addresses)} }} {only}")
 
 
 # ---- guards ------------------------------------------------------------------------------------
@@ -437,6 +439,8 @@ class Guard:
         self.process = None
         self.events = None
         self.options = {}
+        # Why the map need not equal the sockets when the test ends; None: it must.
+        self.drifts = None
         self.write(options)
 
     @property
@@ -599,6 +603,12 @@ class Guard:
     def explain(self, address):
         """Exit status and document of `connguard explain`."""
         return self.cli_json("explain", address)
+
+    def peers(self):
+        """The documents of all peers, with a daemon and without."""
+        if self.running():
+            return self.ask("peers")["peers"]
+        return self.cli_json("peers")[1]["peers"]
 
     def state(self, address):
         peer = self.peer(address)
@@ -802,13 +812,22 @@ class Lab:
         """Call this when the test is over."""
         self.test_clean_up.callback(function, *arguments)
 
+    def judged(self):
+        """The guards in the kernel whose map must equal the sockets."""
+        return [guard for guard in self.guards
+                if not guard.drifts and os.path.exists(os.path.join(guard.pins, "peers"))]
+
+    def close_sockets(self):
+        """Close every socket, end every process that a test started."""
+        for host in self.hosts:
+            host.clear()
+
     def clear(self):
         """After each test: close every socket, end what the test started."""
         try:
             self.test_clean_up.close()
         finally:
-            for host in self.hosts:
-                host.clear()
+            self.close_sockets()
 
     def tear_down(self):
         atexit.unregister(self.tear_down)

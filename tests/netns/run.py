@@ -29,6 +29,7 @@ sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
 
 import harness  # noqa: E402
 import registry  # noqa: E402
+import truth  # noqa: E402
 
 TEST_SECONDS = 90
 
@@ -73,6 +74,7 @@ def run_test(lab, number, test):
     try:
         try:
             test.run(lab)
+            truth.check(lab)
         finally:
             signal.setitimer(signal.ITIMER_REAL, 30 * harness.TIME_SCALE)
             lab.clear()

@@ -229,8 +229,9 @@ def do_sign(fd, remote, key):
 
 
 def do_snmp(protocol, counter):
-    """A counter of /proc/net/snmp, such as Tcp ActiveOpens: SYNs for new connections sent."""
-    with open("/proc/thread-self/net/snmp", encoding="ascii") as file:
+    """A counter of /proc/net/snmp, or of netstat, whose protocols end in Ext."""
+    name = "netstat" if protocol.endswith("Ext") else "snmp"
+    with open(f"/proc/thread-self/net/{name}", encoding="ascii") as file:
         lines = [line.split() for line in file if line.startswith(protocol + ":")]
     return int(lines[1][lines[0].index(counter)])
 
