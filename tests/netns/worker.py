@@ -17,7 +17,9 @@ import collections
 import ctypes
 import errno
 import json
+import mmap
 import os
+import random
 import select
 import signal
 import socket
@@ -30,6 +32,7 @@ import traceback
 
 CLONE_NEWNET = 0x40000000
 SO_COOKIE = 57
+TCP_FASTOPEN_CONNECT = 30
 TCP_ESTABLISHED = 1
 TCP_MD5SIG = 14
 PR_SET_PDEATHSIG = 1
@@ -82,8 +85,9 @@ def wait_until(moment_ns):
             time.sleep((left - 2_000_000) / 1e9)
 
 
-def new_socket(address, source=None, source_port=0, reuse=False):
-    sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+def new_socket(address, source=None, source_port=0, reuse=False, mptcp=False):
+    sock = socket.socket(family_of(address), socket.SOCK_STREAM,
+                         socket.IPPROTO_MPTCP if mptcp else 0)
     try:
         if reuse:
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -105,9 +109,12 @@ def connect_errno(sock, address, port):
     return 0
 
 
-def do_socket(address, source=None, source_port=0, blocking=True):
-    sock = new_socket(address, source, source_port)
+def do_socket(address, source=None, source_port=0, blocking=True, deferred=False, mptcp=False):
+    """A socket; with `deferred` its SYN waits for the first data (TCP_FASTOPEN_CONNECT)."""
+    sock = new_socket(address, source, source_port, mptcp=mptcp)
     sock.setblocking(blocking)
+    if deferred:
+        sock.setsockopt(socket.IPPROTO_TCP, TCP_FASTOPEN_CONNECT, 1)
     return {"fd": keep(sock), "cookie": cookie_of(sock)}
 
 
@@ -130,9 +137,9 @@ def do_connect(fd, address, port, blocking=True, timeout=20):
 
 
 def do_dial(address, port, source=None, source_port=0, blocking=True, timeout=20, at=None,
-            keep_failed=False, reuse=False):
+            keep_failed=False, reuse=False, mptcp=False):
     """Make a socket and dial. A socket whose dial failed is closed, unless it shall be kept."""
-    sock = new_socket(address, source, source_port, reuse)
+    sock = new_socket(address, source, source_port, reuse, mptcp)
     fd = keep(sock)
     wait_until(at)
     result = do_connect(fd, address, port, blocking, timeout)
@@ -153,10 +160,17 @@ def do_settle(fd, timeout):
             "state": state_of(sock), "at": now_ns()}
 
 
-def do_listen(address, port, backlog=256):
-    """Listen; on "::" for both families."""
-    sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+def do_listen(address, port, backlog=256, mptcp=False, shared=False, fast_open=0):
+    """Listen; on "::" for both families. `shared`: beside others on the same port. `fast_open`:
+
+    handshakes whose data is taken with the SYN, at a time."""
+    sock = socket.socket(family_of(address), socket.SOCK_STREAM,
+                         socket.IPPROTO_MPTCP if mptcp else 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    if shared:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+    if fast_open:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, fast_open)
     if address == "::":
         sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
     try:
@@ -188,8 +202,8 @@ def do_close(fd, reset=False):
     sock.close()
 
 
-def do_shutdown(fd):
-    sockets[fd].shutdown(socket.SHUT_WR)
+def do_shutdown(fd, whole=False):
+    sockets[fd].shutdown(socket.SHUT_RDWR if whole else socket.SHUT_WR)
 
 
 def do_send(fd, text):
@@ -248,14 +262,16 @@ def do_disconnect(fd):
     return "success"
 
 
-def do_fast_open(address, port, text):
+def do_fast_open(address, port, text, source=None, blocking=True):
     """Dial by sending (TCP Fast Open). The socket is kept."""
-    sock = new_socket(address)
+    sock = new_socket(address, source)
+    sock.setblocking(blocking)
     try:
         sock.sendto(text.encode(), socket.MSG_FASTOPEN, (address, port))
     except OSError as error:
         return {"fd": keep(sock), "errno": name_of(error.errno), "cookie": cookie_of(sock)}
-    return {"fd": keep(sock), "errno": "success", "cookie": cookie_of(sock)}
+    return {"fd": keep(sock), "errno": "success", "cookie": cookie_of(sock),
+            "local": list(sock.getsockname()[:2])}
 
 
 def do_udp(address, port):
@@ -277,6 +293,62 @@ def do_inherit(fd):
     child = subprocess.Popen(["sleep", "3600"], pass_fds=[fd], preexec_fn=die_with_parent)
     children[child.pid] = child
     return child.pid
+
+
+def do_fd_of(cookie):
+    """The descriptor of a socket that another command is busy with."""
+    return next(fd for fd, sock in list(sockets.items()) if cookie_of(sock) == cookie)
+
+
+def do_kill_dialers(addresses, port, rounds, seed):
+    """Child processes that dial as fast as they can are killed at random moments.
+
+    They dial in every way: blocking or not, abandoned, closed, reset, disconnected and used again.
+    Returns how many dials they have made, as they counted in shared memory.
+    """
+    choose = random.Random(seed)
+    counter = mmap.mmap(-1, mmap.PAGESIZE)
+    for number in range(rounds):
+        child_seed, pause = choose.random(), choose.random() * 0.004
+        child = os.fork()
+        if not child:
+            try:
+                dial_for_ever(random.Random(child_seed), addresses, port, counter)
+            finally:
+                os._exit(1)
+        # Each has time to begin; then it is cut off at any point.
+        while struct.unpack("=Q", counter[:8])[0] < number:
+            time.sleep(0.0001)
+        time.sleep(pause)
+        os.kill(child, signal.SIGKILL)
+        _pid, status = os.waitpid(child, 0)
+        if not os.WIFSIGNALED(status):
+            raise RuntimeError("a dialer ended by itself")
+    return struct.unpack("=Q", counter[:8])[0]
+
+
+def dial_for_ever(choose, addresses, port, counter):
+    held = []
+    dials = struct.unpack("=Q", counter[:8])[0]
+    while True:
+        address = choose.choice(addresses)
+        again = [sock for sock in held if sock.family == family_of(address)]
+        if again and choose.random() < 0.3:
+            sock = choose.choice(again)
+            libc.connect(sock.fileno(), struct.pack("=H14x", socket.AF_UNSPEC), 16)
+        else:
+            sock = socket.socket(family_of(address), socket.SOCK_STREAM)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, struct.pack("@ll", 0, 2000))
+            held.append(sock)
+        sock.setblocking(choose.random() < 0.5)
+        dials += 1
+        counter[:8] = struct.pack("=Q", dials)
+        connect_errno(sock, address, port)
+        if len(held) > 10 or choose.random() < 0.3:
+            victim = held.pop(choose.randrange(len(held)))
+            if choose.random() < 0.5:
+                victim.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            victim.close()
 
 
 HOLDER = """
