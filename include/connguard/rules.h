@@ -796,8 +796,9 @@ static __always_inline void link_doom(struct peer *peer, const struct link *link
  * A connection is established: it is a link now, whatever was decided before. When it is one too
  * many, name the loser (decision.other_cookie) and doom its slot: one that is unproven or, in the same
  * direction, silent; else of two crossing ones the smaller client number, of two in the same
- * direction the newcomer. The daemon destroys the loser's socket.
- * Calling it twice for one socket changes nothing.
+ * direction the newcomer. The daemon destroys the loser's socket. One that finds no slot
+ * (link_unheld) is the loser itself when it is one too many. Calling it twice for one socket changes
+ * nothing.
  */
 static __always_inline struct decision link_up(struct peer *peer, const struct guard_policy *policy,
 					       const struct link *link)
@@ -813,6 +814,10 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	peer->due_ns = 0;
 	if (!mine) {
 		decision.cause = CAUSE_link_unheld;
+		/* Without a slot it cannot be doomed, but it can be named. */
+		if (census.links >= peer_limit(peer, policy) && !peer_exempt(peer, link->now) &&
+		    !link->adopted && link->mode == MODE_ENFORCE)
+			decision.other_cookie = link->cookie;
 		return decision;
 	}
 	if (mine->kind == SLOT_LINK) {

@@ -339,6 +339,31 @@ def of_a_peer_that_are_too_many_but_the_last_stay(lab):
     watch.event(peer, "link_ended", cookie=loser["cookie"])
 
 
+@test
+def of_a_peer_that_are_more_than_there_are_slots_end_too(lab):
+    """Twelve knocks at once while nobody destroys what is too many: four of them find no slot."""
+    guard = lab.own_guard(hold_max="0s")
+    lab.need_delay()
+    peer = lab.fresh(host=lab.far)
+    listener = listen_home(lab, MAPPED)
+    watch = guard.watch()
+    guard.signal(signal.SIGSTOP)
+    knocks = [peer.knock("10.78.0.1", blocking=False) for _ in range(12)]
+    accepted = [lab.home("accept", fd=listener, timeout=5) for _ in range(12)]
+    assert all(accepted) and all(knock["errno"] == "EINPROGRESS" for knock in knocks), accepted
+    guard.signal(signal.SIGCONT)
+
+    def established():
+        return [one["cookie"] for one in accepted
+                if lab.home("state", fd=one["fd"]) == ESTABLISHED]
+    wait_for(lambda: len(established()) == 1, lambda: f"one stays, not {len(established())}")
+    slot, = guard.peer(peer.address)["links"]
+    assert [slot["cookie"]] == established() and not slot["adopted"], slot
+    event = watch.event(peer, "link_unheld", count=4)
+    assert event["other_cookie"] == event["cookie"], event
+    watch.counted(knock_idle=12, link_inbound=1, link_duplicate=7, link_unheld=4, link_destroyed=7)
+
+
 # ---- SYN cookies (edge case 33) ----------------------------------------------------------------
 
 

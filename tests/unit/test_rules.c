@@ -1405,13 +1405,31 @@ static void all_slots_taken_lets_pass_untracked(void **state)
 {
 	struct guard_policy policy = policy_defaults();
 	struct peer peer = fixture_peer(), before;
+	struct link link = fixture_link(99, DIRECTION_INBOUND, 5, NOW);
 	struct dial dial = fixture_dial(99, NOW);
 	__u64 cookie;
 
 	(void)state;
+	for (cookie = 1; cookie <= PEER_SLOTS; cookie++)
+		arrange_link(&peer, cookie, DIRECTION_INBOUND, 5, NOW);
+	/* One too many is named, to be destroyed, though it has no slot. */
+	assert_int_equal(link_up(&peer, &policy, &link).other_cookie, 99);
+	link.mode = MODE_OBSERVE;
+	assert_int_equal(link_up(&peer, &policy, &link).other_cookie, 0);
+	link.mode = MODE_ENFORCE;
+	link.adopted = 1;
+	assert_int_equal(link_up(&peer, &policy, &link).other_cookie, 0);
+	link.adopted = 0;
+	peer.exempt_until_ns = NEVER_ENDS_NS;
+	assert_cause(link_up(&peer, &policy, &link), CAUSE_link_unheld);
+	assert_int_equal(link_up(&peer, &policy, &link).other_cookie, 0);
+
+	peer = fixture_peer();
 	policy.max_links = PEER_LINKS_MAX;
 	for (cookie = 1; cookie <= PEER_SLOTS; cookie++)
 		arrange_claim(&peer, &policy, cookie, OUR_ISN, NOW);
+	/* Within the limit it is not too many. */
+	assert_int_equal(link_up(&peer, &policy, &link).other_cookie, 0);
 	assert_int_equal(fixture_count(&peer, SLOT_CLAIM), PEER_SLOTS);
 	assert_null(slot_take(&peer, 99, NOW));
 	peer.exempt_until_ns = NEVER_ENDS_NS;

@@ -132,6 +132,10 @@ static void on_event(const struct guard_event *event, void *argument)
 
 	/* First what cannot wait. */
 	switch (event->cause) {
+	case CAUSE_link_unheld:
+		if (event->other_cookie)
+			happenings_destroy(daemon, &event->address, event->other_cookie);
+		break;
 	case CAUSE_link_duplicate:
 		happenings_destroy(daemon, &event->address, event->other_cookie);
 		upkeep_not_due(daemon, &event->address);
