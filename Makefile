@@ -36,8 +36,9 @@ V ?= 0
 SAN ?=
 BUILD ?= build
 OUT := $(BUILD)$(if $(filter fuzz,$(SAN)),/fuzz,$(if $(SAN),/san))
-# How long `make fuzz` runs each target.
+# How long `make fuzz` runs each target, and `make soak` runs.
 FUZZ_SECONDS ?= 60
+SOAK_SECONDS ?= 60
 
 # ---- tools and flags -------------------------------------------------------------------------------
 
@@ -129,8 +130,8 @@ FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 
 # ---- targets ---------------------------------------------------------------------------------------
 
-.PHONY: all build-tests build-demo build-bench build-vm build-fuzz test test-vm demo bench fuzz \
-	lint install uninstall clean help FORCE
+.PHONY: all build-tests build-demo build-bench build-vm build-fuzz test test-vm demo bench soak \
+	fuzz lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
@@ -170,6 +171,13 @@ bench: ## install what is missing, build, compare with nftables rules and with n
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-bench
 	$(Q)CONNGUARD_BUILD='$(BUILD)' tests/bench/compare.sh
 
+soak: ## install what is missing, build, random operations on real sockets for SOAK_SECONDS; needs root (SOAK_SEED=N)
+	$(Q)scripts/bootstrap.sh build test
+	+$(Q)$(BUILD_AFTER_SETUP) SAN=1 build-tests
+	$(Q)BUILD='$(BUILD)' CONNGUARD_BUILD='$(BUILD)/san' \
+		BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" \
+		SOAK_SECONDS='$(SOAK_SECONDS)' SOAK_SEED='$(SOAK_SEED)' tests/soak/soak.py
+
 fuzz: ## install what is missing, build, run each fuzz target for FUZZ_SECONDS
 	$(Q)scripts/bootstrap.sh build fuzz
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=fuzz CC='$(CLANG)' build-fuzz
@@ -192,6 +200,7 @@ help: ## show this
 		'CC, CLANG' 'the compilers: $(CC), $(CLANG)' \
 		'CFLAGS' 'optimisation and debugging: $(CFLAGS)' \
 		'FUZZ_SECONDS' 'how long each fuzz target runs: $(FUZZ_SECONDS)' \
+		'SOAK_SECONDS' 'how long the soak runs: $(SOAK_SECONDS)' \
 		'WERROR=' 'let warnings be warnings' \
 		'BUILD' 'where everything is built: $(BUILD)' \
 		'PREFIX' 'where to install: $(PREFIX)' \

@@ -5,12 +5,14 @@
 # long), what the failing ones said, every skip with its reason, and as its last line
 # "N passed, N failed, N skipped". Exits 1 when anything failed or when no test ran.
 #
-# usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), bpf, netns; default: all
+# usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), bpf, netns, soak; default: all
 #
 # Every suite speaks TAP: cmocka when told to, tests/netns/run.py by itself. So there is one reader.
 #
 # environment: BUILD              where things were built (build)
-#              CONNGUARD_BUILD    the daemon and the CLI that the netns tests run, see below
+#              CONNGUARD_BUILD    the daemon and the CLI that netns and soak run, see below
+#              SOAK_SECONDS       how long the soak runs (20)
+#              SOAK_SEED          repeats its choices (1: a failure is the fault of the change at hand)
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -249,12 +251,21 @@ suite_netns() {
 	run_program netns "$NETNS_LIMIT" live python3 tests/netns/run.py
 }
 
-[ $# -gt 0 ] || set -- lint unit san bpf netns
+suite_soak() {
+	[ -e tests/soak/soak.py ] || return 0
+	if [ "$(id -u)" -ne 0 ]; then
+		skip soak 'making network namespaces needs root'
+		return 0
+	fi
+	SOAK_SEED=${SOAK_SEED:-1} run_program soak "$NETNS_LIMIT" live python3 tests/soak/soak.py
+}
+
+[ $# -gt 0 ] || set -- lint unit san bpf netns soak
 for suite in "$@"; do
 	case $suite in
-	lint | unit | san | bpf | netns) ;;
+	lint | unit | san | bpf | netns | soak) ;;
 	*)
-		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, bpf or netns)" >&2
+		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, bpf, netns or soak)" >&2
 		exit 2
 		;;
 	esac

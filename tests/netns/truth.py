@@ -27,12 +27,12 @@ def plain(address):
 
 
 def sockets_of(host):
-    """All TCP sockets of a host that have a remote end and are more than a memory of one."""
+    """All TCP sockets of a host that have a remote end."""
     _status, text = run(*host.inside("ss", "-Htane"))
     found = []
     for line in text.splitlines():
-        # A stand-in remembers a connection; it has no cgroup any more.
-        if line.startswith("LISTEN") or "timer:(timewait" in line:
+        # What has no cgroup stands in for a socket: a handshake, or the memory of a connection.
+        if line.startswith("LISTEN") or "cgroup:" not in line:
             continue
         match = LINE.match(line)
         assert match, f"ss says what is not understood: {line}"
@@ -47,17 +47,17 @@ def guarded(sockets, ports, cgroup):
     here = {(one.remote, one.remote_port, one.local, one.local_port) for one in sockets}
     return [one for one in sockets
             if (one.local_port in ports or one.remote_port in ports)
+            and one.remote != "::1" and not one.remote.startswith("127.")
             and (one.cgroup == cgroup or one.cgroup.startswith(cgroup.rstrip("/") + "/"))
             and (one.local, one.local_port, one.remote, one.remote_port) not in here]
 
 
-def compare(peers, sockets):
+def compare(peers, sockets, unsent=()):
     """Where the guard's peers (of `connguard --json peers`) and its sockets differ, in words.
 
     A link is a socket in ESTAB, or one in SYN-RECV that Fast Open gave to the application before
-    the last ACK. A claim whose SYN left is a socket that still dials. What has not left yet is no
-    difference while it lasts, but a claim of that kind is void soon, so a caller that waits may
-    ask for none.
+    the last ACK. A claim whose SYN left is a socket that still dials. One whose SYN never left is
+    void soon, so it counts as a difference, unless its cookie is in `unsent`.
     """
     found = []
     by_cookie = {one.cookie: one for one in sockets}
@@ -77,6 +77,8 @@ def compare(peers, sockets):
                              f"with {socket.remote}")
         for slot in peer["claims"]:
             socket = by_cookie.get(slot["cookie"])
+            if not slot["sent"] and slot["cookie"] in unsent:
+                continue
             if not slot["sent"]:
                 found.append(f"{address}: a claim of socket {slot['cookie']} without a SYN")
             elif socket is None or socket.state not in ("SYN-SENT", "SYN-RECV"):
@@ -89,6 +91,12 @@ def compare(peers, sockets):
             found.append(f"{socket.remote}: socket {socket.cookie} is established, "
                          f"{linked[socket.cookie]} slots show it")
     return found
+
+
+def claimless(peers, sockets):
+    """Cookies of the sockets that dial and have no claim: made before the guard, or without room."""
+    claimed = {slot["cookie"] for peer in peers for slot in peer["claims"]}
+    return {one.cookie for one in sockets if one.state == "SYN-SENT"} - claimed
 
 
 def differences(guard):
