@@ -808,6 +808,12 @@ class Lab:
             shared.destroy()
             raise AssertionError(f"the daemon had died:\n{shared.log()}")
 
+    def abandon_shared(self):
+        """After a failure: what it left in the guard's map is not the next test's fault."""
+        shared, self.shared = self.shared, None
+        if shared:
+            shared.destroy()
+
     def at_end(self, function, *arguments):
         """Call this when the test is over."""
         self.test_clean_up.callback(function, *arguments)

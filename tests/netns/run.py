@@ -86,6 +86,7 @@ def run_test(lab, number, test):
     except Exception:
         print(f"not ok {number} - {name}")
         explain_failure(lab, test)
+        lab.abandon_shared()
         return False
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)
