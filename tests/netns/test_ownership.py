@@ -935,3 +935,38 @@ def of_a_process_that_moves_stay_where_they_were_made(lab):
     comer.kill()
     watch.event(moved, "link_ended")
     assert watch.grown()["link_ended"] == 2, watch.grown()
+
+
+@each("made outside", "made inside, used outside")
+def of_a_listener_are_in_its_cgroup(lab, what):
+    """Socket activation: the service has a listener that somebody else made. A known limit, told."""
+    lab.retire_shared()
+    service = lab.home.add_worker("cgt-activated",
+                                  cgroup=outside(lab) if what == "made outside" else None)
+    listener = service("listen", address="0.0.0.0", port=PORT)
+    # Who listens on loopback only hears no peer.
+    lab.home.add_worker("cgt-local", cgroup=outside(lab))(
+        "listen", address="127.0.0.2", port=OTHER_PORT)
+    move(service, lab.home.cgroup if what == "made outside" else outside(lab))
+    guard, peer = lab.own_guard(port=f"{PORT}, {OTHER_PORT}", check_interval="200ms"), lab.fresh()
+    watch = guard.watch()
+    assert_passed(peer.knock())
+    assert service("accept", fd=listener, timeout=5)
+
+    def strange():
+        return [note for note in guard.status()["notes"] if "outside the guard's cgroup" in note]
+    if what == "made outside":
+        watch.counted()
+        assert guard.peer(peer.address) is None
+        note, = strange()
+        assert f"port {PORT} " in note, note
+        # Nothing is wrong with the guard, and it is said once.
+        assert guard.status()["healthy"] is True
+        service("close", fd=listener)
+        wait_for(lambda: not strange(), lambda: f"that is over: {strange()}")
+        lines = [line for line in guard.log(1000).splitlines() if "what it accepts" in line]
+        assert len(lines) == 1 and f"port {PORT} " in lines[0], lines
+    else:
+        watch.event(peer, "link_inbound")
+        assert_knock_refused(watch, peer)
+        assert not strange() and "what it accepts" not in guard.log(1000)

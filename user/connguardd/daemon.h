@@ -58,6 +58,8 @@ struct daemon {
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
 	__u64 events_lost;           /* as last counted */
+	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as last seen: surroundings_strange_ports() */
+	size_t strange_port_count;
 	__u64 repairs;               /* slots and links that the check had to put right; zero is normal */
 };
 

@@ -150,6 +150,31 @@ static void act(struct daemon *daemon, const struct check_action *action, __u64 
 	}
 }
 
+static bool port_among(const __u16 *ports, size_t count, __u16 port)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ports[i] == port)
+			return true;
+	return false;
+}
+
+/* Say it once of each port whose connections pass by the guard, until that has changed. */
+static void look_for_strange_ports(struct daemon *daemon)
+{
+	__u16 ports[CONFIG_PORTS_MAX];
+	size_t count;
+
+	if (surroundings_strange_ports(&daemon->surroundings, &daemon->config, ports, &count))
+		return;
+	for (size_t i = 0; i < count; i++)
+		if (!port_among(daemon->strange_ports, daemon->strange_port_count, ports[i]))
+			log_warning("somebody listens on port %u with a socket made outside cgroup %s: "
+				    "what it accepts is not guarded",
+				    ports[i], daemon->config.cgroup);
+	memcpy(daemon->strange_ports, ports, count * sizeof(*ports));
+	daemon->strange_port_count = count;
+}
+
 /*
  * Compare the map with the sockets and act on it. `confirming`: the second look, which announces
  * nobody again.
@@ -198,6 +223,7 @@ static void on_check(evutil_socket_t fd, short what, void *argument)
 	(void)fd;
 	(void)what;
 	check(daemon, false);
+	look_for_strange_ports(daemon);
 	upkeep_check_soon(daemon);
 }
 

@@ -129,3 +129,38 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 	*ret_count = seen_count;
 	return 0;
 }
+
+/* Whether a listener hears nobody but this host. */
+static bool hears_only_us(const struct tcp_socket *listener)
+{
+	static const __u8 any[4];
+
+	/* To the address on which it listens, 0.0.0.0 and :: are "this host", too. */
+	return address_is_loopback(&listener->local) &&
+	       memcmp(&listener->local.bytes[12], any, sizeof(any)) != 0;
+}
+
+int surroundings_strange_ports(struct surroundings *surroundings, const struct config *config,
+			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count)
+{
+	cleanup_free struct tcp_socket *list = NULL;
+	size_t count, found = 0;
+	int result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, &list, &count);
+
+	if (result)
+		return result;
+	cgroup_set_refresh(surroundings->cgroups);
+	for (__u32 i = 0; i < config->ports.count; i++) {
+		for (size_t j = 0; j < count; j++) {
+			/* Cgroup 0: the kernel does not tell. */
+			if (list[j].local_port != config->ports.number[i] || !list[j].cgroup_id ||
+			    cgroup_set_contains(surroundings->cgroups, list[j].cgroup_id) ||
+			    hears_only_us(&list[j]))
+				continue;
+			ret_ports[found++] = config->ports.number[i];
+			break;
+		}
+	}
+	*ret_count = found;
+	return 0;
+}

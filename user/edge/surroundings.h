@@ -44,4 +44,12 @@ void surroundings_leave(struct surroundings *surroundings);
 int surroundings_sockets(struct surroundings *surroundings, const struct config *config,
 			 struct seen_socket **ret_seen, size_t *ret_count);
 
+/*
+ * The guarded ports on which somebody listens with a socket that was made outside the guard's
+ * cgroup, in the order of the configuration. A connection belongs to the cgroup of its listener: what
+ * such a one accepts is not guarded. *ret_ports has room for all of the configuration's.
+ */
+int surroundings_strange_ports(struct surroundings *surroundings, const struct config *config,
+			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count);
+
 #endif

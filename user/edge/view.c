@@ -688,6 +688,15 @@ static void say_untracked(const struct guard_counters *counters, json_t *notes)
 		    (uint64_t)counters->events_lost);
 }
 
+static void say_strange(const struct view_origin *origin, json_t *notes)
+{
+	for (size_t i = 0; i < origin->strange_port_count; i++)
+		say(notes,
+		    "somebody listens on port %u with a socket made outside the guard's cgroup "
+		    "(socket activation, another service): what it accepts is not guarded",
+		    origin->strange_ports[i]);
+}
+
 int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
 {
 	cleanup_rules struct loaded_rules loaded = {};
@@ -736,6 +745,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 		say(problems, "the guarded cgroup is gone: nothing is guarded");
 	say_mode(&loaded, notes);
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
+	say_strange(origin, notes);
 
 	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
 			     "s:{s:o, s:o}, s:o}",

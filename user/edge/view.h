@@ -43,6 +43,8 @@ struct view_origin {
 	size_t holder_count;
 	const struct guard_event *events; /* recent ones, oldest first; explain picks those of its peer */
 	size_t event_count;
+	const __u16 *strange_ports; /* guarded ports with a listener from outside the cgroup (status only) */
+	size_t strange_port_count;
 };
 
 /* ---- from the pinned maps: 0 or a negative errno; *ret_document is the caller's (json_decref) ---- */
