@@ -263,7 +263,7 @@ $(OUT)/obj/%.o: %.c Makefile $(OUT)/.flags | $(BUILD_TOOLS)
 	$(Q)$(CC) $(BASE_CFLAGS) $(INCLUDES) $(MODULE_CFLAGS) $(EXTRA_CFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # The first compilation does not know its headers yet, and one of them is made here.
-$(OUT)/obj/user/edge/kernel.o $(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(BPF_TESTS)) $(BPF_TEST_SUPPORT): \
+$(OUT)/obj/user/edge/kernel_load.o $(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(BPF_TESTS)) $(BPF_TEST_SUPPORT): \
 	| $(SKELETON)
 
 $(LIBRARY): $(LIBRARY_OBJECTS) $(OUT)/.library

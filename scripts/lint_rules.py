@@ -18,8 +18,9 @@ SOURCE = re.compile(r"(\.(c|h|py|sh|bash|js|go|[1-9]|service|example)|(^|/)Makef
 TEXT = re.compile(r"(\.(c|h|py|sh|bash|js|go|[1-9]|service|example|md|conf)|(^|/)Makefile|^\.ci/run)$")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
-# Only this file of userspace speaks to libbpf and sees the programs.
-KERNEL_EDGE = "user/edge/kernel.c"
+# Only these files of userspace speak to libbpf and see the programs.
+KERNEL_EDGE = re.compile(r"user/edge/kernel(_[a-z]+)?\.c")
+KERNEL_PARTS = "edge/kernel_parts.h"
 SKELETON = "bpf/connguard.skel.h"
 
 # Who in user/ may include whom: inward only, and the two programs know nothing of each other.
@@ -110,9 +111,11 @@ def check_includes_of_bpf(path, number, quoted, name):
 
 def check_includes_of_user(path, number, quoted, name):
     if name == SKELETON or (not quoted and name.startswith("bpf/")):
-        if path != KERNEL_EDGE:
-            report(path, number, f"only {KERNEL_EDGE} sees libbpf and the skeleton, not this <{name}>")
+        if not KERNEL_EDGE.fullmatch(path):
+            report(path, number, f"only user/edge/kernel*.c see libbpf and the skeleton, not this <{name}>")
         return
+    if name == KERNEL_PARTS and not KERNEL_EDGE.fullmatch(path):
+        report(path, number, f'"{name}" is for user/edge/kernel*.c alone')
     if not quoted:
         return
     target = resolve(path, name, ["include", "user"])

@@ -3,10 +3,10 @@
  * The guard in the kernel, as userspace sees it: load, take over, attach, remove; read and write
  * the pinned maps.
  *
- * kernel.c is the one file of userspace that sees libbpf. It owns file descriptors and pins,
- * decides nothing about peers (the rules do, in the kernel) and logs nothing. All functions return
- * 0 or a negative errno unless they say otherwise; what went wrong beyond the number is in `struct
- * guard_error`, a text for a person.
+ * The files kernel*.c are the only ones of userspace that see libbpf; kernel_parts.h says what lies
+ * in which. They own file descriptors and pins, decide nothing about peers (the rules do, in the
+ * kernel) and log nothing. All functions return 0 or a negative errno unless they say otherwise;
+ * what went wrong beyond the number is in `struct guard_error`, a text for a person.
  */
 #ifndef EDGE_KERNEL_H
 #define EDGE_KERNEL_H

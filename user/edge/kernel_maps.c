@@ -1,0 +1,373 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * The guard in the kernel: its maps, read and written; commands on a peer; events. See kernel.h.
+ */
+#include "edge/kernel_parts.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include <bpf/bpf.h>
+#include <bpf/libbpf.h>
+
+#include "base/cleanup.h"
+
+/* ---- maps ---- */
+
+static int element_read(const struct guard *guard, enum guard_map map, void *value)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(guard->maps[map], &zero, value) ? -errno : 0;
+}
+
+static int element_write(const struct guard *guard, enum guard_map map, const void *value)
+{
+	__u32 zero = 0;
+
+	return bpf_map_update_elem(guard->maps[map], &zero, value, BPF_ANY) ? -errno : 0;
+}
+
+int guard_mode_read(const struct guard *guard, enum guard_mode *ret_mode)
+{
+	return element_read(guard, MAP_MODE, ret_mode);
+}
+
+int guard_mode_write(const struct guard *guard, enum guard_mode mode)
+{
+	return element_write(guard, MAP_MODE, &mode);
+}
+
+int guard_policy_read(const struct guard *guard, struct guard_policy *ret_policy)
+{
+	return element_read(guard, MAP_POLICY, ret_policy);
+}
+
+int guard_policy_write(const struct guard *guard, const struct guard_policy *policy)
+{
+	return element_write(guard, MAP_POLICY, policy);
+}
+
+int guard_daemon_read(const struct guard *guard, struct guard_daemon *ret_value)
+{
+	return element_read(guard, MAP_DAEMON, ret_value);
+}
+
+int guard_daemon_write(const struct guard *guard, const struct guard_daemon *value)
+{
+	return element_write(guard, MAP_DAEMON, value);
+}
+
+static int compare_ports(const void *left, const void *right)
+{
+	return *(const __u16 *)left - *(const __u16 *)right;
+}
+
+int guard_ports_read(const struct guard *guard, __u16 *ret_ports, size_t max, size_t *ret_count)
+{
+	__u16 *previous = NULL;
+	size_t count = 0;
+	__u16 port;
+
+	while (bpf_map_get_next_key(guard->maps[MAP_PORTS], previous, &port) == 0) {
+		if (count == max)
+			return -ENOSPC;
+		ret_ports[count] = port;
+		previous = &ret_ports[count++];
+	}
+	if (errno != ENOENT)
+		return -errno;
+	qsort(ret_ports, count, sizeof(*ret_ports), compare_ports);
+	*ret_count = count;
+	return 0;
+}
+
+int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count)
+{
+	__u16 current[64];
+	size_t current_count = 0;
+	__u32 one = 1;
+	int result = guard_ports_read(guard, current, 64, &current_count);
+
+	if (result)
+		return result;
+	/* New ones first: a port that stays is guarded throughout. */
+	for (size_t i = 0; i < count; i++)
+		if (bpf_map_update_elem(guard->maps[MAP_PORTS], &ports[i], &one, BPF_ANY))
+			return -errno;
+	for (size_t i = 0; i < current_count; i++) {
+		bool stays = false;
+
+		for (size_t j = 0; j < count; j++)
+			stays = stays || ports[j] == current[i];
+		if (!stays && bpf_map_delete_elem(guard->maps[MAP_PORTS], &current[i]))
+			return -errno;
+	}
+	return 0;
+}
+
+int guard_counters_read(const struct guard *guard, enum counters_index index,
+			struct guard_counters *ret_counters)
+{
+	int cpus = libbpf_num_possible_cpus();
+	struct guard_counters total = {};
+	__u32 key = index;
+
+	if (cpus < 0)
+		return cpus;
+	cleanup_free struct guard_counters *values = calloc(cpus, sizeof(*values));
+
+	if (!values)
+		return -ENOMEM;
+	if (bpf_map_lookup_elem(guard->maps[MAP_COUNTERS], &key, values))
+		return -errno;
+	for (int i = 0; i < cpus; i++)
+		for (size_t field = 0; field < sizeof(total) / sizeof(__u64); field++)
+			((__u64 *)&total)[field] += ((__u64 *)&values[i])[field];
+	*ret_counters = total;
+	return 0;
+}
+
+int guard_peer_read(const struct guard *guard, const struct peer_address *address,
+		    struct peer *ret_peer)
+{
+	struct peer peer;
+
+	if (bpf_map_lookup_elem_flags(guard->maps[MAP_PEERS], address, &peer, BPF_F_LOCK))
+		return -errno;
+	*ret_peer = peer;
+	return 0;
+}
+
+__u32 guard_peers_max(const struct guard *guard)
+{
+	return guard->max_peers;
+}
+
+int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t *ret_count)
+{
+	cleanup_free struct peer *peers = NULL;
+	struct peer_address key, last, *previous = NULL;
+	size_t count = 0, capacity = 0;
+
+	/*
+	 * A deletion under way makes the kernel start over from the first key: the capacity of the
+	 * map ends that.
+	 */
+	for (__u32 steps = 0; steps < 2 * guard->max_peers; steps++) {
+		if (bpf_map_get_next_key(guard->maps[MAP_PEERS], previous, &key)) {
+			if (errno == ENOENT)
+				break;
+			return -errno;
+		}
+		if (count == capacity) {
+			size_t wanted = capacity ? 2 * capacity : 64;
+			struct peer *larger = reallocarray(peers, wanted, sizeof(*peers));
+
+			if (!larger)
+				return -ENOMEM;
+			peers = larger;
+			capacity = wanted;
+		}
+		if (guard_peer_read(guard, &key, &peers[count]) == 0) {
+			/* An entry that a hook has created and not named yet. */
+			peers[count].address = key;
+			count++;
+		}
+		last = key;
+		previous = &last;
+	}
+	*ret_peers = peers;
+	peers = NULL;
+	*ret_count = count;
+	return 0;
+}
+
+int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *prefix,
+		       const struct exempt_value *value)
+{
+	return bpf_map_update_elem(guard->maps[MAP_EXEMPT], prefix, value, BPF_ANY) ? -errno : 0;
+}
+
+int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *prefix)
+{
+	return bpf_map_delete_elem(guard->maps[MAP_EXEMPT], prefix) ? -errno : 0;
+}
+
+int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_prefixes,
+		      struct exempt_value **ret_values, size_t *ret_count)
+{
+	cleanup_free struct exempt_prefix *prefixes = NULL;
+	cleanup_free struct exempt_value *values = NULL;
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	size_t count = 0;
+
+	if (bpf_obj_get_info_by_fd(guard->maps[MAP_EXEMPT], &info, &length))
+		return -errno;
+	prefixes = calloc(info.max_entries, sizeof(*prefixes));
+	values = calloc(info.max_entries, sizeof(*values));
+	if (!prefixes || !values)
+		return -ENOMEM;
+	while (count < info.max_entries &&
+	       bpf_map_get_next_key(guard->maps[MAP_EXEMPT], count ? &prefixes[count - 1] : NULL,
+				    &prefixes[count]) == 0) {
+		if (bpf_map_lookup_elem(guard->maps[MAP_EXEMPT], &prefixes[count], &values[count]))
+			return -errno;
+		count++;
+	}
+	*ret_prefixes = prefixes;
+	*ret_values = values;
+	*ret_count = count;
+	prefixes = NULL;
+	values = NULL;
+	return 0;
+}
+
+int guard_command(const struct guard *guard, const struct guard_command *command)
+{
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = command,
+		    .data_size_in = sizeof(*command), .repeat = 1);
+
+	if (bpf_prog_test_run_opts(guard->command_fd, &options))
+		return -errno;
+	return (int)options.retval;
+}
+
+/* Run the iterator over the TCP sockets of the calling thread's network namespace. */
+static int iterate(int program_fd)
+{
+	char sink[256];
+	ssize_t length;
+	cleanup_close int link_fd = bpf_link_create(program_fd, 0, BPF_TRACE_ITER, NULL);
+
+	if (link_fd < 0)
+		return -errno;
+	cleanup_close int iterator_fd = bpf_iter_create(link_fd);
+
+	if (iterator_fd < 0)
+		return -errno;
+	while ((length = read(iterator_fd, sink, sizeof(sink))) > 0 ||
+	       (length < 0 && (errno == EINTR || errno == EAGAIN)))
+		;
+	return length < 0 ? -errno : 0;
+}
+
+int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
+		size_t count)
+{
+	int result = 0;
+
+	if (guard->iterators[ITERATOR_ADOPT] < 0) {
+		for (size_t i = 0; i < count; i++) {
+			const struct guard_command command = {
+				.operation = COMMAND_ADOPT,
+				.address = adoptions[i].address,
+				.cookie = cookies[i],
+				.direction = adoptions[i].direction,
+				.local_port = adoptions[i].local_port,
+				.remote_port = adoptions[i].remote_port,
+			};
+			int one = guard_command(guard, &command);
+
+			result = result ? result : one;
+		}
+		return result;
+	}
+	for (size_t i = 0; i < count && !result; i++)
+		if (bpf_map_update_elem(guard->maps[MAP_ADOPTIONS], &cookies[i], &adoptions[i],
+					BPF_ANY))
+			result = -errno;
+	if (!result)
+		result = iterate(guard->iterators[ITERATOR_ADOPT]);
+	for (size_t i = 0; i < count; i++)
+		bpf_map_delete_elem(guard->maps[MAP_ADOPTIONS], &cookies[i]);
+	return result;
+}
+
+int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
+		size_t *ret_nudged)
+{
+	int map = guard->maps[MAP_NUDGES], result = 0;
+	size_t nudged = 0, written;
+
+	if (guard->iterators[ITERATOR_NUDGE] < 0)
+		return -EOPNOTSUPP;
+	for (written = 0; written < count && !result; written++) {
+		struct link_nudge nudge = {};
+
+		/* How it was before is in the entry: only the step changes. */
+		if (!begin && bpf_map_lookup_elem(map, &cookies[written], &nudge))
+			continue;
+		nudge.step = begin ? NUDGE_BEGIN : NUDGE_END;
+		if (bpf_map_update_elem(map, &cookies[written], &nudge, BPF_ANY))
+			result = errno == E2BIG ? -ENOSPC : -errno;
+	}
+	if (!result)
+		result = iterate(guard->iterators[ITERATOR_NUDGE]);
+	for (size_t i = 0; i < written; i++) {
+		struct link_nudge nudge = {};
+
+		if (begin && !bpf_map_lookup_elem(map, &cookies[i], &nudge) &&
+		    nudge.step == NUDGE_UNDER_WAY)
+			nudged++;
+		else
+			bpf_map_delete_elem(map, &cookies[i]);
+	}
+	if (ret_nudged)
+		*ret_nudged = nudged;
+	return result;
+}
+
+int guard_nudges_read(const struct guard *guard, __u64 **ret_cookies, size_t *ret_count)
+{
+	cleanup_free __u64 *cookies = NULL;
+	size_t count = 0, capacity = 0;
+	__u64 key;
+
+	while (bpf_map_get_next_key(guard->maps[MAP_NUDGES], count ? &cookies[count - 1] : NULL,
+				    &key) == 0) {
+		if (count == capacity) {
+			__u64 *larger = reallocarray(cookies, capacity ? 2 * capacity : 16,
+						     sizeof(*cookies));
+
+			if (!larger)
+				return -ENOMEM;
+			cookies = larger;
+			capacity = capacity ? 2 * capacity : 16;
+		}
+		cookies[count++] = key;
+	}
+	*ret_cookies = take_pointer(cookies);
+	*ret_count = count;
+	return 0;
+}
+
+/* ---- events ---- */
+
+static int on_ring_record(void *context, void *data, size_t size)
+{
+	struct guard *guard = context;
+
+	if (size >= sizeof(struct guard_event))
+		guard->handler(data, guard->handler_argument);
+	return 0;
+}
+
+int guard_events_open(struct guard *guard, guard_event_handler handler, void *argument, int *ret_fd)
+{
+	guard->handler = handler;
+	guard->handler_argument = argument;
+	guard->ring = ring_buffer__new(guard->maps[MAP_EVENTS], on_ring_record, guard, NULL);
+	if (!guard->ring)
+		return -errno;
+	*ret_fd = ring_buffer__epoll_fd(guard->ring);
+	return 0;
+}
+
+int guard_events_drain(struct guard *guard)
+{
+	return ring_buffer__consume(guard->ring);
+}

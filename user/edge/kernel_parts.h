@@ -1,0 +1,117 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * What the files kernel*.c share, and nobody else sees: what a guard is made of, and small steps on
+ * objects of the kernel. See kernel.h for the whole.
+ *
+ *     kernel.c        names, texts, paths; looking at objects of the kernel; open and close
+ *     kernel_load.c   load, take over, attach, remove
+ *     kernel_hooks.c  what the kernel offers, and what is in force at its hooks
+ *     kernel_maps.c   read and write the maps, commands, events
+ */
+#ifndef EDGE_KERNEL_PARTS_H
+#define EDGE_KERNEL_PARTS_H
+
+#include <stdarg.h>
+
+#include "edge/kernel.h"
+
+#define BPFFS "/sys/fs/bpf"
+/* Room for any pin: PIN_ROOT, a guard name, a directory and an entry are far shorter. */
+#define PIN_PATH_MAX 256
+
+/* The pinned maps, by the names they have in bpf/maps.bpf.h. */
+enum guard_map {
+	MAP_LAYOUT,
+	MAP_MODE,
+	MAP_POLICY,
+	MAP_DAEMON,
+	MAP_PORTS,
+	MAP_PEERS,
+	MAP_EXEMPT,
+	MAP_SOCKETS,
+	MAP_HANDSHAKES,
+	MAP_ADOPTIONS,
+	MAP_NUDGES,
+	MAP_COUNTERS,
+	MAP_EVENTS,
+	MAP_COUNT,
+};
+
+extern const char *const kernel_map_names[MAP_COUNT];
+
+/* A hook, the program for it and where it goes. */
+struct kernel_hook {
+	const char *name;    /* of the pin links/NAME */
+	const char *program; /* function name in bpf/ */
+	enum bpf_attach_type type;
+};
+
+extern const struct kernel_hook kernel_hooks[HOOK_COUNT];
+
+/* Programs that this process runs over the sockets, if the kernel has the means. */
+enum guard_iterator {
+	ITERATOR_ADOPT,
+	ITERATOR_NUDGE,
+	ITERATOR_COUNT,
+};
+
+struct guard {
+	char name[GUARD_NAME_MAX + 1];
+	int maps[MAP_COUNT];
+	int command_fd;
+	/* -1: this process did not load the guard, or the kernel has no iterators */
+	int iterators[ITERATOR_COUNT];
+	__u32 max_peers;
+	struct ring_buffer *ring;
+	guard_event_handler handler;
+	void *handler_argument;
+};
+
+/* Fill in the text, return `code`. */
+__attribute__((format(printf, 3, 4))) int kernel_fail(struct guard_error *error, int code,
+						      const char *format, ...);
+
+/*
+ * Path of a pin of the guard `name`: `entry` in the directory `below`. "": of that directory; both
+ * "": of the guard's own.
+ */
+void kernel_pin_path(char path[PIN_PATH_MAX], const char *name, const char *below,
+		     const char *entry);
+
+/*
+ * Let libbpf say nothing by itself. What it would have said last of an error, for the operator, is
+ * kernel_last_words().
+ */
+void kernel_hush(void);
+const char *kernel_last_words(void);
+
+/* Whether bpffs is mounted in its place in this mount namespace; if not, the text that says so. */
+bool kernel_bpffs_mounted(void);
+int kernel_bpffs_missing(struct guard_error *error);
+
+/* 1 when this process sees the mounts of the host. */
+bool kernel_in_host_mount_namespace(void);
+
+/* The pinned layout. -ENOENT: nothing is pinned under the name; -EPROTO: its value has another size. */
+int kernel_layout_read(const char *name, struct guard_layout *ret_layout);
+
+/* Kernel id of an open program or map; 0: it cannot be told. */
+__u32 kernel_program_id(int program_fd);
+__u32 kernel_map_id(int map_fd);
+
+/*
+ * 1 when the program `id` uses the map `map_id`: that is how a program of an earlier load of this
+ * guard is known.
+ */
+bool kernel_program_uses_map(__u32 id, __u32 map_id);
+
+/*
+ * Where the pinned link of a hook is attached: cgroup id or namespace inode, and with which
+ * program. 0: detached.
+ */
+int kernel_link_target(int link_fd, enum guard_hook hook, __u64 *ret_target, __u32 *ret_program);
+
+/* Absolute path of the cgroup, or a negative errno. *ret_path is the caller's. */
+int kernel_path_of_cgroup(__u64 id, char **ret_path);
+
+#endif
