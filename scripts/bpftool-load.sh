@@ -151,6 +151,12 @@ done
 # The built-in policy: the `command` program writes it when it is run on a packet of zeros.
 try "$bpftool" prog run pinned "$pins/programs/command" data_in <(head -c 64 /dev/zero) repeat 1
 
+# struct guard_layout: the version, four bytes reserved, the cgroup's inode. The inode comes before the
+# first program is attached, so that whoever clears a load that died here knows where to look.
+cgroup_id=$(stat -c %i "$cgroup") || fail "cannot read the inode of $cgroup"
+# shellcheck disable=SC2046
+update layout 0 0 0 0 value 0 0 0 0 0 0 0 0 $(bytes "$cgroup_id" 8)
+
 # ---- attach: first what ends claims and links, then what makes them ---------------------------------
 
 attach() {
@@ -164,9 +170,8 @@ attach cgroup_inet_ingress ingress
 attach cgroup_inet4_connect connect4
 attach cgroup_inet6_connect connect6
 
-# struct guard_layout: the version, four bytes reserved, the cgroup's inode. Written last of all: without it a
-# load counts as unfinished. Until the mode is written it is 0, off: the guard begins to refuse when it is whole.
-cgroup_id=$(stat -c %i "$cgroup") || fail "cannot read the inode of $cgroup"
+# The layout's version is written last of all: without it a load counts as unfinished. Until the mode is
+# written it is 0, off: the guard begins to refuse when it is whole.
 # shellcheck disable=SC2046
 {
 	update layout 0 0 0 0 value $(bytes "$layout" 4) 0 0 0 0 $(bytes "$cgroup_id" 8)
