@@ -67,9 +67,12 @@ attachments() {
 	done
 }
 
-# What hangs on a pinned link cannot be detached by program, and goes with its link, the connect hooks first.
+# What hangs on a pinned link cannot be detached by program. The connect hooks go first. A daemon that runs
+# holds the links too, so unpinning alone (all that an old bpftool leaves us) does not detach them.
 for link in "$pins"/links/connect* "$pins"/links/*; do
-	[[ -e $link ]] && rm -f "$link"
+	[[ -e $link ]] || continue
+	"$bpftool" link detach pinned "$link" >/dev/null 2>&1
+	rm -f "$link"
 done
 
 # Where the guard was loaded, when nobody says: the layout has the inode of the cgroup's directory.
@@ -107,6 +110,8 @@ while read -r where id type; do
 done < <(attachments)
 ((status == 0)) || fail "some programs could not be detached: the pins stay in $pins"
 
+# The layout's version 0 tells a daemon that its guard was taken away, so that it does not pin it again.
+"$bpftool" map update pinned "$pins/layout" key 0 0 0 0 value 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 >/dev/null 2>&1
 rm -rf "$pins" || fail "cannot remove $pins"
 rmdir "$bpffs/connguard" 2>/dev/null
 printf "guard '%s' is gone\n" "$name"

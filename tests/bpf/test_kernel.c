@@ -19,6 +19,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
@@ -921,24 +922,87 @@ static void detached_by_force(void **state)
 	guard_close(guard);
 }
 
+/*
+ * Who has loaded the guard holds its links: without its pin a hook stays as long as that lives, and
+ * can be pinned again.
+ */
 static void unpinned_by_hand(void **state)
 {
-	struct guard *guard = load_fresh();
+	struct guard *guard = load_fresh(), *reader;
 	struct hook_state hooks[HOOK_COUNT];
+	struct guard_error error;
 	char path[300];
 
 	(void)state;
+	assert_int_equal(guard_open(own_name(), &reader, &error), 0);
 	pin_of(path, "links", "connect6");
 	assert_int_equal(unlink(path), 0);
-	await(guard_hooks(guard, hooks) == 0 && !hooks[HOOK_CONNECT6].attached);
+	assert_int_equal(guard_hooks(guard, hooks), 0);
+	for (int hook = 0; hook < HOOK_COUNT; hook++) {
+		assert_true(hooks[hook].attached);
+		assert_int_equal(hooks[hook].pinned, hook != HOOK_CONNECT6);
+	}
+	assert_int_equal(guard_pin_again(guard, &error), 1);
+	assert_all_attached(guard, guarded, own_netns);
+
+	assert_int_equal(unlink(path), 0);
+	guard_close(guard);
+	await(guard_hooks(reader, hooks) == 0 && !hooks[HOOK_CONNECT6].attached);
 	for (int hook = 0; hook < HOOK_COUNT; hook++) {
 		assert_int_equal(hooks[hook].attached, hook != HOOK_CONNECT6);
 		assert_int_equal(hooks[hook].pinned, hook != HOOK_CONNECT6);
 	}
-	guard_close(guard);
+	/* Who did not load it cannot pin the hook, nor move the guard. */
+	assert_int_equal(guard_pin_again(reader, &error), 0);
+	assert_false(pinned("links", "connect6"));
+	assert_int_equal(guard_follow(reader, elsewhere, own_netns, &error), -EBADF);
+	assert_programs(elsewhere, other_netns, 0);
+	guard_close(reader);
 	guard = load_at(guarded, own_netns, true);
 	assert_all_attached(guard, guarded, own_netns);
 	guard_close(guard);
+}
+
+/* As after bpffs was unmounted and mounted again. */
+static void pins_again_what_is_lost(void **state)
+{
+	struct guard *guard = load_fresh(), *other;
+	struct peer_address key = key_of(PEER4);
+	struct guard_error error;
+	struct peer peer;
+	char command[300];
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	assert_int_equal(guard_pin_again(guard, &error), 0);
+	snprintf(command, sizeof(command), "rm -r " PIN_ROOT "/%s", own_name());
+	run(command);
+	assert_open_fails(own_name(), -ENOENT, own_name());
+	assert_int_equal(guard_pin_again(guard, &error), MAP_PINS + HOOK_COUNT + 1);
+	assert_all_attached(guard, guarded, own_netns);
+	/* They are the same that they were, and outlive their maker as before. */
+	guard_close(guard);
+	assert_int_equal(guard_open(own_name(), &guard, &error), 0);
+	assert_all_attached(guard, guarded, own_netns);
+	assert_int_equal(guard_peer_read(guard, &key, &peer), 0);
+	guard_close(guard);
+
+	/* What was removed in order is not pinned again, nor what another guard has the place of. */
+	guard = load_at(guarded, own_netns, true);
+	run(command);
+	other = load_at(elsewhere, other_netns, false);
+	assert_int_equal(guard_pin_again(guard, &error), -EEXIST);
+	assert_non_null(strstr(error.text, own_name()));
+	guard_close(other);
+	remove_guard();
+	assert_int_equal(guard_pin_again(guard, &error), MAP_PINS + HOOK_COUNT + 1);
+	remove_guard();
+	assert_int_equal(guard_pin_again(guard, &error), -ENOENT);
+	assert_string_equal(error.text, "");
+	assert_int_equal(guard_follow(guard, guarded, own_netns, &error), -ENOENT);
+	guard_close(guard);
+	assert_gone();
 }
 
 /* A program of somebody else that lets everything pass. */
@@ -1065,6 +1129,188 @@ static void attached_without_links(void **state)
 	guard_close(guard);
 	remove_guard();
 	assert_gone();
+}
+
+/* Whoever has loaded the guard can move it, without loading anything. */
+static void follows_at_once(void **state)
+{
+	struct guard *guard = load_fresh();
+	__u32 before[HOOK_COUNT], after[HOOK_COUNT];
+	struct peer_address key = key_of(PEER4);
+	struct guard_error error;
+	struct stat place;
+	struct peer peer;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	add_peer(guard, PEER4);
+	program_ids(guard, before);
+	/* Where it is already, and then to another cgroup and namespace and back. */
+	assert_int_equal(guard_follow(guard, guarded, own_netns, &error), 0);
+	assert_all_attached(guard, guarded, own_netns);
+	assert_int_equal(guard_follow(guard, elsewhere, other_netns, &error), 0);
+	assert_all_attached(guard, elsewhere, other_netns);
+	assert_programs(guarded, own_netns, 0);
+	assert_int_equal(stat(elsewhere, &place), 0);
+	assert_int_equal(get_layout().cgroup_id, place.st_ino);
+	program_ids(guard, after);
+	assert_memory_equal(before, after, sizeof(before));
+	assert_int_equal(guard_peer_read(guard, &key, &peer), 0);
+
+	/* The service's cgroup goes and comes back under its name, with the guard at it. */
+	assert_int_equal(rmdir(elsewhere), 0);
+	assert_int_equal(guard_follow(guard, elsewhere, other_netns, &error), -ENOENT);
+	assert_non_null(strstr(error.text, elsewhere));
+	child_cgroup("elsewhere", elsewhere);
+	assert_int_equal(guard_follow(guard, elsewhere, own_netns, &error), 0);
+	assert_all_attached(guard, elsewhere, own_netns);
+	assert_int_equal(programs_at(other_netns, HOOK_SK_LOOKUP, NULL), 0);
+	guard_close(guard);
+	remove_guard();
+	assert_gone();
+	assert_programs(elsewhere, own_netns, 0);
+}
+
+/* What a move that died has left at the place where the guard was to go does not stay there. */
+static void clears_a_move_that_died(void **state)
+{
+	struct guard *guard = load_fresh();
+	cleanup_close int there = open_directory(elsewhere);
+	char entry[32], path[300];
+
+	(void)state;
+	for (int hook = 0; hook < HOOK_COUNT; hook++) {
+		cleanup_close int link = open_pin("links", hook_types[hook].pin);
+		struct bpf_link_info info = {};
+		__u32 length = sizeof(info);
+
+		assert_int_equal(bpf_obj_get_info_by_fd(link, &info, &length), 0);
+		cleanup_close int program = bpf_prog_get_fd_by_id(info.prog_id);
+		cleanup_close int waiting =
+			bpf_link_create(program, hook == HOOK_SK_LOOKUP ? other_netns : there,
+					hook_types[hook].type, NULL);
+
+		assert_true(waiting >= 0);
+		snprintf(entry, sizeof(entry), "%s-new", hook_types[hook].pin);
+		pin_of(path, "links", entry);
+		assert_int_equal(bpf_obj_pin(waiting, path), 0);
+	}
+	assert_programs(elsewhere, other_netns, 1);
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	assert_programs(elsewhere, other_netns, 0);
+	assert_all_attached(guard, guarded, own_netns);
+	snprintf(path, sizeof(path), "test $(ls " PIN_ROOT "/%s/links | wc -l) = %d", own_name(),
+		 HOOK_COUNT);
+	run(path);
+	guard_close(guard);
+}
+
+/* A guard that bpftool attached, taken over to another cgroup, leaves nothing where it was. */
+static void moves_what_has_no_links(void **state)
+{
+	struct guard *guard = load_fresh();
+
+	(void)state;
+	for (int hook = 0; hook < HOOK_COUNT; hook++)
+		if (hook != HOOK_SK_LOOKUP)
+			attach_without_link(hook);
+	guard_close(guard);
+	guard = load_at(elsewhere, other_netns, true);
+	assert_all_attached(guard, elsewhere, other_netns);
+	assert_programs(guarded, own_netns, 0);
+	guard_close(guard);
+}
+
+/*
+ * A program that has a hook for itself keeps ours out. That is said, and a guard that should move
+ * there stays whole where it is.
+ */
+static void does_not_move_by_halves(void **state)
+{
+	struct guard_options options = options_for(elsewhere, other_netns);
+	struct guard *guard = load_fresh();
+	int above = open_directory(own_cgroup()), there = open_directory(elsewhere);
+	int exclusive = foreign_program(BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_INGRESS);
+	struct guard_error error;
+
+	(void)state;
+	assert_int_equal(bpf_prog_attach(exclusive, there, BPF_CGROUP_INET_INGRESS, 0), 0);
+	assert_int_equal(guard_follow(guard, elsewhere, other_netns, &error), -EPERM);
+	assert_non_null(strstr(error.text, "ingress: another program has this hook for itself"));
+	assert_all_attached(guard, guarded, own_netns);
+	assert_load_fails(&options, -EPERM, "ingress: another program has this hook for itself");
+	assert_all_attached(guard, guarded, own_netns);
+	assert_int_equal(programs_at(there, HOOK_SOCK_OPS, NULL), 0);
+	assert_int_equal(programs_at(other_netns, HOOK_SK_LOOKUP, NULL), 0);
+	guard_close(guard);
+	remove_guard();
+	assert_load_fails(&options, -EPERM, "for itself");
+	assert_int_equal(bpf_prog_detach2(exclusive, there, BPF_CGROUP_INET_INGRESS), 0);
+
+	/* From above it does the same. */
+	assert_int_equal(bpf_prog_attach(exclusive, above, BPF_CGROUP_INET_INGRESS, 0), 0);
+	assert_load_fails(&options, -EPERM, "for itself");
+	assert_int_equal(bpf_prog_detach2(exclusive, above, BPF_CGROUP_INET_INGRESS), 0);
+	guard_close(load_at(elsewhere, other_netns, false));
+	close(exclusive);
+	close(there);
+	close(above);
+}
+
+/* A program of somebody else in our own link is not ours. */
+static void replaced_in_the_link(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct hook_state hooks[HOOK_COUNT];
+	cleanup_close int lookup = foreign_program(BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP);
+	cleanup_close int connect4 =
+		foreign_program(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT);
+	cleanup_close int connect4_link = open_pin("links", "connect4");
+	cleanup_close int lookup_link = open_pin("links", "sk_lookup");
+
+	(void)state;
+	assert_int_equal(bpf_link_update(connect4_link, connect4, NULL), 0);
+	assert_int_equal(bpf_link_update(lookup_link, lookup, NULL), 0);
+	assert_int_equal(guard_hooks(guard, hooks), 0);
+	for (int hook = 0; hook < HOOK_COUNT; hook++) {
+		bool replaced = hook == HOOK_CONNECT4 || hook == HOOK_SK_LOOKUP;
+
+		assert_int_equal(hooks[hook].attached, !replaced);
+		assert_int_equal(hooks[hook].pinned, !replaced);
+		assert_int_equal(hooks[hook].foreign, replaced && hook != HOOK_SK_LOOKUP);
+	}
+	guard_close(guard);
+	guard = load_at(guarded, own_netns, true);
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
+}
+
+/* Not to be able to read what is pinned is no reason to clear it away. */
+static void keeps_what_it_cannot_read(void **state)
+{
+	struct guard_options options = options_for(guarded, own_netns);
+	struct guard *guard = load_fresh();
+	struct rlimit before, none;
+
+	(void)state;
+	write_policy(guard, MODE_ENFORCE);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &before), 0);
+	none = before;
+	none.rlim_cur = 0;
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &none), 0);
+	{
+		struct guard *unused = NULL;
+		bool taken_over;
+		struct guard_error error;
+		int result = guard_load(&options, &unused, &taken_over, &error);
+
+		assert_int_equal(setrlimit(RLIMIT_NOFILE, &before), 0);
+		assert_int_equal(result, -EMFILE);
+		assert_non_null(strstr(error.text, "layout"));
+	}
+	assert_all_attached(guard, guarded, own_netns);
+	guard_close(guard);
 }
 
 /* The guard is gone when it is removed, whoever else holds its links, maps or programs. */
@@ -1466,12 +1712,19 @@ static int run_all(void)
 		TEST(survives_kills),
 		TEST(follows_the_cgroup),
 		TEST(follows_the_namespace),
+		TEST(follows_at_once),
 		TEST(cgroup_is_gone),
 		TEST(detached_by_force),
 		TEST(unpinned_by_hand),
+		TEST(pins_again_what_is_lost),
 		TEST(counts_foreign_programs),
 		TEST(counts_foreign_lookups),
 		TEST(attached_without_links),
+		TEST(clears_a_move_that_died),
+		TEST(moves_what_has_no_links),
+		TEST(does_not_move_by_halves),
+		TEST(replaced_in_the_link),
+		TEST(keeps_what_it_cannot_read),
 		TEST(removes_what_others_hold),
 		TEST(round_trips),
 		TEST(ports),

@@ -218,9 +218,11 @@ static struct guard *guard_new(const char *name)
 	snprintf(guard->name, sizeof(guard->name), "%s", name);
 	for (int i = 0; i < MAP_COUNT; i++)
 		guard->maps[i] = -1;
-	guard->command_fd = -1;
+	for (int i = 0; i < HOOK_COUNT; i++)
+		guard->programs[i] = guard->links[i] = -1;
 	for (int i = 0; i < ITERATOR_COUNT; i++)
 		guard->iterators[i] = -1;
+	guard->command_fd = -1;
 	return guard;
 }
 
@@ -232,6 +234,12 @@ void guard_close(struct guard *guard)
 	for (int i = 0; i < MAP_COUNT; i++)
 		if (guard->maps[i] >= 0)
 			close(guard->maps[i]);
+	for (int i = 0; i < HOOK_COUNT; i++) {
+		if (guard->programs[i] >= 0)
+			close(guard->programs[i]);
+		if (guard->links[i] >= 0)
+			close(guard->links[i]);
+	}
 	if (guard->command_fd >= 0)
 		close(guard->command_fd);
 	for (int i = 0; i < ITERATOR_COUNT; i++)
@@ -269,6 +277,35 @@ int kernel_layout_read(const char *name, struct guard_layout *ret_layout)
 	return result;
 }
 
+int kernel_layout_of(const struct guard *guard, struct guard_layout *ret_layout)
+{
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(guard->maps[MAP_LAYOUT], &zero, ret_layout))
+		return -errno;
+	return ret_layout->version == CONNGUARD_LAYOUT ? 0 : -ENOENT;
+}
+
+int kernel_other_layout(const char *name, const struct guard_layout *layout,
+			struct guard_error *error)
+{
+	if (!layout)
+		return kernel_fail(error, -EPROTO,
+				   "the loaded guard '%s' has a layout word of another size, so another "
+				   "version has loaded it: it stays as it is; use the programs of that "
+				   "version, or unload it first",
+				   name);
+	if (!layout->version)
+		return kernel_fail(error, -EPROTO,
+				   "guard '%s' is not whole, its load or its removal did not finish (its "
+				   "layout word is 0): start connguardd, which loads it anew, or unload it",
+				   name);
+	return kernel_fail(error, -EPROTO,
+			   "the loaded guard '%s' has map layout %u, this program has layout %u: it stays "
+			   "as it is; use the programs of the version that loaded it, or unload it first",
+			   name, layout->version, CONNGUARD_LAYOUT);
+}
+
 int guard_open(const char *name, struct guard **ret_guard, struct guard_error *ret_error)
 {
 	struct guard *guard __attribute__((cleanup(guard_close_pointer))) = NULL;
@@ -295,11 +332,7 @@ int guard_open(const char *name, struct guard **ret_guard, struct guard_error *r
 				   "no guard '%s' is loaded (nothing at " PIN_ROOT "/%s)", name,
 				   name);
 	if (result == -EPROTO || (!result && layout.version != CONNGUARD_LAYOUT))
-		return kernel_fail(
-			ret_error, -EPROTO,
-			"the loaded guard '%s' has map layout %u, this program knows layout %u: use the programs of the "
-			"version that loaded it, or unload it first",
-			name, result ? 0 : layout.version, CONNGUARD_LAYOUT);
+		return kernel_other_layout(name, result ? NULL : &layout, ret_error);
 	if (result)
 		return kernel_fail(ret_error, result, "reading the layout of guard '%s': %s", name,
 				   strerror(-result));

@@ -108,6 +108,23 @@ void guard_close(struct guard *guard);
 /* Detach and unpin everything of a guard, whoever loaded it. -ENOENT: there was nothing. */
 int guard_remove(const char *name, struct guard_error *ret_error);
 
+/*
+ * Move the hooks of a guard that this process has loaded to this cgroup (absolute path) and this
+ * network namespace, with what they know of the peers: the service has got new ones. If not all can
+ * be moved, all stay. -ENOENT: the guard has been removed by somebody, or there is no such cgroup;
+ * -EBADF: this process did not load it.
+ */
+int guard_follow(struct guard *guard, const char *cgroup, int netns_fd,
+		 struct guard_error *ret_error);
+
+/*
+ * Pin again what is not pinned any more of a guard that this process has loaded (bpffs was
+ * unmounted, say). Returns how many pins were made, 0: all were there. -ENOENT: bpffs is not
+ * mounted, or the guard has been removed (ret_error is empty then); -EEXIST: another guard is pinned
+ * under the name.
+ */
+int guard_pin_again(const struct guard *guard, struct guard_error *ret_error);
+
 /* Probe the kernel: see enum guard_feature. */
 void guard_probe(bool ret_features[FEATURE_COUNT]);
 
@@ -115,6 +132,9 @@ void guard_probe(bool ret_features[FEATURE_COUNT]);
  * What the kernel says is attached now, for the cgroup and the namespace the guard was loaded with.
  */
 int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT]);
+
+/* Id of the guarded cgroup, which may be gone. -ENOENT: the guard has been removed by somebody. */
+int guard_cgroup_id(const struct guard *guard, __u64 *ret_id);
 
 /*
  * Absolute path of the guarded cgroup. *ret_path is the caller's to free. -ENOENT: the cgroup is

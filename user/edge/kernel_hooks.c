@@ -108,13 +108,13 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 }
 
 /*
- * What is effective at a hook, asked of its cgroup or network namespace: fills in `attached`,
- * `foreign`, and the program's id if only the maps tell that it is ours. -1: not to be asked.
+ * What is effective at a hook, asked of its cgroup or network namespace: fills in `attached`, the
+ * program's id, and `foreign`. Only the maps tell which program is ours: somebody may have put
+ * another one into our link. -1: not to be asked.
  */
-static void ask_hook(const struct guard *guard, int target_fd, enum guard_hook hook,
-		     struct hook_state *state)
+static void ask_hook(int target_fd, enum guard_hook hook, __u32 peers_id, struct hook_state *state)
 {
-	__u32 ids[64], count = 64, flags = 0, peers_id = kernel_map_id(guard->maps[MAP_PEERS]);
+	__u32 ids[64], count = 64, flags = 0;
 	/* A namespace has no hierarchy: what is attached is what is effective. */
 	__u32 query = hook == HOOK_SK_LOOKUP ? 0 : BPF_F_QUERY_EFFECTIVE;
 
@@ -122,7 +122,7 @@ static void ask_hook(const struct guard *guard, int target_fd, enum guard_hook h
 	    bpf_prog_query(target_fd, kernel_hooks[hook].type, query, &flags, ids, &count))
 		return;
 	for (__u32 i = 0; i < count; i++) {
-		if (ids[i] == state->program_id || kernel_program_uses_map(ids[i], peers_id)) {
+		if (kernel_program_uses_map(ids[i], peers_id)) {
 			state->attached = true;
 			state->program_id = ids[i];
 		} else {
@@ -144,11 +144,26 @@ static int open_own_netns(__u64 inode)
 	return fd;
 }
 
+/* Where a link holds a program of ours; 0: nowhere, or another's. */
+static __u64 link_holds(int link_fd, enum guard_hook hook, __u32 peers_id, __u32 *ret_program)
+{
+	__u32 program;
+	__u64 target;
+
+	/* A link whose cgroup or namespace is gone, or which was detached by force, has no target. */
+	if (link_fd < 0 || kernel_link_target(link_fd, hook, &target, &program) || !target ||
+	    !kernel_program_uses_map(program, peers_id))
+		return 0;
+	*ret_program = program;
+	return target;
+}
+
 int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT])
 {
+	__u32 peers_id = kernel_map_id(guard->maps[MAP_PEERS]);
 	cleanup_free char *cgroup = NULL;
 	struct guard_layout layout = {};
-	int result = kernel_layout_read(guard->name, &layout);
+	int result = kernel_layout_of(guard, &layout);
 
 	if (result)
 		return result;
@@ -159,35 +174,43 @@ int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUN
 	for (int i = 0; i < HOOK_COUNT; i++) {
 		struct hook_state state = {};
 		char path[PIN_PATH_MAX];
-		__u64 target = 0;
+		__u64 target;
 
 		kernel_pin_path(path, guard->name, "links", kernel_hooks[i].name);
-		cleanup_close int link_fd = bpf_obj_get(path);
+		cleanup_close int pinned_fd = bpf_obj_get(path);
 
-		/*
-		 * A link whose cgroup or namespace is gone, or which was detached by force, has no
-		 * target.
-		 */
-		if (link_fd >= 0 && kernel_link_target(link_fd, i, &target, &state.program_id) == 0)
-			state.pinned = target != 0;
+		target = link_holds(pinned_fd, i, peers_id, &state.program_id);
+		state.pinned = target != 0;
+		if (!target)
+			target = link_holds(guard->links[i], i, peers_id, &state.program_id);
 		if (i == HOOK_SK_LOOKUP) {
 			cleanup_close int netns_fd = open_own_netns(target);
 
 			/* From another namespace only the link can tell. */
-			state.attached = state.pinned;
-			ask_hook(guard, netns_fd, i, &state);
+			state.attached = target != 0;
+			ask_hook(netns_fd, i, peers_id, &state);
 		} else {
-			ask_hook(guard, cgroup_fd, i, &state);
+			ask_hook(cgroup_fd, i, peers_id, &state);
 		}
 		ret_hooks[i] = state;
 	}
 	return 0;
 }
 
-int guard_cgroup(const struct guard *guard, char **ret_path)
+int guard_cgroup_id(const struct guard *guard, __u64 *ret_id)
 {
 	struct guard_layout layout = {};
-	int result = kernel_layout_read(guard->name, &layout);
+	int result = kernel_layout_of(guard, &layout);
 
-	return result ? result : kernel_path_of_cgroup(layout.cgroup_id, ret_path);
+	if (!result)
+		*ret_id = layout.cgroup_id;
+	return result;
+}
+
+int guard_cgroup(const struct guard *guard, char **ret_path)
+{
+	__u64 id;
+	int result = guard_cgroup_id(guard, &id);
+
+	return result ? result : kernel_path_of_cgroup(id, ret_path);
 }

@@ -87,94 +87,49 @@ static int reuse_pins(struct connguard *skeleton, const char *name, struct guard
 	return 0;
 }
 
-static int pin_maps(struct connguard *skeleton, const char *name, struct guard_error *error)
+/*
+ * Pin the maps that are not pinned, the layout word last: without it the others are nobody's.
+ * Returns how many were not.
+ */
+static int pin_maps(const int maps[MAP_COUNT], const char *name, struct guard_error *error)
 {
-	for (int i = 0; i < MAP_COUNT; i++) {
-		struct bpf_map *map =
-			bpf_object__find_map_by_name(skeleton->obj, kernel_map_names[i]);
+	int made = 0;
+
+	_Static_assert(MAP_LAYOUT == 0, "the layout word is the last one of a descending loop");
+	for (int i = MAP_COUNT - 1; i >= 0; i--) {
 		char path[PIN_PATH_MAX];
 
 		kernel_pin_path(path, name, "", kernel_map_names[i]);
 		if (access(path, F_OK) == 0)
 			continue;
-		if (bpf_obj_pin(bpf_map__fd(map), path))
+		if (bpf_obj_pin(maps[i], path))
 			return kernel_fail(error, -errno, "pinning %s: %s", path, strerror(errno));
+		made++;
 	}
-	return 0;
+	return made;
 }
 
 /*
- * Detach programs of this guard that somebody attached without a link (bpftool): all but `keep`.
- * `peers_id` says which are ours.
+ * Pin in one step, over what may be there: the commands of the CLI find a program at any time. "-new"
+ * is what a load that died has left.
  */
-static void detach_unlinked(int cgroup_fd, enum guard_hook hook, __u32 peers_id, __u32 keep)
+static int pin_command(int command_fd, const char *name, struct guard_error *error)
 {
-	__u32 ids[64], count = 64, flags = 0;
+	char path[PIN_PATH_MAX], fresh_path[PIN_PATH_MAX];
 
-	if (hook == HOOK_SK_LOOKUP ||
-	    bpf_prog_query(cgroup_fd, kernel_hooks[hook].type, 0, &flags, ids, &count))
-		return;
-	for (__u32 i = 0; i < count; i++) {
-		if (ids[i] == keep || !kernel_program_uses_map(ids[i], peers_id))
-			continue;
-		cleanup_close int fd = bpf_prog_get_fd_by_id(ids[i]);
-
-		/* Fails for a program attached by a link, which is not ours to break here. */
-		if (fd >= 0)
-			bpf_prog_detach2(fd, cgroup_fd, kernel_hooks[hook].type);
-	}
-}
-
-/*
- * Put the program at its hook: replace it in the pinned link where that is attached to the right
- * place already, else make a new link first and drop the old one afterwards.
- */
-static int attach_hook(const struct guard_options *options, int cgroup_fd, enum guard_hook hook,
-		       int program_fd, struct guard_error *error)
-{
-	int target_fd = hook == HOOK_SK_LOOKUP ? options->netns_fd : cgroup_fd;
-	char path[PIN_PATH_MAX], fresh_path[PIN_PATH_MAX + 8];
-	__u64 target = 0;
-	struct stat place;
-	__u32 program;
-
-	if (fstat(target_fd, &place))
-		return -errno;
-	kernel_pin_path(path, options->name, "links", kernel_hooks[hook].name);
-	cleanup_close int old_fd = bpf_obj_get(path);
-
-	if (old_fd >= 0 && kernel_link_target(old_fd, hook, &target, &program) == 0 &&
-	    target == place.st_ino) {
-		if (bpf_link_update(old_fd, program_fd, NULL))
-			return kernel_fail(error, -errno, "replacing the program at %s: %s", path,
-					   strerror(errno));
-		return 0;
-	}
-	cleanup_close int link_fd =
-		bpf_link_create(program_fd, target_fd, kernel_hooks[hook].type, NULL);
-
-	if (link_fd < 0)
-		return kernel_fail(error, -errno, "attaching %s: %s", kernel_hooks[hook].name,
-				   strerror(errno));
-	snprintf(fresh_path, sizeof(fresh_path), "%s-new", path);
-	unlink(fresh_path);
-	if (bpf_obj_pin(link_fd, fresh_path))
+	kernel_pin_path(path, name, "programs", "command");
+	kernel_pin_path(fresh_path, name, "programs", "command-new");
+	if (unlink(fresh_path) && errno != ENOENT)
+		return kernel_fail(error, -errno, "removing %s: %s", fresh_path, strerror(errno));
+	if (bpf_obj_pin(command_fd, fresh_path))
 		return kernel_fail(error, -errno, "pinning %s: %s", fresh_path, strerror(errno));
-	/*
-	 * bpffs cannot rename onto an existing name: for an instant the new link lives under its
-	 * own.
-	 */
-	unlink(path);
 	if (rename(fresh_path, path))
 		return kernel_fail(error, -errno, "pinning %s: %s", path, strerror(errno));
-	/* Not only unpinned: bpffs lets go of a link later, and until then both would decide. */
-	if (old_fd >= 0)
-		bpf_link_detach(old_fd);
 	return 0;
 }
 
 /* The programs directory holds `command` alone; bpftool pins every program there. */
-static int pin_command(struct connguard *skeleton, const char *name, struct guard_error *error)
+static void unpin_hook_programs(const char *name)
 {
 	char path[PIN_PATH_MAX];
 
@@ -182,21 +137,6 @@ static int pin_command(struct connguard *skeleton, const char *name, struct guar
 		kernel_pin_path(path, name, "programs", kernel_hooks[i].program);
 		unlink(path);
 	}
-	kernel_pin_path(path, name, "programs", "command");
-	unlink(path);
-	if (bpf_obj_pin(bpf_program__fd(skeleton->progs.command), path))
-		return kernel_fail(error, -errno, "pinning %s: %s", path, strerror(errno));
-	return 0;
-}
-
-static int write_layout(struct connguard *skeleton, __u64 cgroup_id)
-{
-	struct guard_layout layout = { .version = CONNGUARD_LAYOUT, .cgroup_id = cgroup_id };
-	__u32 zero = 0;
-
-	return bpf_map_update_elem(bpf_map__fd(skeleton->maps.layout), &zero, &layout, BPF_ANY) ?
-		       -errno :
-		       0;
 }
 
 static const char *const iterators[ITERATOR_COUNT] = {
@@ -204,16 +144,20 @@ static const char *const iterators[ITERATOR_COUNT] = {
 	[ITERATOR_NUDGE] = "nudge",
 };
 
-/* Steps of guard_load() after which a failure of a fresh load has something to undo. */
+/*
+ * Steps of guard_load() after which a failure of a fresh load has something to undo. `programs` are
+ * the skeleton's, `links` the caller's.
+ */
 static int load_and_attach(struct connguard *skeleton, const struct guard_options *options,
+			   int programs[HOOK_COUNT], int links[HOOK_COUNT],
 			   struct guard_error *error)
 {
 	bool supported[FEATURE_COUNT];
-	struct stat place;
+	int maps[MAP_COUNT];
 	int result;
 
 	cleanup_close int cgroup_fd = open(options->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (cgroup_fd < 0 || fstat(cgroup_fd, &place))
+	if (cgroup_fd < 0)
 		return kernel_fail(error, -errno, "cgroup %s: %s", options->cgroup,
 				   strerror(errno));
 	bpf_map__set_max_entries(skeleton->maps.peers, options->max_peers);
@@ -227,23 +171,22 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	if (result)
 		return kernel_fail(error, result, "loading the programs: %s (%s)",
 				   strerror(-result), kernel_last_words());
-	result = pin_maps(skeleton, options->name, error);
+	for (int i = 0; i < HOOK_COUNT; i++)
+		programs[i] = bpf_program__fd(bpf_object__find_program_by_name(
+			skeleton->obj, kernel_hooks[i].program));
+	for (int i = 0; i < MAP_COUNT; i++)
+		maps[i] = bpf_map__fd(
+			bpf_object__find_map_by_name(skeleton->obj, kernel_map_names[i]));
+	result = pin_maps(maps, options->name, error);
+	if (result < 0)
+		return result;
+	result = kernel_attach(options->name, cgroup_fd, options->netns_fd, programs, links, error);
+	if (!result)
+		result = pin_command(bpf_program__fd(skeleton->progs.command), options->name, error);
 	if (result)
 		return result;
-	for (int i = 0; i < HOOK_COUNT; i++) {
-		struct bpf_program *program =
-			bpf_object__find_program_by_name(skeleton->obj, kernel_hooks[i].program);
-
-		result = attach_hook(options, cgroup_fd, i, bpf_program__fd(program), error);
-		if (result)
-			return result;
-		detach_unlinked(cgroup_fd, i, kernel_map_id(bpf_map__fd(skeleton->maps.peers)),
-				kernel_program_id(bpf_program__fd(program)));
-	}
-	result = pin_command(skeleton, options->name, error);
-	if (result)
-		return result;
-	return write_layout(skeleton, place.st_ino);
+	unpin_hook_programs(options->name);
+	return kernel_settle(maps[MAP_LAYOUT], maps[MAP_PEERS], cgroup_fd, programs);
 }
 
 static void skeleton_destroy(struct connguard **skeleton)
@@ -256,12 +199,15 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 {
 	struct connguard *skeleton __attribute__((cleanup(skeleton_destroy))) = NULL;
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
+	int programs[HOOK_COUNT], links[HOOK_COUNT];
 	struct guard_layout layout = {};
 	bool taken_over = false;
 	int result;
 
 	ret_error->text[0] = '\0';
 	kernel_hush();
+	for (int i = 0; i < HOOK_COUNT; i++)
+		programs[i] = links[i] = -1;
 	if (!guard_name_valid(options->name))
 		return kernel_fail(
 			ret_error, -EINVAL,
@@ -272,15 +218,18 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 	result = kernel_layout_read(options->name, &layout);
 	if (result == -EPROTO ||
 	    (result == 0 && layout.version && layout.version != CONNGUARD_LAYOUT))
-		return kernel_fail(
-			ret_error, -EPROTO,
-			"the loaded guard '%s' has map layout %u, this program has layout %u: it stays as "
-			"it is; unload it first to load this one",
-			options->name, layout.version, CONNGUARD_LAYOUT);
+		return kernel_other_layout(options->name, result ? NULL : &layout, ret_error);
+	/* What cannot be read may be a good guard all the same: it is not to be cleared away. */
+	if (result && result != -ENOENT)
+		return kernel_fail(ret_error, result, "reading the layout of guard '%s': %s",
+				   options->name, strerror(-result));
 	taken_over = result == 0 && layout.version == CONNGUARD_LAYOUT;
 	/* Without the layout word the pins are what a load or a removal that died has left. */
-	if (!taken_over)
-		guard_remove(options->name, ret_error);
+	if (!taken_over) {
+		result = guard_remove(options->name, ret_error);
+		if (result && result != -ENOENT)
+			return result;
+	}
 	result = make_directories(options->name, ret_error);
 	if (result)
 		return result;
@@ -288,18 +237,26 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 	skeleton = connguard__open();
 	if (!skeleton)
 		return kernel_fail(ret_error, -errno, "opening the object: %s", strerror(errno));
-	result = load_and_attach(skeleton, options, ret_error);
+	result = load_and_attach(skeleton, options, programs, links, ret_error);
 	if (result) {
 		struct guard_error ignored;
 
 		/* What a fresh load left is nobody's; what was taken over keeps enforcing. */
 		if (!taken_over)
 			guard_remove(options->name, &ignored);
+	} else {
+		result = guard_open(options->name, ret_guard, ret_error);
+	}
+	if (result) {
+		for (int i = 0; i < HOOK_COUNT; i++)
+			if (links[i] >= 0)
+				close(links[i]);
 		return result;
 	}
-	result = guard_open(options->name, ret_guard, ret_error);
-	if (result)
-		return result;
+	for (int i = 0; i < HOOK_COUNT; i++) {
+		(*ret_guard)->programs[i] = fcntl(programs[i], F_DUPFD_CLOEXEC, 0);
+		(*ret_guard)->links[i] = links[i];
+	}
 	for (int i = 0; i < ITERATOR_COUNT; i++) {
 		struct bpf_program *program =
 			bpf_object__find_program_by_name(skeleton->obj, iterators[i]);
@@ -311,6 +268,61 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 	*ret_taken_over = taken_over;
 	return 0;
 }
+
+/* Pin the links of the hooks that are not pinned. Returns how many were not. */
+static int pin_links(const struct guard *guard, struct guard_error *error)
+{
+	int made = 0;
+
+	for (int i = 0; i < HOOK_COUNT; i++) {
+		char path[PIN_PATH_MAX];
+
+		kernel_pin_path(path, guard->name, "links", kernel_hooks[i].name);
+		if (guard->links[i] < 0 || access(path, F_OK) == 0)
+			continue;
+		if (bpf_obj_pin(guard->links[i], path))
+			return kernel_fail(error, -errno, "pinning %s: %s", path, strerror(errno));
+		made++;
+	}
+	return made;
+}
+
+int guard_pin_again(const struct guard *guard, struct guard_error *ret_error)
+{
+	struct guard_layout layout;
+	char path[PIN_PATH_MAX];
+	int result, links, maps, commands = 0;
+
+	ret_error->text[0] = '\0';
+	result = kernel_layout_of(guard, &layout);
+	if (result)
+		return result;
+	if (!kernel_bpffs_mounted())
+		return kernel_bpffs_missing(ret_error);
+	kernel_pin_path(path, guard->name, "", kernel_map_names[MAP_LAYOUT]);
+	cleanup_close int pinned = bpf_obj_get(path);
+
+	if (pinned >= 0 && kernel_map_id(pinned) != kernel_map_id(guard->maps[MAP_LAYOUT]))
+		return kernel_fail(ret_error, -EEXIST, "another guard '%s' is pinned here",
+				   guard->name);
+	result = make_directories(guard->name, ret_error);
+	if (result)
+		return result;
+	kernel_pin_path(path, guard->name, "programs", "command");
+	if (access(path, F_OK)) {
+		result = pin_command(guard->command_fd, guard->name, ret_error);
+		commands = 1;
+	}
+	if (result)
+		return result;
+	links = pin_links(guard, ret_error);
+	if (links < 0)
+		return links;
+	maps = pin_maps(guard->maps, guard->name, ret_error);
+	return maps < 0 ? maps : maps + links + commands;
+}
+
+/* ---- remove ---- */
 
 /*
  * Remove every entry of a directory of pins, then the directory. Closing the last reference of a
@@ -340,7 +352,10 @@ static int remove_directory(const char *path)
 	return result;
 }
 
-/* From now on what is pinned is not a guard, whole or not. */
+/*
+ * From now on what is pinned is not a guard, whole or not; a daemon that has it open sees that, too.
+ * A layout word of another size is left: it can be told by nobody.
+ */
 static void layout_void(const char *name)
 {
 	struct guard_layout layout;
@@ -361,18 +376,45 @@ static void layout_void(const char *name)
  * Detach at once, whoever else holds the link: a pin elsewhere must not keep a guard that was
  * removed.
  */
+static void detach_link(const char *name, const char *entry)
+{
+	char path[PIN_PATH_MAX];
+
+	kernel_pin_path(path, name, "links", entry);
+	cleanup_close int fd = bpf_obj_get(path);
+
+	if (fd >= 0)
+		bpf_link_detach(fd);
+}
+
 static void detach_links(const char *name)
 {
 	/* The hooks that make claims go first. */
 	for (int i = HOOK_COUNT - 1; i >= 0; i--) {
-		char path[PIN_PATH_MAX];
+		char fresh[32];
 
-		kernel_pin_path(path, name, "links", kernel_hooks[i].name);
-		cleanup_close int fd = bpf_obj_get(path);
-
-		if (fd >= 0)
-			bpf_link_detach(fd);
+		detach_link(name, kernel_hooks[i].name);
+		/* One that was on its way when its loader died. */
+		snprintf(fresh, sizeof(fresh), "%s-new", kernel_hooks[i].name);
+		detach_link(name, fresh);
 	}
+}
+
+/* Programs attached without a link (bpftool) hang on the cgroup alone. */
+static void detach_from_cgroup(const char *name, __u64 cgroup_id)
+{
+	cleanup_free char *cgroup = NULL;
+	char path[PIN_PATH_MAX];
+
+	kernel_pin_path(path, name, "", kernel_map_names[MAP_PEERS]);
+	cleanup_close int peers_fd = bpf_obj_get(path);
+
+	if (peers_fd < 0 || kernel_path_of_cgroup(cgroup_id, &cgroup))
+		return;
+	cleanup_close int cgroup_fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+
+	if (cgroup_fd >= 0)
+		kernel_detach_unlinked(cgroup_fd, kernel_map_id(peers_fd), NULL);
 }
 
 int guard_remove(const char *name, struct guard_error *ret_error)
@@ -386,6 +428,8 @@ int guard_remove(const char *name, struct guard_error *ret_error)
 		return kernel_fail(ret_error, -EINVAL, "'%s' cannot name a guard", name);
 	kernel_pin_path(path, name, "", "");
 	if (access(path, F_OK)) {
+		if (errno != ENOENT)
+			return kernel_fail(ret_error, -errno, "%s: %s", path, strerror(errno));
 		if (!kernel_bpffs_mounted())
 			return kernel_bpffs_missing(ret_error);
 		return kernel_fail(ret_error, -ENOENT, "no guard '%s' is loaded (nothing at %s)",
@@ -393,22 +437,8 @@ int guard_remove(const char *name, struct guard_error *ret_error)
 	}
 	detach_links(name);
 	layout_void(name);
-	/* Programs attached without a link (bpftool) hang on the cgroup alone. */
-	if (kernel_layout_read(name, &layout) == 0 && layout.cgroup_id) {
-		cleanup_free char *cgroup = NULL;
-		char peers_path[PIN_PATH_MAX];
-
-		kernel_pin_path(peers_path, name, "", kernel_map_names[MAP_PEERS]);
-		cleanup_close int peers_fd = bpf_obj_get(peers_path);
-
-		if (peers_fd >= 0 && kernel_path_of_cgroup(layout.cgroup_id, &cgroup) == 0) {
-			cleanup_close int cgroup_fd =
-				open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-
-			for (int i = HOOK_COUNT - 1; cgroup_fd >= 0 && i >= 0; i--)
-				detach_unlinked(cgroup_fd, i, kernel_map_id(peers_fd), 0);
-		}
-	}
+	if (kernel_layout_read(name, &layout) == 0 && layout.cgroup_id)
+		detach_from_cgroup(name, layout.cgroup_id);
 	kernel_pin_path(path, name, "links", "");
 	remove_directory(path);
 	kernel_pin_path(path, name, "programs", "");

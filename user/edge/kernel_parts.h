@@ -3,10 +3,11 @@
  * What the files kernel*.c share, and nobody else sees: what a guard is made of, and small steps on
  * objects of the kernel. See kernel.h for the whole.
  *
- *     kernel.c        names, texts, paths; looking at objects of the kernel; open and close
- *     kernel_load.c   load, take over, attach, remove
- *     kernel_hooks.c  what the kernel offers, and what is in force at its hooks
- *     kernel_maps.c   read and write the maps, commands, events
+ *     kernel.c         names, texts, paths; looking at objects of the kernel; open and close
+ *     kernel_load.c    load, take over, pin, remove
+ *     kernel_attach.c the programs at their hooks, and moved to others
+ *     kernel_hooks.c   what the kernel offers, and what is in force at its hooks
+ *     kernel_maps.c    read and write the maps, commands, events
  */
 #ifndef EDGE_KERNEL_PARTS_H
 #define EDGE_KERNEL_PARTS_H
@@ -61,6 +62,12 @@ struct guard {
 	int command_fd;
 	/* -1: this process did not load the guard, or the kernel has no iterators */
 	int iterators[ITERATOR_COUNT];
+	/*
+	 * What this process has put at the hooks, and the links that hold it there: they stay attached
+	 * as long as it lives, whatever becomes of the pins. -1: it did not load the guard.
+	 */
+	int programs[HOOK_COUNT];
+	int links[HOOK_COUNT];
 	__u32 max_peers;
 	struct ring_buffer *ring;
 	guard_event_handler handler;
@@ -92,8 +99,18 @@ int kernel_bpffs_missing(struct guard_error *error);
 /* 1 when this process sees the mounts of the host. */
 bool kernel_in_host_mount_namespace(void);
 
-/* The pinned layout. -ENOENT: nothing is pinned under the name; -EPROTO: its value has another size. */
+/* The pinned layout. -ENOENT: nothing is pinned under the name; -EPROTO: a value of another size. */
 int kernel_layout_read(const char *name, struct guard_layout *ret_layout);
+
+/* The layout of an open guard. -ENOENT: the guard has been removed since. */
+int kernel_layout_of(const struct guard *guard, struct guard_layout *ret_layout);
+
+/*
+ * -EPROTO, and why what is pinned is not a guard of this version. `layout` NULL: its layout word has
+ * another size.
+ */
+int kernel_other_layout(const char *name, const struct guard_layout *layout,
+			struct guard_error *error);
 
 /* Kernel id of an open program or map; 0: it cannot be told. */
 __u32 kernel_program_id(int program_fd);
@@ -113,5 +130,28 @@ int kernel_link_target(int link_fd, enum guard_hook hook, __u64 *ret_target, __u
 
 /* Absolute path of the cgroup, or a negative errno. *ret_path is the caller's. */
 int kernel_path_of_cgroup(__u64 id, char **ret_path);
+
+/* ---- kernel_attach.c ---- */
+
+/*
+ * Put the programs of the guard `name` at their hooks, through pinned links. A link that is pinned
+ * and in its place already gets the new program; else a new link takes its pin over, and the old one
+ * is detached. If not all of them can be attached nothing has changed. `links` takes the links that
+ * are in force, the caller's; what was in it is closed.
+ */
+int kernel_attach(const char *name, int cgroup_fd, int netns_fd, const int programs[HOOK_COUNT],
+		  int links[HOOK_COUNT], struct guard_error *error);
+
+/*
+ * Detach programs of this guard that somebody attached to the cgroup without a link (bpftool): all
+ * but `keep` (NULL: all). `peers_id` says which are ours.
+ */
+void kernel_detach_unlinked(int cgroup_fd, __u32 peers_id, const int keep[HOOK_COUNT]);
+
+/*
+ * After kernel_attach(): programs without a link go, here and at the cgroup where the guard was
+ * before, and the layout word says where the guard is now.
+ */
+int kernel_settle(int layout_fd, int peers_fd, int cgroup_fd, const int programs[HOOK_COUNT]);
 
 #endif
