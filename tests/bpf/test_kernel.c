@@ -723,7 +723,7 @@ static void wrong_place(void **state)
 	close(no_netns);
 }
 
-/* ---- loads that died ------------------------------------------------------------------------ */
+/* ---- loads that died (test_kills.c kills them for real) -------------------------------------- */
 
 /* What such a load left: the maps are there, the layout word is not written yet. */
 static void clears_a_load_that_died(void **state)
@@ -788,46 +788,6 @@ static void clears_a_removal_that_died(void **state)
 	assert_all_attached(guard, guarded, own_netns);
 	assert_int_equal(guard_peer_read(guard, &key, &peer), -ENOENT);
 	guard_close(guard);
-}
-
-/* For real: killed at any instant, the next load is whole. */
-static void survives_kills(void **state)
-{
-	enum { KILLS = 8 };
-	struct guard_options options = options_for(guarded, own_netns);
-	__u64 start = now_ns(), load_ns;
-	bool taken_over;
-
-	(void)state;
-	guard_close(load_fresh());
-	load_ns = now_ns() - start;
-	remove_guard();
-	for (int i = 0; i < KILLS; i++) {
-		const struct timespec delay = { .tv_nsec = load_ns * i / KILLS % NS_PER_SECOND };
-		struct guard_error error;
-		struct guard *guard;
-		pid_t child = fork();
-		int status;
-
-		assert_true(child >= 0);
-		if (!child) {
-			guard_load(&options, &guard, &taken_over, &error);
-			_exit(0);
-		}
-		/* Not to wait for anything, but to be early or late. */
-		nanosleep(&delay, NULL);
-		kill(child, SIGKILL);
-		assert_int_equal(waitpid(child, &status, 0), child);
-		if (guard_load(&options, &guard, &taken_over, &error))
-			fail_msg("after a load that was killed after %llu us: %s",
-				 (unsigned long long)delay.tv_nsec / 1000, error.text);
-		assert_all_attached(guard, guarded, own_netns);
-		guard_close(guard);
-		if (i % 2) {
-			remove_guard();
-			assert_gone();
-		}
-	}
 }
 
 /* ---- moving --------------------------------------------------------------------------------- */
@@ -1709,7 +1669,6 @@ static int run_all(void)
 		TEST(wrong_place),
 		TEST(clears_a_load_that_died),
 		TEST(clears_a_removal_that_died),
-		TEST(survives_kills),
 		TEST(follows_the_cgroup),
 		TEST(follows_the_namespace),
 		TEST(follows_at_once),

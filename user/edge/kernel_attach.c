@@ -2,10 +2,12 @@
 /*
  * The guard in the kernel: its programs at their hooks, and moved to others. See kernel.h.
  *
- * In two steps, so that a guard is never half in one place and half in another: first every new link
- * is made, beside those that there are; when all have come to be, they take over the pins and the
- * old ones go. Who dies in the first step has changed nothing, who dies in the second leaves hooks
- * that enforce, all of them pinned, under their names or as NAME-new; the next load clears that up.
+ * In steps that each go over all hooks, so that a guard is never half in one place and half in
+ * another, whoever is killed or fails on the way: first every new link is made, beside those that
+ * there are, then all are pinned as NAME-new, then all take over the pins, and the old ones go last.
+ * Until the last of them is pinned the old place is whole, from then on the new one is. What is left
+ * over is used, or cleared, by the next load.
+ *
  * Two links of one guard at one hook do no harm while it lasts: what the first program did for a
  * socket, the second finds done.
  */
@@ -27,10 +29,11 @@
 /* A hook on its way: descriptors, -1 where there is none. */
 struct attachment {
 	char path[PIN_PATH_MAX];       /* the pin of the hook's link */
-	char fresh_path[PIN_PATH_MAX]; /* where a new link waits to take that over */
-	int old;                       /* the link that is pinned there now */
-	int stale;                     /* one that a load which died has left waiting */
-	int fresh;                     /* the new one; none: the old one is in the right place */
+	char fresh_path[PIN_PATH_MAX]; /* NAME-new */
+	int old;                       /* the link that is pinned at `path` */
+	int stale;                     /* pinned at `fresh_path` by one that died, and of no use */
+	int fresh;                     /* the new link; none: the old one is in the right place */
+	bool waits;                    /* `fresh` is pinned at `fresh_path` already */
 };
 
 static void attachments_close(struct attachment (*attachments)[HOOK_COUNT])
@@ -89,54 +92,86 @@ static int attaching_fails(int target_fd, enum guard_hook hook, struct guard_err
 			   strerror(-code));
 }
 
-/* The first step. Changes nothing that outlives this process. */
-static int attachment_prepare(const char *name, enum guard_hook hook, int target_fd,
-			      int program_fd, struct attachment *one, struct guard_error *error)
+/* 1 when the link is attached to the place with this inode. */
+static bool link_is_at(int link_fd, enum guard_hook hook, __u64 place)
+{
+	__u64 target;
+	__u32 program;
+
+	return link_fd >= 0 && kernel_link_target(link_fd, hook, &target, &program) == 0 &&
+	       target == place;
+}
+
+/* Make the new link, if one is needed. Changes nothing that outlives this process. */
+static int attachment_make(const char *name, enum guard_hook hook, int target_fd, int program_fd,
+			   struct attachment *one, struct guard_error *error)
 {
 	struct stat place;
-	__u64 target = 0;
-	__u32 program;
+	char entry[32];
 
 	if (fstat(target_fd, &place))
 		return -errno;
 	kernel_pin_path(one->path, name, "links", kernel_hooks[hook].name);
-	if (snprintf(one->fresh_path, sizeof(one->fresh_path), "%s-new", one->path) >=
-	    (int)sizeof(one->fresh_path))
-		return -ENAMETOOLONG;
+	snprintf(entry, sizeof(entry), "%s-new", kernel_hooks[hook].name);
+	kernel_pin_path(one->fresh_path, name, "links", entry);
 	one->old = bpf_obj_get(one->path);
 	one->stale = bpf_obj_get(one->fresh_path);
-	if (one->old >= 0 && kernel_link_target(one->old, hook, &target, &program) == 0 &&
-	    target == place.st_ino)
+	if (link_is_at(one->old, hook, place.st_ino))
 		return 0;
+	/* It may be all that enforces there by now: it is used rather than made anew. */
+	if (link_is_at(one->stale, hook, place.st_ino)) {
+		one->fresh = take_descriptor(&one->stale);
+		one->waits = true;
+		return 0;
+	}
 	one->fresh = bpf_link_create(program_fd, target_fd, kernel_hooks[hook].type, NULL);
 	return one->fresh < 0 ? attaching_fails(target_fd, hook, error) : 0;
 }
 
-/* The second step. *ret_link: the link that is in force, the caller's. */
-static int attachment_commit(struct attachment *one, int program_fd, int *ret_link,
-			     struct guard_error *error)
+/* Put the program into a link that is in its place, or pin the new link beside the old one. */
+static int attachment_wait(struct attachment *one, int program_fd, struct guard_error *error)
 {
-	if (one->fresh < 0 && bpf_link_update(one->old, program_fd, NULL))
+	int in_place = one->waits ? one->fresh : one->fresh < 0 ? one->old : -1;
+
+	if (in_place >= 0 && bpf_link_update(in_place, program_fd, NULL))
 		return kernel_fail(error, -errno, "replacing the program at %s: %s", one->path,
 				   strerror(errno));
 	if (one->stale >= 0) {
 		bpf_link_detach(one->stale);
 		unlink(one->fresh_path);
 	}
-	if (one->fresh < 0) {
-		*ret_link = take_descriptor(&one->old);
-		return 0;
-	}
-	if (bpf_obj_pin(one->fresh, one->fresh_path))
+	if (in_place < 0 && bpf_obj_pin(one->fresh, one->fresh_path))
 		return kernel_fail(error, -errno, "pinning %s: %s", one->fresh_path,
 				   strerror(errno));
-	if (rename(one->fresh_path, one->path))
+	return 0;
+}
+
+/* Not all could be attached or pinned: take back what was. */
+static void attachment_undo(struct attachment *one)
+{
+	if (one->fresh < 0 || one->waits)
+		return;
+	bpf_link_detach(one->fresh);
+	unlink(one->fresh_path);
+}
+
+/* The new link takes the pin over. */
+static int attachment_rename(struct attachment *one, struct guard_error *error)
+{
+	if (one->fresh >= 0 && rename(one->fresh_path, one->path))
 		return kernel_fail(error, -errno, "pinning %s: %s", one->path, strerror(errno));
+	return 0;
+}
+
+/* The old one goes. Returns the link that is in force, the caller's. */
+static int attachment_finish(struct attachment *one)
+{
+	if (one->fresh < 0)
+		return take_descriptor(&one->old);
 	/* Not only unpinned: bpffs lets go of a link later, and until then both would decide. */
 	if (one->old >= 0)
 		bpf_link_detach(one->old);
-	*ret_link = take_descriptor(&one->fresh);
-	return 0;
+	return take_descriptor(&one->fresh);
 }
 
 int kernel_attach(const char *name, int cgroup_fd, int netns_fd, const int programs[HOOK_COUNT],
@@ -148,16 +183,18 @@ int kernel_attach(const char *name, int cgroup_fd, int netns_fd, const int progr
 	for (int i = 0; i < HOOK_COUNT; i++)
 		attachments[i] = (struct attachment){ .old = -1, .stale = -1, .fresh = -1 };
 	for (int i = 0; !result && i < HOOK_COUNT; i++)
-		result = attachment_prepare(name, i, i == HOOK_SK_LOOKUP ? netns_fd : cgroup_fd,
-					    programs[i], &attachments[i], error);
+		result = attachment_make(name, i, i == HOOK_SK_LOOKUP ? netns_fd : cgroup_fd,
+					 programs[i], &attachments[i], error);
+	for (int i = 0; !result && i < HOOK_COUNT; i++)
+		result = attachment_wait(&attachments[i], programs[i], error);
+	for (int i = 0; result && i < HOOK_COUNT; i++)
+		attachment_undo(&attachments[i]);
+	for (int i = 0; !result && i < HOOK_COUNT; i++)
+		result = attachment_rename(&attachments[i], error);
 	for (int i = 0; !result && i < HOOK_COUNT; i++) {
-		int link = -1;
-
-		result = attachment_commit(&attachments[i], programs[i], &link, error);
-		if (link >= 0 && links[i] >= 0)
+		if (links[i] >= 0)
 			close(links[i]);
-		if (link >= 0)
-			links[i] = link;
+		links[i] = attachment_finish(&attachments[i]);
 	}
 	return result;
 }
