@@ -14,6 +14,7 @@
 #include "connguard/cli.h"
 #include "connguard/reach.h"
 #include "edge/furnish.h"
+#include "edge/instance.h"
 #include "pure/names.h"
 
 /* True, and said, when a daemon runs the guard: it would undo what we do. */
@@ -26,6 +27,19 @@ static bool daemon_runs(const struct cli *cli, const char *instead)
 	client_close(client);
 	complain("connguardd runs guard '%s': %s", cli->name, instead);
 	return true;
+}
+
+/* Nobody else loads, runs or removes the guard meanwhile. */
+static int lock(const struct cli *cli, struct instance *instance)
+{
+	int error = instance_lock(cli->name, instance);
+
+	if (error == -EWOULDBLOCK)
+		complain("somebody is loading, running or removing guard '%s' just now (it holds %s)",
+			 cli->name, instance->path);
+	else if (error)
+		complain("locking %s: %s", instance->path, strerror(-error));
+	return error;
 }
 
 /* Make the guard be what is configured, without a daemon. */
@@ -59,6 +73,7 @@ int command_load(struct cli *cli)
 {
 	struct surroundings surroundings __attribute__((cleanup(surroundings_leave))) =
 		SURROUNDINGS_NONE;
+	struct instance instance __attribute__((cleanup(instance_unlock))) = INSTANCE_NONE;
 	struct guard_options options = { .name = cli->name };
 	cleanup_maps struct guard *guard = NULL;
 	struct guard_error why = {};
@@ -73,6 +88,8 @@ int command_load(struct cli *cli)
 		return CLI_USAGE;
 	}
 	if (daemon_runs(cli, "change its configuration and use 'connguard reload'"))
+		return CLI_FAILED;
+	if (lock(cli, &instance))
 		return CLI_FAILED;
 	error = surroundings_enter(&config, &surroundings, &wrong);
 	if (error) {
@@ -102,10 +119,13 @@ int command_load(struct cli *cli)
 
 int command_unload(struct cli *cli)
 {
+	struct instance instance __attribute__((cleanup(instance_unlock))) = INSTANCE_NONE;
 	struct guard_error why = {};
 	int error;
 
 	if (!cli->force && daemon_runs(cli, "stop it, it unloads the guard; or use --force"))
+		return CLI_FAILED;
+	if (!cli->force && lock(cli, &instance))
 		return CLI_FAILED;
 	error = guard_remove(cli->name, &why);
 	if (error) {

@@ -20,6 +20,7 @@
 
 #include <event2/event.h>
 
+#include "edge/instance.h"
 #include "edge/kernel.h"
 #include "edge/server.h"
 #include "edge/surroundings.h"
@@ -41,9 +42,7 @@ struct daemon {
 
 	struct guard *guard;
 	struct surroundings surroundings;
-	char lock_path[128];
-	int lock_fd;
-	bool locked;
+	struct instance instance;
 	bool features[FEATURE_COUNT];
 
 	struct event_base *base;

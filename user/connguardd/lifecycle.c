@@ -3,13 +3,8 @@
 #include "connguardd/daemon.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
-#include <sys/file.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include <connguard/protocol.h>
 
@@ -18,48 +13,18 @@
 #include "edge/furnish.h"
 #include "pure/names.h"
 
-/*
- * One daemon a guard: a lock on a file which goes when the daemon ends in order. One that was
- * removed between open() and flock() locks nobody out, so then it is opened again.
- */
+/* One daemon a guard, and nobody who loads or removes it meanwhile. */
 static int lock_instance(struct daemon *daemon)
 {
-	struct stat locked, named;
+	int result = instance_lock(daemon->name, &daemon->instance);
 
-	if (mkdir(PROTOCOL_RUN_DIRECTORY, 0755) && errno != EEXIST) {
-		log_error("creating " PROTOCOL_RUN_DIRECTORY ": %s", strerror(errno));
-		return -errno;
-	}
-	snprintf(daemon->lock_path, sizeof(daemon->lock_path), PROTOCOL_RUN_DIRECTORY "/%s.lock",
-		 daemon->name);
-	do {
-		if (daemon->lock_fd >= 0)
-			close(daemon->lock_fd);
-		daemon->lock_fd = open(daemon->lock_path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-		if (daemon->lock_fd < 0 || flock(daemon->lock_fd, LOCK_EX | LOCK_NB) ||
-		    fstat(daemon->lock_fd, &locked)) {
-			int code = -errno;
-
-			if (code == -EWOULDBLOCK)
-				log_error("another connguardd runs for guard '%s' (it holds %s)",
-					  daemon->name, daemon->lock_path);
-			else
-				log_error("locking %s: %s", daemon->lock_path, strerror(-code));
-			return code;
-		}
-	} while (stat(daemon->lock_path, &named) || named.st_ino != locked.st_ino);
-	daemon->locked = true;
-	return 0;
-}
-
-static void unlock_instance(struct daemon *daemon)
-{
-	if (daemon->locked)
-		unlink(daemon->lock_path);
-	if (daemon->lock_fd >= 0)
-		close(daemon->lock_fd);
-	daemon->locked = false;
-	daemon->lock_fd = -1;
+	if (result == -EWOULDBLOCK)
+		log_error("another connguardd runs for guard '%s', or connguard loads or removes it (it "
+			  "holds %s)",
+			  daemon->name, daemon->instance.path);
+	else if (result)
+		log_error("locking %s: %s", daemon->instance.path, strerror(-result));
+	return result;
 }
 
 /* Say what became of the links that are older than the guard, or than the present ports. */
@@ -101,10 +66,8 @@ int daemon_start(struct daemon *daemon)
 	int result;
 
 	result = lock_instance(daemon);
-	if (result) {
-		unlock_instance(daemon);
+	if (result)
 		return result;
-	}
 	result = surroundings_enter(&daemon->config, &daemon->surroundings, &place_error);
 	if (result) {
 		log_error("%s", place_error.text);
@@ -225,7 +188,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 		log_info("guard '%s' stays in the kernel, without a daemon", daemon->name);
 	}
 	surroundings_leave(&daemon->surroundings);
-	unlock_instance(daemon);
+	instance_unlock(&daemon->instance);
 	daemon->server = NULL;
 	daemon->guard = NULL;
 }

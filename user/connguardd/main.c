@@ -116,7 +116,7 @@ int main(int argc, char **argv)
 	};
 	struct daemon daemon = { .name = "default",
 				 .surroundings = SURROUNDINGS_NONE,
-				 .lock_fd = -1,
+				 .instance = INSTANCE_NONE,
 				 .deadline_fd = -1 };
 	struct config_sources sources = {};
 	struct config_error error = {};
