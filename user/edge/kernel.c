@@ -222,7 +222,7 @@ static struct guard *guard_new(const char *name)
 		guard->programs[i] = guard->links[i] = -1;
 	for (int i = 0; i < ITERATOR_COUNT; i++)
 		guard->iterators[i] = -1;
-	guard->command_fd = -1;
+	guard->command_fd = guard->cgroup_fd = -1;
 	return guard;
 }
 
@@ -245,6 +245,8 @@ void guard_close(struct guard *guard)
 	for (int i = 0; i < ITERATOR_COUNT; i++)
 		if (guard->iterators[i] >= 0)
 			close(guard->iterators[i]);
+	if (guard->cgroup_fd >= 0)
+		close(guard->cgroup_fd);
 	free(guard);
 }
 

@@ -259,8 +259,12 @@ int guard_follow(struct guard *guard, const char *cgroup, int netns_fd,
 		return kernel_fail(ret_error, -errno, "cgroup %s: %s", cgroup, strerror(errno));
 	result = kernel_attach(guard->name, cgroup_fd, netns_fd, guard->programs, guard->links,
 			       ret_error);
+	if (!result)
+		result = kernel_settle(guard->maps[MAP_LAYOUT], guard->maps[MAP_PEERS], cgroup_fd,
+				       guard->programs);
 	if (result)
 		return result;
-	return kernel_settle(guard->maps[MAP_LAYOUT], guard->maps[MAP_PEERS], cgroup_fd,
-			     guard->programs);
+	close(guard->cgroup_fd);
+	guard->cgroup_fd = take_descriptor(&cgroup_fd);
+	return 0;
 }

@@ -7,8 +7,11 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <stdio.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -158,19 +161,33 @@ static __u64 link_holds(int link_fd, enum guard_hook hook, __u32 peers_id, __u32
 	return target;
 }
 
-int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT])
+/*
+ * The guarded cgroup. -1: it is gone or out of reach, nothing can be said to be attached to it.
+ * -ENOENT: the guard has been removed.
+ */
+static int open_cgroup(const struct guard *guard, int *ret_fd)
 {
-	__u32 peers_id = kernel_map_id(guard->maps[MAP_PEERS]);
-	cleanup_free char *cgroup = NULL;
-	struct guard_layout layout = {};
+	cleanup_free char *path = NULL;
+	struct guard_layout layout;
 	int result = kernel_layout_of(guard, &layout);
 
 	if (result)
 		return result;
-	kernel_path_of_cgroup(layout.cgroup_id, &cgroup);
-	cleanup_close int cgroup_fd =
-		cgroup ? open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+	if (guard->cgroup_fd >= 0)
+		*ret_fd = fcntl(guard->cgroup_fd, F_DUPFD_CLOEXEC, 0);
+	else if (kernel_path_of_cgroup(layout.cgroup_id, &path) == 0)
+		*ret_fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	return 0;
+}
 
+int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT])
+{
+	__u32 peers_id = kernel_map_id(guard->maps[MAP_PEERS]);
+	cleanup_close int cgroup_fd = -1;
+	int result = open_cgroup(guard, &cgroup_fd);
+
+	if (result)
+		return result;
 	for (int i = 0; i < HOOK_COUNT; i++) {
 		struct hook_state state = {};
 		char path[PIN_PATH_MAX];
@@ -209,8 +226,26 @@ int guard_cgroup_id(const struct guard *guard, __u64 *ret_id)
 
 int guard_cgroup(const struct guard *guard, char **ret_path)
 {
+	char link[64], path[PATH_MAX];
+	ssize_t length;
+	char *copy;
 	__u64 id;
 	int result = guard_cgroup_id(guard, &id);
 
-	return result ? result : kernel_path_of_cgroup(id, ret_path);
+	if (result)
+		return result;
+	/* By its id it is found with a capability that a daemon may have let go of. */
+	if (guard->cgroup_fd < 0)
+		return kernel_path_of_cgroup(id, ret_path);
+	if (faccessat(guard->cgroup_fd, "cgroup.procs", F_OK, 0))
+		return -ENOENT;
+	snprintf(link, sizeof(link), "/proc/self/fd/%d", guard->cgroup_fd);
+	length = readlink(link, path, sizeof(path));
+	if (length < 0)
+		return -errno;
+	copy = strndup(path, length);
+	if (!copy)
+		return -ENOMEM;
+	*ret_path = copy;
+	return 0;
 }

@@ -149,17 +149,13 @@ static const char *const iterators[ITERATOR_COUNT] = {
  * the skeleton's, `links` the caller's.
  */
 static int load_and_attach(struct connguard *skeleton, const struct guard_options *options,
-			   int programs[HOOK_COUNT], int links[HOOK_COUNT],
+			   int cgroup_fd, int programs[HOOK_COUNT], int links[HOOK_COUNT],
 			   struct guard_error *error)
 {
 	bool supported[FEATURE_COUNT];
 	int maps[MAP_COUNT];
 	int result;
 
-	cleanup_close int cgroup_fd = open(options->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (cgroup_fd < 0)
-		return kernel_fail(error, -errno, "cgroup %s: %s", options->cgroup,
-				   strerror(errno));
 	bpf_map__set_max_entries(skeleton->maps.peers, options->max_peers);
 	result = reuse_pins(skeleton, options->name, error);
 	if (result)
@@ -194,20 +190,78 @@ static void skeleton_destroy(struct connguard **skeleton)
 	connguard__destroy(*skeleton);
 }
 
+/*
+ * Whether a guard is pinned that can be taken over. What a load or a removal that died has left, which
+ * is known by its layout word, is cleared away.
+ */
+static int find_pinned(const char *name, bool *ret_there, struct guard_error *error)
+{
+	struct guard_layout layout = {};
+	int result = kernel_layout_read(name, &layout);
+
+	if (result == -EPROTO ||
+	    (result == 0 && layout.version && layout.version != CONNGUARD_LAYOUT))
+		return kernel_other_layout(name, result ? NULL : &layout, error);
+	/* What cannot be read may be a good guard all the same: it is not to be cleared away. */
+	if (result && result != -ENOENT)
+		return kernel_fail(error, result, "reading the layout of guard '%s': %s", name,
+				   strerror(-result));
+	*ret_there = result == 0 && layout.version == CONNGUARD_LAYOUT;
+	if (*ret_there)
+		return 0;
+	result = guard_remove(name, error);
+	return result == -ENOENT ? 0 : result;
+}
+
+/* The guard as its loader has it: with what it takes to move it and to pin it again. */
+static int open_loaded(struct connguard *skeleton, const char *name, int *cgroup_fd,
+		       const int programs[HOOK_COUNT], int links[HOOK_COUNT],
+		       struct guard **ret_guard, struct guard_error *error)
+{
+	struct guard *guard;
+	int result = guard_open(name, &guard, error);
+
+	if (result)
+		return result;
+	for (int i = 0; i < HOOK_COUNT; i++) {
+		guard->programs[i] = fcntl(programs[i], F_DUPFD_CLOEXEC, 0);
+		guard->links[i] = take_descriptor(&links[i]);
+	}
+	guard->cgroup_fd = take_descriptor(cgroup_fd);
+	for (int i = 0; i < ITERATOR_COUNT; i++) {
+		struct bpf_program *program =
+			bpf_object__find_program_by_name(skeleton->obj, iterators[i]);
+
+		if (bpf_program__fd(program) >= 0)
+			guard->iterators[i] =
+				fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 0);
+	}
+	*ret_guard = guard;
+	return 0;
+}
+
+static void links_close(int (*links)[HOOK_COUNT])
+{
+	for (int i = 0; i < HOOK_COUNT; i++)
+		if ((*links)[i] >= 0)
+			close((*links)[i]);
+}
+
 int guard_load(const struct guard_options *options, struct guard **ret_guard, bool *ret_taken_over,
 	       struct guard_error *ret_error)
 {
 	struct connguard *skeleton __attribute__((cleanup(skeleton_destroy))) = NULL;
+	int links[HOOK_COUNT] __attribute__((cleanup(links_close)));
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
-	int programs[HOOK_COUNT], links[HOOK_COUNT];
-	struct guard_layout layout = {};
+	cleanup_close int cgroup_fd = -1;
+	int programs[HOOK_COUNT];
 	bool taken_over = false;
 	int result;
 
 	ret_error->text[0] = '\0';
 	kernel_hush();
 	for (int i = 0; i < HOOK_COUNT; i++)
-		programs[i] = links[i] = -1;
+		links[i] = -1;
 	if (!guard_name_valid(options->name))
 		return kernel_fail(
 			ret_error, -EINVAL,
@@ -215,58 +269,32 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 			options->name, GUARD_NAME_MAX);
 	/* Before 5.11 maps are charged to RLIMIT_MEMLOCK. */
 	setrlimit(RLIMIT_MEMLOCK, &unlimited);
-	result = kernel_layout_read(options->name, &layout);
-	if (result == -EPROTO ||
-	    (result == 0 && layout.version && layout.version != CONNGUARD_LAYOUT))
-		return kernel_other_layout(options->name, result ? NULL : &layout, ret_error);
-	/* What cannot be read may be a good guard all the same: it is not to be cleared away. */
-	if (result && result != -ENOENT)
-		return kernel_fail(ret_error, result, "reading the layout of guard '%s': %s",
-				   options->name, strerror(-result));
-	taken_over = result == 0 && layout.version == CONNGUARD_LAYOUT;
-	/* Without the layout word the pins are what a load or a removal that died has left. */
-	if (!taken_over) {
-		result = guard_remove(options->name, ret_error);
-		if (result && result != -ENOENT)
-			return result;
-	}
-	result = make_directories(options->name, ret_error);
+	result = find_pinned(options->name, &taken_over, ret_error);
 	if (result)
 		return result;
-
+	cgroup_fd = open(options->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (cgroup_fd < 0)
+		return kernel_fail(ret_error, -errno, "cgroup %s: %s", options->cgroup,
+				   strerror(errno));
 	skeleton = connguard__open();
 	if (!skeleton)
 		return kernel_fail(ret_error, -errno, "opening the object: %s", strerror(errno));
-	result = load_and_attach(skeleton, options, programs, links, ret_error);
+	result = make_directories(options->name, ret_error);
+	if (!result)
+		result = load_and_attach(skeleton, options, cgroup_fd, programs, links, ret_error);
 	if (result) {
 		struct guard_error ignored;
 
 		/* What a fresh load left is nobody's; what was taken over keeps enforcing. */
 		if (!taken_over)
 			guard_remove(options->name, &ignored);
-	} else {
-		result = guard_open(options->name, ret_guard, ret_error);
-	}
-	if (result) {
-		for (int i = 0; i < HOOK_COUNT; i++)
-			if (links[i] >= 0)
-				close(links[i]);
 		return result;
 	}
-	for (int i = 0; i < HOOK_COUNT; i++) {
-		(*ret_guard)->programs[i] = fcntl(programs[i], F_DUPFD_CLOEXEC, 0);
-		(*ret_guard)->links[i] = links[i];
-	}
-	for (int i = 0; i < ITERATOR_COUNT; i++) {
-		struct bpf_program *program =
-			bpf_object__find_program_by_name(skeleton->obj, iterators[i]);
-
-		if (bpf_program__fd(program) >= 0)
-			(*ret_guard)->iterators[i] =
-				fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 0);
-	}
-	*ret_taken_over = taken_over;
-	return 0;
+	result = open_loaded(skeleton, options->name, &cgroup_fd, programs, links, ret_guard,
+			     ret_error);
+	if (!result)
+		*ret_taken_over = taken_over;
+	return result;
 }
 
 /* Pin the links of the hooks that are not pinned. Returns how many were not. */

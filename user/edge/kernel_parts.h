@@ -68,6 +68,7 @@ struct guard {
 	 */
 	int programs[HOOK_COUNT];
 	int links[HOOK_COUNT];
+	int cgroup_fd; /* where they are; -1: as above */
 	__u32 max_peers;
 	struct ring_buffer *ring;
 	guard_event_handler handler;
