@@ -464,6 +464,13 @@ size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_ev
 	return 1;
 }
 
+size_t problems_list(const struct daemon *daemon, const char *ret_texts[PROBLEM_COUNT])
+{
+	must(daemon == &guarded);
+	ret_texts[0] = "something is wrong";
+	return 1;
+}
+
 static int answer(const struct view_origin *origin, const char *kind, json_t **ret_document)
 {
 	*ret_document = json_pack("{s:s?, s:s, s:b}", "name", origin->name, "kind", kind, "holders",
@@ -474,6 +481,7 @@ static int answer(const struct view_origin *origin, const char *kind, json_t **r
 int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
 {
 	(void)guard;
+	must(origin->problem_count == 1);
 	return answer(origin, "status", ret_document);
 }
 

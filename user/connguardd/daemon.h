@@ -5,6 +5,8 @@
  *     main.c        command line, signals, the loop
  *     lifecycle.c   from configuration to a guard in the kernel, reload, the end
  *     upkeep.c      time and truth: due peers, the periodic check, own addresses
+ *     places.c      the cgroup, the network namespace and the pins come and go: notice, and follow
+ *     problems.c    what is wrong beyond what the maps show, for `status` and the log
  *     happenings.c  events from the kernel: history, log, followers, what must be destroyed
  *     probing.c     silent links whose peers dial or knock: alive or dead
  *     requests.c    the control socket's requests
@@ -32,6 +34,15 @@
 /* Events kept for `events` and `explain`. */
 #define HISTORY_LENGTH 1024
 
+/* What the daemon alone can know to be wrong. */
+enum problem {
+	PROBLEM_REMOVED,   /* somebody has removed the guard */
+	PROBLEM_PINS,      /* nothing is pinned any more */
+	PROBLEM_NETNS,     /* the network namespace is gone, or another one that cannot be entered */
+	PROBLEM_PLACE,     /* the service has another place, and the hooks cannot get there */
+	PROBLEM_COUNT,
+};
+
 /* Links on trial; probing.c's alone. */
 struct probing;
 
@@ -48,7 +59,13 @@ struct daemon {
 	struct event_base *base;
 	struct server *server;
 	struct event *ring_event, *deadline_event, *check_event, *confirm_event, *heartbeat_event;
+	struct event *place_event;
 	int deadline_fd; /* a timerfd, CLOCK_BOOTTIME: due peers do not wait for a suspend to end twice */
+
+	struct place_watch *place_watch;
+	bool cgroup_gone; /* the guarded cgroup, when last looked at */
+	bool must_follow; /* the service has another place than the hooks */
+	char problems[PROBLEM_COUNT][640]; /* sentences; empty: none */
 
 	struct deadlines *deadlines;
 	struct check_memory *check_memory;
@@ -92,11 +109,32 @@ void upkeep_stop(struct daemon *daemon);
 void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns);
 void upkeep_not_due(struct daemon *daemon, const struct peer_address *address);
 
-/* Check soon: something may differ from the sockets. */
-void upkeep_check_soon(struct daemon *daemon);
+/* Check now, and again soon: something may differ from the sockets. */
+void upkeep_check_now(struct daemon *daemon);
 
 /* The check's interval has changed. */
 void upkeep_reschedule(struct daemon *daemon);
+
+/* ---- places.c ---- */
+
+/* Prepare to be told of changes; the first places_look() begins it. */
+int places_start(struct daemon *daemon);
+void places_stop(struct daemon *daemon);
+
+/* Look at all of them: is the guard still where its service is? To be called now and then. */
+void places_look(struct daemon *daemon);
+
+/* ---- problems.c ---- */
+
+/* Something is wrong; logged when it begins. The text may change while it lasts. */
+void problem_set(struct daemon *daemon, enum problem problem, const char *format, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/* It is not, or no more; logged when it ends. */
+void problem_clear(struct daemon *daemon, enum problem problem);
+
+/* What is wrong now: texts of the daemon's. Returns how many. */
+size_t problems_list(const struct daemon *daemon, const char *ret_texts[PROBLEM_COUNT]);
 
 /* ---- happenings.c ---- */
 

@@ -95,6 +95,8 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = happenings_start(daemon);
 	if (!result)
+		result = places_start(daemon);
+	if (!result)
 		result = upkeep_start(daemon);
 	if (result) {
 		/*
@@ -173,6 +175,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 
 	server_close(daemon->server);
 	upkeep_stop(daemon);
+	places_stop(daemon);
 	happenings_stop(daemon);
 	probing_stop(daemon);
 	if (daemon->guard)

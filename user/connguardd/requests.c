@@ -90,7 +90,10 @@ static int command_one(const struct call *call, const struct guard_command *comm
 static int request_status(const struct call *call)
 {
 	struct view_origin origin = origin_of(call->daemon);
+	const char *problems[PROBLEM_COUNT];
 
+	origin.problems = problems;
+	origin.problem_count = problems_list(call->daemon, problems);
 	origin.strange_ports = call->daemon->strange_ports;
 	origin.strange_port_count = call->daemon->strange_port_count;
 	return view_status(call->daemon->guard, &origin, call->ret_result);

@@ -218,13 +218,9 @@ static void check(struct daemon *daemon, bool confirming)
 
 static void on_check(evutil_socket_t fd, short what, void *argument)
 {
-	struct daemon *daemon = argument;
-
 	(void)fd;
 	(void)what;
-	check(daemon, false);
-	look_for_strange_ports(daemon);
-	upkeep_check_soon(daemon);
+	upkeep_check_now(argument);
 }
 
 static void on_confirm(evutil_socket_t fd, short what, void *argument)
@@ -234,10 +230,12 @@ static void on_confirm(evutil_socket_t fd, short what, void *argument)
 	check(argument, true);
 }
 
-void upkeep_check_soon(struct daemon *daemon)
+void upkeep_check_now(struct daemon *daemon)
 {
 	const struct timeval soon = { .tv_sec = CONFIRM_SECONDS };
 
+	check(daemon, false);
+	look_for_strange_ports(daemon);
 	if (!evtimer_pending(daemon->confirm_event, NULL))
 		evtimer_add(daemon->confirm_event, &soon);
 }
@@ -270,6 +268,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	guard_daemon_write(daemon->guard, &sign);
 	notify_watchdog();
+	places_look(daemon);
 	/* Addresses of this host come and go. */
 	result = furnish_exempt(daemon->guard, &daemon->config);
 	if (result)
@@ -279,8 +278,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 		log_warning("%llu events were lost, the ring was full: checking the map against the sockets",
 			    (unsigned long long)(counters.events_lost - daemon->events_lost));
 		daemon->events_lost = counters.events_lost;
-		check(daemon, false);
-		upkeep_check_soon(daemon);
+		upkeep_check_now(daemon);
 	}
 	while (throttle_pop_left_out(daemon->throttle, clock_now_ns(), &address, &cause, &left_out))
 		log_info("%s: %s: %llu more, not logged one by one", address_to_text(&address, text),

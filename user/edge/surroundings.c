@@ -3,6 +3,8 @@
 #include "edge/surroundings.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -63,6 +65,47 @@ int surroundings_enter(const struct config *config, struct surroundings *ret_sur
 	else
 		*ret_surroundings = surroundings;
 	return result;
+}
+
+int surroundings_follow_cgroup(struct surroundings *surroundings)
+{
+	struct cgroup_set *cgroups;
+	int result = cgroup_set_open(surroundings->cgroup, &cgroups);
+
+	if (result)
+		return result;
+	cgroup_set_close(surroundings->cgroups);
+	surroundings->cgroups = cgroups;
+	return 0;
+}
+
+int surroundings_follow_netns(struct surroundings *surroundings, int netns_fd)
+{
+	struct surroundings fresh = SURROUNDINGS_NONE;
+	int result = setns(netns_fd, CLONE_NEWNET) ? -errno : 0;
+
+	if (result)
+		return result;
+	result = host_netns_cookie(&fresh.netns_cookie);
+	if (result == -ENOPROTOOPT)
+		result = 0;
+	if (!result)
+		result = sockets_open(&fresh.sockets);
+	if (!result) {
+		fresh.netns_fd = fcntl(netns_fd, F_DUPFD_CLOEXEC, 0);
+		result = fresh.netns_fd < 0 ? -errno : 0;
+	}
+	if (result) {
+		sockets_close(fresh.sockets);
+		setns(surroundings->netns_fd, CLONE_NEWNET);
+		return result;
+	}
+	sockets_close(surroundings->sockets);
+	close(surroundings->netns_fd);
+	surroundings->sockets = fresh.sockets;
+	surroundings->netns_fd = fresh.netns_fd;
+	surroundings->netns_cookie = fresh.netns_cookie;
+	return 0;
 }
 
 void surroundings_leave(struct surroundings *surroundings)

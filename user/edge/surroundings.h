@@ -34,6 +34,19 @@ struct surroundings {
 int surroundings_enter(const struct config *config, struct surroundings *ret_surroundings,
 		       struct config_error *ret_error);
 
+/*
+ * The cgroup was removed and made again under its path: look at the sockets of the new one. Without
+ * success all is as before.
+ */
+int surroundings_follow_cgroup(struct surroundings *surroundings);
+
+/*
+ * Another network namespace has the place of the one that was entered: enter that instead, in the
+ * calling thread. `netns_fd` stays the caller's. -EPERM: this process may not (CAP_SYS_ADMIN);
+ * without success all is as before.
+ */
+int surroundings_follow_netns(struct surroundings *surroundings, int netns_fd);
+
 /* Close everything; the thread stays in the network namespace. SURROUNDINGS_NONE is allowed. */
 void surroundings_leave(struct surroundings *surroundings);
 

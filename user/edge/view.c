@@ -82,7 +82,7 @@ static void say(json_t *sentences, const char *format, ...) __attribute__((forma
 
 static void say(json_t *sentences, const char *format, ...)
 {
-	char text[512];
+	char text[640];
 	va_list arguments;
 
 	va_start(arguments, format);
@@ -566,7 +566,9 @@ static json_t *view_hooks(const struct hook_state hooks[HOOK_COUNT], json_t *pro
 			    hooks[i].foreign);
 	}
 	if (unpinned)
-		say(notes, "%d hook(s) are attached without a pinned link: anybody's detach takes them away",
+		say(notes,
+		    "%d hook(s) are attached without a pinned link: they end with the daemon, or with "
+		    "anybody's detach",
 		    unpinned);
 	return array;
 }
@@ -708,14 +710,16 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	cleanup_free char *cgroup = NULL;
 	json_t *problems, *notes, *ports, *prefixes, *document;
 	size_t port_count = 0, peer_count = 0, i;
+	int error, removed = 0;
 	__u64 lost;
-	int error;
 
 	error = load_rules(guard, origin, &loaded);
 	for (i = 0; !error && i < COUNTERS_COUNT; i++)
 		error = guard_counters_read(guard, i, &counters[i]);
 	if (!error)
-		error = guard_hooks(guard, hooks);
+		removed = guard_hooks(guard, hooks);
+	if (!error && removed != -ENOENT)
+		error = removed;
 	if (!error)
 		error = guard_ports_read(guard, port_list, sizeof(port_list) / sizeof(*port_list),
 					 &port_count);
@@ -741,8 +745,12 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 		if (loaded.values[i].until_ns > origin->now)
 			json_array_append_new(prefixes, view_prefix(&loaded.prefixes[i],
 								    &loaded.values[i], origin->now));
-	if (guard_cgroup(guard, &cgroup))
-		say(problems, "the guarded cgroup is gone: nothing is guarded");
+	for (i = 0; i < origin->problem_count; i++)
+		say(problems, "%s", origin->problems[i]);
+	/* A guard that was removed has its hooks detached, which says it to who has no daemon to ask. */
+	if (!removed && guard_cgroup(guard, &cgroup) == -ENOENT)
+		say(problems, "the guarded cgroup is gone: nothing is guarded%s",
+		    origin->daemon ? " until it is made again" : "");
 	say_mode(&loaded, notes);
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
 	say_strange(origin, notes);

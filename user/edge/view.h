@@ -39,6 +39,8 @@ struct view_origin {
 	__u64 now;
 	bool daemon;         /* true: the running daemon makes the document; false: nobody answers for the guard */
 	const bool *features; /* FEATURE_COUNT of them, as probed at start; NULL: probe now (status only) */
+	const char *const *problems; /* sentences: what the daemon knows to be wrong (status only) */
+	size_t problem_count;
 	const struct view_holder *holders;
 	size_t holder_count;
 	const struct guard_event *events; /* recent ones, oldest first; explain picks those of its peer */

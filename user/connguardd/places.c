@@ -1,0 +1,207 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Where the guard is, as time goes by: the cgroup of a service that is started anew is another one,
+ * a network namespace may be made again under its name, and bpffs unmounted. Notices, and follows.
+ * See daemon.h.
+ *
+ * Notices at once where the kernel tells of it, and otherwise with the heartbeat. A service that is
+ * started anew dials within milliseconds: until the hooks are at its cgroup it is not guarded.
+ */
+#include "connguardd/daemon.h"
+
+#include <errno.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+#include "edge/furnish.h"
+#include "edge/host.h"
+#include "edge/place_watch.h"
+
+/* Which path is which, to place_watch_path(). */
+enum watched {
+	WATCHED_CGROUP,
+	WATCHED_NETNS,
+};
+
+/* ---- pins ---- */
+
+static void look_at_pins(struct daemon *daemon)
+{
+	struct guard_error error;
+	int result = guard_pin_again(daemon->guard, &error);
+
+	if (result < 0) {
+		problem_set(daemon, PROBLEM_PINS,
+			    "what was pinned is gone, the hooks end with this daemon: %s",
+			    *error.text ? error.text : strerror(-result));
+		return;
+	}
+	if (result > 0)
+		log_warning("%d pin%s of the guard had been removed and %s made again", result,
+			    result == 1 ? "" : "s", result == 1 ? "is" : "are");
+	problem_clear(daemon, PROBLEM_PINS);
+}
+
+/* ---- network namespace ---- */
+
+/* 1 when the descriptors are of one namespace. */
+static bool same_place(int left_fd, int right_fd)
+{
+	struct stat left, right;
+
+	return fstat(left_fd, &left) == 0 && fstat(right_fd, &right) == 0 &&
+	       left.st_ino == right.st_ino && left.st_dev == right.st_dev;
+}
+
+/*
+ * Enter the network namespace that has the configured path now, if it is another one. 1: it was, and
+ * everything that belongs to the old one has to follow.
+ */
+static bool enter_new_netns(struct daemon *daemon)
+{
+	const char *path = daemon->config.netns;
+	cleanup_close int fd = -1;
+	int result;
+
+	if (!*path)
+		return false;
+	result = host_open_netns(path, &fd);
+	/* A file that no namespace is mounted on yet is none. */
+	if (result == -ENOENT || result == -EINVAL || result == -ENOTDIR) {
+		problem_set(daemon, PROBLEM_NETNS,
+			    "there is no network namespace at %s any more: the one that was there is "
+			    "guarded as long as it lives, and another one when it is made",
+			    path);
+		return false;
+	}
+	if (!result && same_place(fd, daemon->surroundings.netns_fd)) {
+		problem_clear(daemon, PROBLEM_NETNS);
+		return false;
+	}
+	if (!result)
+		result = surroundings_follow_netns(&daemon->surroundings, fd);
+	if (result) {
+		problem_set(daemon, PROBLEM_NETNS,
+			    "another network namespace is at %s now, and cannot be entered (%s): restart "
+			    "connguardd to guard it",
+			    path, strerror(-result));
+		return false;
+	}
+	problem_clear(daemon, PROBLEM_NETNS);
+	return true;
+}
+
+/* ---- cgroup ---- */
+
+/* 1 when the path of the guarded cgroup names another cgroup than the hooks are at. */
+static bool find_new_cgroup(struct daemon *daemon, __u64 attached)
+{
+	__u64 id;
+	int result = cgroups_id_of_path(daemon->surroundings.cgroup, &id);
+
+	if (result == -ENOENT && !daemon->cgroup_gone)
+		log_warning("the guarded cgroup %s is gone: nothing is guarded until it is made again",
+			    daemon->surroundings.cgroup);
+	daemon->cgroup_gone = result == -ENOENT;
+	return !result && id != attached;
+}
+
+/* ---- following ---- */
+
+/* What the guard knows of its place beside where its hooks are. */
+static int settle(struct daemon *daemon)
+{
+	struct surroundings *surroundings = &daemon->surroundings;
+	int result = surroundings_follow_cgroup(surroundings);
+
+	if (!result)
+		result = furnish_policy(daemon->guard, &daemon->config, surroundings->netns_cookie);
+	if (!result)
+		result = furnish_exempt(daemon->guard, &daemon->config);
+	return result;
+}
+
+/* The hooks first: until they are there, nothing is guarded. */
+static void follow(struct daemon *daemon)
+{
+	struct surroundings *surroundings = &daemon->surroundings;
+	struct guard_error error;
+	int adopted, result;
+
+	result = guard_follow(daemon->guard, surroundings->cgroup, surroundings->netns_fd, &error);
+	if (!result)
+		result = settle(daemon);
+	if (result) {
+		problem_set(daemon, PROBLEM_PLACE,
+			    "the guard cannot follow its service to %s: %s", surroundings->cgroup,
+			    *error.text ? error.text : strerror(-result));
+		return;
+	}
+	daemon->must_follow = false;
+	problem_clear(daemon, PROBLEM_PLACE);
+	log_info("the guard has followed its service: cgroup %s%s%s", surroundings->cgroup,
+		 *daemon->config.netns ? ", network namespace " : "", daemon->config.netns);
+	adopted = furnish_adopt(daemon->guard, surroundings, &daemon->config);
+	if (adopted > 0)
+		log_info("%d link%s that came up meanwhile taken under guard", adopted,
+			 adopted == 1 ? "" : "s");
+	/* What the old place had and this one has not is to be found out soon. */
+	upkeep_check_now(daemon);
+}
+
+void places_look(struct daemon *daemon)
+{
+	__u64 attached;
+
+	if (guard_cgroup_id(daemon->guard, &attached) == -ENOENT) {
+		problem_set(daemon, PROBLEM_REMOVED,
+			    "the guard was removed under its daemon, nothing is guarded: restart "
+			    "connguardd, or stop it");
+		return;
+	}
+	/* First be told of the next change, then look. */
+	place_watch_path(daemon->place_watch, WATCHED_CGROUP, daemon->surroundings.cgroup);
+	if (*daemon->config.netns)
+		place_watch_path(daemon->place_watch, WATCHED_NETNS, daemon->config.netns);
+	look_at_pins(daemon);
+	if (enter_new_netns(daemon))
+		daemon->must_follow = true;
+	if (find_new_cgroup(daemon, attached))
+		daemon->must_follow = true;
+	if (daemon->must_follow && !daemon->cgroup_gone)
+		follow(daemon);
+}
+
+static void on_place(evutil_socket_t fd, short what, void *argument)
+{
+	struct daemon *daemon = argument;
+
+	(void)fd;
+	(void)what;
+	place_watch_drain(daemon->place_watch);
+	places_look(daemon);
+}
+
+int places_start(struct daemon *daemon)
+{
+	int fd, result = place_watch_open(&daemon->place_watch, &fd);
+
+	if (result)
+		return result;
+	daemon->place_event = event_new(daemon->base, fd, EV_READ | EV_PERSIST, on_place, daemon);
+	if (!daemon->place_event || event_add(daemon->place_event, NULL))
+		return -ENOMEM;
+	return 0;
+}
+
+void places_stop(struct daemon *daemon)
+{
+	if (daemon->place_event)
+		event_free(daemon->place_event);
+	daemon->place_event = NULL;
+	place_watch_close(daemon->place_watch);
+	daemon->place_watch = NULL;
+}
