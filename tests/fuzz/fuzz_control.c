@@ -464,6 +464,11 @@ size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_ev
 	return 1;
 }
 
+void upkeep_count_losses(struct daemon *daemon)
+{
+	must(daemon == &guarded);
+}
+
 size_t problems_list(const struct daemon *daemon, const char *ret_texts[PROBLEM_COUNT])
 {
 	must(daemon == &guarded);

@@ -127,9 +127,9 @@ def die_with_parent(sig=signal.SIGKILL):
     libc.prctl(1, sig)
 
 
-def helper(name):
-    """Path of a helper program that the Makefile built of NAME.c."""
-    for directory in (CONNGUARD_BUILD, BUILD):
+def helper(name, fast=False):
+    """Path of a helper program that the Makefile built of NAME.c. `fast`: without sanitizers."""
+    for directory in (BUILD, CONNGUARD_BUILD) if fast else (CONNGUARD_BUILD, BUILD):
         path = os.path.join(directory, "tests", "netns", name)
         if os.access(path, os.X_OK):
             return path

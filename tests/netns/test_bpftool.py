@@ -4,7 +4,8 @@
 import os
 import signal
 
-from harness import BPFTOOL, BUILD, PORT, TOP, Skip, run, wait_for, wait_past, now_ns
+from harness import BPFTOOL, BUILD, PORT, TOP, Skip, run, wait_for
+from prober import Prober
 from registry import each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    link_in, link_out, listen_home, refusal)
@@ -68,14 +69,11 @@ def is_taken_over_by_a_daemon(lab, family):
     guard, peer = load(lab), lab.fresh(family)
     listen_home(lab, family)
     link = link_out(lab, peer)
-    prober = lab.home.add_worker()
-    thread = prober("probe", address=peer.dial, port=PORT)
-    wait_for(lambda: prober("probe_count", thread=thread) > 20, "the prober dials")
+    prober = Prober(lab, lab.home, peer.dial)
+    prober.wait_dials(20)
     guard.start()
-    moment = now_ns()
-    wait_past(moment + 50_000_000)
-    result = prober("probe_stop", thread=thread)
-    assert set(result["outcomes"]) == {refusal()}, f"a gap: {result}"
+    prober.wait_dials(50)
+    prober.assert_no_gap()
     status = guard.status()
     assert status["healthy"] and all(hook["pinned"] for hook in status["hooks"]), status
     assert len(guard.attached()) == 5, f"programs are attached twice: {guard.attached()}"

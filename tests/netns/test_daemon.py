@@ -8,34 +8,19 @@ import subprocess
 
 from harness import (BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, PORT, SECOND, TIME_SCALE, lacks, now_ns,
                      run, wait_for, wait_past)
+from prober import Prober
 from registry import each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused,
                    assert_reset, dial, fail_dial, link_in, link_out, listen_home, refusal,
                    wait_state)
 
 CLOSE_WAIT = 8
-# A prober that dials at 1 ms must not be kept from it for longer, or it proves little.
-GAP_MAX = 0.25 * TIME_SCALE
 
 
 def start_prober(lab, peer):
-    prober = lab.home.add_worker("cgt-prober")
-    thread = prober("probe", address=peer.dial, port=PORT)
-    wait_for(lambda: prober("probe_count", thread=thread) > 20, "the prober dials")
-    return prober, thread
-
-
-def assert_all_refused(prober, thread, least):
-    result = prober("probe_stop", thread=thread)
-    assert set(result["outcomes"]) == {refusal()}, f"a gap: {result}"
-    assert result["dials"] >= least and result["longest_gap"] < GAP_MAX, result
-    return result
-
-
-def wait_probes(prober, thread, more=50):
-    """Until so many more dials have been made."""
-    before = prober("probe_count", thread=thread)
-    wait_for(lambda: prober("probe_count", thread=thread) >= before + more, "the prober dials", 10)
+    prober = Prober(lab, lab.home, peer.dial)
+    prober.wait_dials(20)
+    return prober
 
 
 @each_family
@@ -43,9 +28,9 @@ def killed_in_the_middle_of_traffic_the_hooks_go_on(lab, family):
     guard, peer = lab.own_guard(), lab.fresh(family)
     listener = listen_home(lab, family)
     link = link_out(lab, peer)
-    prober, thread = start_prober(lab, peer)
+    prober = start_prober(lab, peer)
     assert guard.end(signal.SIGKILL) == -signal.SIGKILL
-    wait_probes(prober, thread)
+    prober.wait_dials(50)
     assert_refused(dial(lab, peer))
     assert_reset(peer.knock())
     assert lab.home("accept", fd=listener, timeout=0.1) is None
@@ -57,7 +42,7 @@ def killed_in_the_middle_of_traffic_the_hooks_go_on(lab, family):
     before = other.host.snmp("Tcp", "PassiveOpens")
     assert_refused(dial(lab, other))
     assert other.host.snmp("Tcp", "PassiveOpens") == before, "a dial in backoff got through"
-    assert_all_refused(prober, thread, 70)
+    prober.assert_no_gap(70)
     wait_for(lambda: dial(lab, other)["errno"] == "success", "the backoff ends")
     link.close()
     wait_for(lambda: dial(lab, peer)["errno"] == "success", "the ended link makes room")
@@ -75,15 +60,15 @@ def restarted_it_takes_over_without_a_gap(lab, way):
     failure = fail_dial(lab, watch, failed)
     gone = link_out(lab, cut_off)
     before = guard.peer(peer.address)
-    prober, thread = start_prober(lab, peer)
+    prober = start_prober(lab, peer)
     number = signal.SIGKILL if way == "kill -9" else signal.SIGQUIT
     assert guard.end(number) == (-number if way == "kill -9" else 0)
     assert os.path.exists(guard.pins), "the guard is gone"
     gone.close()
-    wait_probes(prober, thread)
+    prober.wait_dials(50)
     guard.start()
-    wait_probes(prober, thread)
-    assert_all_refused(prober, thread, 120)
+    prober.wait_dials(50)
+    prober.assert_no_gap(120)
     after = guard.peer(peer.address)
     assert after["links"][0]["cookie"] == link.cookie, after
     assert after["first_seen_ns"] == before["first_seen_ns"], (before, after)
@@ -105,11 +90,11 @@ def restarted_it_takes_over_without_a_gap(lab, way):
 def many_restarts_leave_no_gap(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     link_out(lab, peer)
-    prober, thread = start_prober(lab, peer)
+    prober = start_prober(lab, peer)
     for number in (signal.SIGKILL, signal.SIGQUIT, signal.SIGKILL):
         guard.end(number)
         guard.start()
-    assert_all_refused(prober, thread, 100)
+    prober.assert_no_gap(100)
     assert guard.status()["counters"]["enforced"]["dial_linked"] >= 100
     event = guard.events.wait(address=peer.address, cause="dial_linked")
     assert event["command"] == "cgt-prober", event
@@ -318,14 +303,14 @@ def a_reload_changes_the_policy(lab, way):
 def a_reload_leaves_no_gap(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     link_out(lab, peer)
-    prober, thread = start_prober(lab, peer)
+    prober = start_prober(lab, peer)
     for initial in ("500ms", "600ms", "700ms"):
         guard.write(dict(guard.options, initial=initial))
         guard.signal(signal.SIGHUP)
         wait_for(lambda initial=initial: guard.status()["policy"]["backoff_initial_ns"]
                  == int(initial[:-2]) * 1_000_000, "the new policy is in force")
-        wait_probes(prober, thread, 20)
-    assert_all_refused(prober, thread, 50)
+        prober.wait_dials(20)
+    prober.assert_no_gap(50)
 
 
 @test
@@ -355,7 +340,7 @@ def a_reload_refuses_what_needs_a_restart(lab):
     guard.write(dict(options, max_peers=100, max_links=3))
     guard.options = options
     status, output = guard.cli("reload")
-    assert status == 1 and "max_peers" in output and "restart" in output, (status, output)
+    assert status == 1 and "max_peers" in output and "stop and start" in output, (status, output)
     assert guard.status()["policy"]["max_links"] == 1
 
 
@@ -537,9 +522,7 @@ def a_dead_daemon_leaves_the_ring_to_fill_and_the_next_one_says_so(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     link_out(lab, peer)
     guard.end(signal.SIGKILL)
-    prober = lab.home.add_worker()
-    thread = prober("probe", address=peer.address, port=PORT, interval=0, limit=12000)
-    result = prober("probe_stop", thread=thread, at_limit=True)
+    result = Prober(lab, lab.home, peer.address, interval_us=0, limit=12000).stop(at_limit=True)
     assert result["outcomes"] == {refusal(): 12000}, result
     guard.start()
     status = guard.status()

@@ -4,6 +4,7 @@
 import re
 
 from harness import PORT, SECOND, TIME_SCALE, now_ns, wait_past
+from prober import Prober
 from registry import each, each_family, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
                    link_out, listen_home, refusal)
@@ -110,11 +111,9 @@ def a_failure_and_its_backoff_are_one_step(lab, family):
     """Two processes dial all the time while a dial fails: the peer never looks idle in between."""
     guard, peer = lab.guard(initial="20s", max="20s"), lab.fresh(family)
     watch = guard.watch()
-    workers = (lab.home, lab.home.add_worker())
-    probers = [worker("probe", address=peer.dial, port=PORT, interval=0, limit=300)
-               for worker in workers]
-    for worker, prober in zip(workers, probers):
-        worker("probe_stop", thread=prober, at_limit=True)
+    probers = [Prober(lab, lab.home, peer.dial, interval_us=200, limit=300) for _ in range(2)]
+    for prober in probers:
+        prober.stop(at_limit=True)
     grown = watch.grown()
     assert grown.pop("dial_idle") == 1 and grown.pop("dial_failed") == 1, grown
     assert sum(grown.values()) == 599 and set(grown) <= {"dial_backoff", "dial_dialing"}, grown

@@ -410,56 +410,6 @@ def do_storm(address, port, dials, at):
     return results
 
 
-class Prober(threading.Thread):
-    """Dials one address at a short interval, until it is told to stop or has made enough dials."""
-
-    def __init__(self, address, port, interval, source, limit):
-        super().__init__(daemon=True)
-        self.target = (address, port)
-        self.interval = interval
-        self.source = source
-        self.limit = limit
-        self.stopping = threading.Event()
-        self.outcomes = collections.Counter()
-        self.longest_gap = 0.0
-        self.others = []
-
-    def run(self):
-        last = now_ns()
-        while not self.stopping.is_set() and sum(self.outcomes.values()) != self.limit:
-            with new_socket(self.target[0], self.source) as sock:
-                sock.setblocking(False)
-                name = name_of(connect_errno(sock, *self.target))
-                self.outcomes[name] += 1
-                if name != "ECONNREFUSED" and len(self.others) < 20:
-                    self.others.append([name, now_ns()])
-            moment = now_ns()
-            self.longest_gap = max(self.longest_gap, (moment - last) / 1e9)
-            last = moment
-            time.sleep(self.interval)
-
-
-def do_probe(address, port, interval=0.001, source=None, limit=None):
-    prober = Prober(address, port, interval, source, limit)
-    prober.start()
-    threads[prober.native_id] = prober
-    return prober.native_id
-
-
-def do_probe_count(thread):
-    return sum(threads[thread].outcomes.values())
-
-
-def do_probe_stop(thread, at_limit=False):
-    """End the prober, or wait for it to end by its limit. What came of its dials."""
-    prober = threads.pop(thread)
-    if not at_limit:
-        prober.stopping.set()
-    prober.join()
-    return {"outcomes": dict(prober.outcomes), "dials": sum(prober.outcomes.values()),
-            "longest_gap": prober.longest_gap, "others": prober.others}
-
-
 class Node(threading.Thread):
     """A small service: accepts all and dials once each, and notes each link its application sees.
 

@@ -40,6 +40,8 @@ enum problem {
 	PROBLEM_PINS,      /* nothing is pinned any more */
 	PROBLEM_NETNS,     /* the network namespace is gone, or another one that cannot be entered */
 	PROBLEM_PLACE,     /* the service has another place, and the hooks cannot get there */
+	PROBLEM_UNGUARDED, /* links that are not tracked */
+	PROBLEM_EVENTS,    /* events were lost, and what they told is not known yet */
 	PROBLEM_COUNT,
 };
 
@@ -73,7 +75,10 @@ struct daemon {
 	struct probing *probing;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
-	__u64 events_lost;           /* as last counted */
+	__u64 events_lost;           /* as counted when a check last began to make up for them */
+	__u64 unheld;                /* dials and links that were not held, as counted then */
+	unsigned int unguarded;      /* links that the last check could not take under guard */
+	unsigned int beats_unguarded; /* heartbeats since that was tried */
 	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as last seen: surroundings_strange_ports() */
 	size_t strange_port_count;
 	__u64 repairs;               /* slots and links that the check had to put right; zero is normal */
@@ -111,6 +116,9 @@ void upkeep_not_due(struct daemon *daemon, const struct peer_address *address);
 
 /* Check now, and again soon: something may differ from the sockets. */
 void upkeep_check_now(struct daemon *daemon);
+
+/* See whether events were lost since: a problem until a check has made up for them. */
+void upkeep_count_losses(struct daemon *daemon);
 
 /* The check's interval has changed. */
 void upkeep_reschedule(struct daemon *daemon);

@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include <connguard/protocol.h>
 
@@ -49,6 +50,11 @@ static int take_charge(struct daemon *daemon, bool taken_over, struct furnished 
 		return result;
 	}
 	log_adopted(ret_furnished->adopted);
+	if (guard_peers_max(daemon->guard) != daemon->config.max_peers)
+		log_warning("the guard that was taken over has room for %u peers, the configuration says "
+			    "max_peers = %u: it stays so until the guard is removed and loaded anew "
+			    "(stop connguardd, then start it)",
+			    guard_peers_max(daemon->guard), daemon->config.max_peers);
 	if (ret_furnished->mode != daemon->config.mode)
 		log_warning("the guard that was taken over is in mode %s, the configuration says %s: it "
 			    "stays so until `connguard resume`",
@@ -140,8 +146,9 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	fixed = config_restart_option(&daemon->config, &config);
 	if (fixed) {
 		snprintf(ret_error, error_size,
-			 "[%s] %s takes effect only when the guard is loaded: restart connguardd to change it",
-			 fixed->section, fixed->name);
+			 "[%s] %s takes effect only when the guard is loaded: %s connguardd to change it",
+			 fixed->section, fixed->name,
+			 strcmp(fixed->name, "max_peers") ? "restart" : "stop and start");
 		return -EINVAL;
 	}
 	mode_changed = config.mode != daemon->config.mode;
@@ -169,7 +176,8 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 
 void daemon_stop(struct daemon *daemon, bool remove_guard)
 {
-	const struct guard_daemon gone = {};
+	/* Nobody announces any more; which daemon it was stays, so that it is missed where it should be. */
+	const struct guard_daemon gone = { .process_id = getpid() };
 	struct guard_error error;
 	int result;
 

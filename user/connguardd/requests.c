@@ -92,6 +92,7 @@ static int request_status(const struct call *call)
 	struct view_origin origin = origin_of(call->daemon);
 	const char *problems[PROBLEM_COUNT];
 
+	upkeep_count_losses(call->daemon);
 	origin.problems = problems;
 	origin.problem_count = problems_list(call->daemon, problems);
 	origin.strange_ports = call->daemon->strange_ports;

@@ -25,6 +25,8 @@
 #define HEARTBEAT_SECONDS 1
 /* The central dial policy falls back to shared when the sign of life is this old. */
 #define ALIVE_NS (5 * NS_PER_SECOND)
+/* Links that could not be taken under guard are tried again after so many heartbeats. */
+#define RETRY_BEATS 10
 /* The second look of a check, later than CHECK_LASTS_NS (edge case 5). */
 #define CONFIRM_SECONDS 1
 
@@ -70,6 +72,16 @@ void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
 		arm_deadline(daemon);
 }
 
+/* Backoffs whose beginning no event has told: of the time without a daemon, or lost. */
+static void queue_backoffs(struct daemon *daemon, const struct peer *peers, size_t count, __u64 now)
+{
+	for (size_t i = 0; i < count; i++)
+		if (peers[i].next_attempt_ns > now)
+			deadlines_set(daemon->deadlines, &peers[i].address,
+				      peers[i].next_attempt_ns);
+	arm_deadline(daemon);
+}
+
 static void on_deadline(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
@@ -105,13 +117,38 @@ static void repaired(struct daemon *daemon, const struct check_action *action, c
 		    (unsigned long long)action->cookie, (unsigned long long)daemon->repairs);
 }
 
-static void act(struct daemon *daemon, const struct check_action *action, __u64 now, bool confirming)
+/*
+ * Take a link under guard that no slot showed. For lack of room or memory it may not come to be, and
+ * that is no repair: it is tried again with each check, and a problem until then.
+ */
+static void adopt(struct daemon *daemon, const struct check_action *action, bool map_full)
 {
-	struct guard_command command = { .address = action->address, .cookie = action->cookie };
 	const struct adoption adoption = { .address = action->address,
 					   .direction = action->direction,
 					   .local_port = action->local_port,
 					   .remote_port = action->remote_port };
+	struct tcp_socket socket;
+	struct peer peer;
+	int result = -ENOSPC;
+
+	/* To try it in vain would be counted as one more link that could not be held. */
+	if (!map_full || guard_peer_read(daemon->guard, &action->address, &peer) == 0)
+		result = guard_adopt(daemon->guard, &action->cookie, &adoption, 1);
+	if (result != -ENOSPC && result != -ENOMEM && result != -E2BIG &&
+	    (result || furnish_shown(daemon->guard, &action->address, action->cookie))) {
+		repaired(daemon, action, "a link that no slot showed", result);
+		return;
+	}
+	/* Gone by itself meanwhile, or still there and not guarded. */
+	if (sockets_find(daemon->surroundings.sockets, action->cookie, &socket) == 0 &&
+	    socket.state == TCP_ESTABLISHED)
+		daemon->unguarded++;
+}
+
+static void act(struct daemon *daemon, const struct check_action *action,
+		const struct check_input *input, bool confirming)
+{
+	struct guard_command command = { .address = action->address, .cookie = action->cookie };
 
 	switch (action->kind) {
 	case CHECK_EXPIRE:
@@ -130,16 +167,15 @@ static void act(struct daemon *daemon, const struct check_action *action, __u64 
 			 guard_command(daemon->guard, &command));
 		break;
 	case CHECK_ADOPT:
-		repaired(daemon, action, "a link that no slot showed",
-			 guard_adopt(daemon->guard, &action->cookie, &adoption, 1));
+		adopt(daemon, action, input->peer_count >= guard_peers_max(daemon->guard));
 		break;
 	case CHECK_DESTROY:
 		happenings_destroy(daemon, &action->address, action->cookie);
 		break;
 	case CHECK_FORGET:
 		command.operation = COMMAND_FORGET;
-		command.until_ns = now > daemon->config.forget_after_ns ?
-					   now - daemon->config.forget_after_ns :
+		command.until_ns = input->now_ns > input->forget_after_ns ?
+					   input->now_ns - input->forget_after_ns :
 					   0;
 		guard_command(daemon->guard, &command);
 		break;
@@ -212,8 +248,17 @@ static void check(struct daemon *daemon, bool confirming)
 		log_warning("the periodic check could not look: %s", strerror(-result));
 		return;
 	}
+	daemon->unguarded = 0;
 	for (size_t i = 0; i < action_count; i++)
-		act(daemon, &actions[i], input.now_ns, confirming);
+		act(daemon, &actions[i], &input, confirming);
+	if (daemon->unguarded)
+		problem_set(daemon, PROBLEM_UNGUARDED,
+			    "%u link(s) are not guarded, for lack of room in the peers map or of memory "
+			    "for their sockets: tried again until there is some",
+			    daemon->unguarded);
+	else
+		problem_clear(daemon, PROBLEM_UNGUARDED);
+	queue_backoffs(daemon, peers, input.peer_count, input.now_ns);
 }
 
 static void on_check(evutil_socket_t fd, short what, void *argument)
@@ -228,6 +273,8 @@ static void on_confirm(evutil_socket_t fd, short what, void *argument)
 	(void)fd;
 	(void)what;
 	check(argument, true);
+	/* Two looks have seen whatever an event would have told. */
+	problem_clear(argument, PROBLEM_EVENTS);
 }
 
 void upkeep_check_now(struct daemon *daemon)
@@ -252,13 +299,46 @@ void upkeep_reschedule(struct daemon *daemon)
 
 /* ---- heartbeat ---- */
 
+void upkeep_count_losses(struct daemon *daemon)
+{
+	struct guard_counters counters;
+
+	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters) == 0 &&
+	    counters.events_lost > daemon->events_lost)
+		problem_set(daemon, PROBLEM_EVENTS,
+			    "%llu event(s) were lost, the ring was full: the map is being checked against "
+			    "the sockets",
+			    (unsigned long long)(counters.events_lost - daemon->events_lost));
+}
+
+/* What was lost or could not be held is looked for among the sockets. */
+static void make_up(struct daemon *daemon)
+{
+	struct guard_counters counters;
+	__u64 unheld;
+	bool missing;
+
+	upkeep_count_losses(daemon);
+	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters))
+		return;
+	unheld = counters.dial_unheld + counters.link_unheld;
+	missing = counters.events_lost > daemon->events_lost || unheld > daemon->unheld;
+	if (daemon->unguarded && ++daemon->beats_unguarded >= RETRY_BEATS)
+		missing = true;
+	if (!missing)
+		return;
+	daemon->events_lost = counters.events_lost;
+	daemon->unheld = unheld;
+	daemon->beats_unguarded = 0;
+	upkeep_check_now(daemon);
+}
+
 static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
 	const struct guard_daemon sign = { .alive_until_ns = clock_now_ns() + ALIVE_NS,
 					   .process_id = getpid() };
 	struct peer_address address;
-	struct guard_counters counters;
 	char text[ADDRESS_TEXT_MAX];
 	enum cause cause;
 	__u64 left_out;
@@ -273,13 +353,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	result = furnish_exempt(daemon->guard, &daemon->config);
 	if (result)
 		log_warning("writing the exempt addresses: %s", strerror(-result));
-	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters) == 0 &&
-	    counters.events_lost > daemon->events_lost) {
-		log_warning("%llu events were lost, the ring was full: checking the map against the sockets",
-			    (unsigned long long)(counters.events_lost - daemon->events_lost));
-		daemon->events_lost = counters.events_lost;
-		upkeep_check_now(daemon);
-	}
+	make_up(daemon);
 	while (throttle_pop_left_out(daemon->throttle, clock_now_ns(), &address, &cause, &left_out))
 		log_info("%s: %s: %llu more, not logged one by one", address_to_text(&address, text),
 			 names_cause_text(cause), (unsigned long long)left_out);
@@ -288,10 +362,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 int upkeep_start(struct daemon *daemon)
 {
 	const struct timeval heartbeat = { .tv_sec = HEARTBEAT_SECONDS };
-	cleanup_free struct peer *peers = NULL;
 	struct guard_counters counters;
-	__u64 now = clock_now_ns();
-	size_t count;
 	int result;
 
 	daemon->check_memory = check_memory_new();
@@ -308,22 +379,17 @@ int upkeep_start(struct daemon *daemon)
 	    !daemon->heartbeat_event)
 		return -ENOMEM;
 	result = guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters);
-	if (!result)
-		result = guard_peers_read(daemon->guard, &peers, &count);
 	if (result)
 		return result;
 	daemon->events_lost = counters.events_lost;
-	/* Backoffs that a daemon before us, or none, has seen begin. */
-	for (size_t i = 0; i < count; i++)
-		if (peers[i].next_attempt_ns > now)
-			upkeep_due_at(daemon, &peers[i].address, peers[i].next_attempt_ns);
+	daemon->unheld = counters.dial_unheld + counters.link_unheld;
 	event_add(daemon->deadline_event, NULL);
 	event_add(daemon->heartbeat_event, &heartbeat);
 	upkeep_reschedule(daemon);
 	on_heartbeat(-1, 0, daemon);
 	/*
-	 * The first look at once: what nobody watched while there was no daemon, and the peers that
-	 * are due.
+	 * The first look at once: what nobody watched while there was no daemon, backoffs that have
+	 * begun, and the peers that are due.
 	 */
 	on_check(-1, 0, daemon);
 	return 0;

@@ -151,15 +151,14 @@ int furnish_known(const struct guard *guard, struct known_peer *known, size_t co
 
 /* ---- links that are there already ---- */
 
-/* Whether a slot of the peer shows the socket as a link. */
-static bool slot_shows(const struct guard *guard, const struct seen_socket *socket)
+bool furnish_shown(const struct guard *guard, const struct peer_address *address, __u64 cookie)
 {
 	struct peer peer;
 
-	if (guard_peer_read(guard, &socket->address, &peer))
+	if (guard_peer_read(guard, address, &peer))
 		return false;
 	for (int i = 0; i < PEER_SLOTS; i++)
-		if (peer.slots[i].kind == SLOT_LINK && peer.slots[i].cookie == socket->cookie)
+		if (peer.slots[i].kind == SLOT_LINK && peer.slots[i].cookie == cookie)
 			return true;
 	return false;
 }
@@ -206,7 +205,7 @@ static int take_in(const struct guard *guard, struct surroundings *surroundings,
 	cleanup_free struct seen_socket *seen = NULL;
 	cleanup_free __u64 *cookies = NULL;
 	size_t seen_count, count = 0;
-	int result = surroundings_sockets(surroundings, config, &seen, &seen_count);
+	int shown = 0, result = surroundings_sockets(surroundings, config, &seen, &seen_count);
 
 	if (result)
 		return result;
@@ -215,7 +214,7 @@ static int take_in(const struct guard *guard, struct surroundings *surroundings,
 	if (!adoptions || !cookies)
 		return -ENOMEM;
 	for (size_t i = 0; i < seen_count; i++) {
-		if (!seen[i].established || slot_shows(guard, &seen[i]))
+		if (!seen[i].established || furnish_shown(guard, &seen[i].address, seen[i].cookie))
 			continue;
 		cookies[count] = seen[i].cookie;
 		adoptions[count++] = (struct adoption){ .address = seen[i].address,
@@ -224,7 +223,12 @@ static int take_in(const struct guard *guard, struct surroundings *surroundings,
 							.remote_port = seen[i].remote_port };
 	}
 	result = count ? guard_adopt(guard, cookies, adoptions, count) : 0;
-	return result ? result : (int)count;
+	if (result)
+		return result;
+	/* For lack of memory one may not have come to be, without a word from the kernel. */
+	for (size_t i = 0; i < count; i++)
+		shown += furnish_shown(guard, &adoptions[i].address, cookies[i]);
+	return shown;
 }
 
 int furnish_links(const struct guard *guard, struct surroundings *surroundings,

@@ -37,9 +37,12 @@ int furnish_read_known(const struct config *config, struct known_peer **ret_know
  */
 int furnish_known(const struct guard *guard, struct known_peer *known, size_t count);
 
+/* Whether a slot of the peer shows the socket `cookie` as a link. */
+bool furnish_shown(const struct guard *guard, const struct peer_address *address, __u64 cookie);
+
 /*
  * The links that there are: take established sockets that no slot shows under guard, and let go of
- * those whose ports are guarded no longer. Returns how many were taken, or a negative errno.
+ * those whose ports are guarded no longer. Returns how many came to be, or a negative errno.
  */
 int furnish_links(const struct guard *guard, struct surroundings *surroundings,
 		  const struct config *config);
