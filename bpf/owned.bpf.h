@@ -69,6 +69,22 @@ __weak __attribute__((noinline)) int slot_over(__u64 high, __u64 low, __u64 cook
 	return 0;
 }
 
+/* The dial of `cookie` to this peer became a link with another one: see dial_led_away(). */
+__weak __attribute__((noinline)) int claim_led_away(__u64 high, __u64 low, __u64 cookie)
+{
+	struct peer_address address = address_of_halves(high, low);
+	__u64 now = bpf_ktime_get_boot_ns();
+	struct peer *peer = bpf_map_lookup_elem(&peers, &address);
+
+	if (!peer)
+		return 0;
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &address, now))
+		dial_led_away(peer, cookie, now);
+	bpf_spin_unlock(&peer->lock);
+	return 0;
+}
+
 /* What link_established() needs beside address and cookie, as one scalar. */
 union link_facts {
 	struct {

@@ -117,6 +117,16 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 			return;
 		}
 		follow_states(ctx);
+	} else if (!address_equal(&owned->address, &address) || !port_guarded(remote_port)) {
+		/*
+		 * A program after ours has rewritten where the dial goes (edge case 30). What is there
+		 * is the peer, if it is one.
+		 */
+		claim_led_away(address_high(&owned->address), address_low(&owned->address), cookie);
+		owned->kind = SLOT_FREE;
+		if (!port_guarded(remote_port) ||
+		    exemption_of(&address, bpf_ktime_get_boot_ns()) == EXEMPT_SELF)
+			return;
 	}
 	owned->address = address;
 	owned->kind = link_established(address_high(&address), address_low(&address), cookie,

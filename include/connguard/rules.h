@@ -979,6 +979,24 @@ static __always_inline struct decision slot_end(struct peer *peer,
 	return decision;
 }
 
+/*
+ * The dial of `cookie` to this peer was led to another one: a program that ran after the connect hook
+ * has rewritten its address (a service's address, say, into that of a host behind it), and there it
+ * became a link. Here it holds nothing any more, and no failure is left; nor is this peer one that
+ * we announce: who is to be found behind it is not to be known.
+ */
+static __always_inline void dial_led_away(struct peer *peer, __u64 cookie, __u64 now)
+{
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_CLAIM)
+		return;
+	slot_free(slot);
+	backoff_clear(peer);
+	peer->flags &= ~(__u32)PEER_DIALED;
+	peer->last_active_ns = now;
+}
+
 /* ---- commands -------------------------------------------------------------------------------- */
 
 /* 1 when the peer has no link, however silent, no claim and no backoff left. */

@@ -1,7 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Steps that many tests share: making links, failing, asserting what a refusal looks like."""
 
-from harness import IPV4, PORT, TIME_SCALE, lacks, wait_for
+import subprocess
+
+from harness import IPV4, PORT, TIME_SCALE, die_with_parent, helper, lacks, wait_for
 
 ESTABLISHED = 1
 # A refusal comes from the kernel at once; this only tells it from a timeout.
@@ -136,3 +138,20 @@ def fail_dial(lab, watch, peer):
 def wait_state(host, fd, state, what):
     """Until a socket is in a TCP state."""
     wait_for(lambda: host("state", fd=fd) == state, what)
+
+
+def start_foreign(lab, *what, cgroup=None):
+    """Programs of somebody else at home's cgroup (foreign.c says which). Returns how to end them."""
+    process = subprocess.Popen([helper("foreign"), cgroup or lab.home.cgroup, *what],
+                               stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                               stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+
+    def end():
+        if not process.stdin.closed:
+            process.stdin.close()
+            process.wait()
+            process.stdout.close()
+    lab.at_end(end)
+    line = process.stdout.readline()
+    assert line == b"ready\n", f"foreign does not start: {line}"
+    return end

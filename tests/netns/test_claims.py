@@ -2,12 +2,11 @@
 """Claims: every one ends, whatever becomes of its socket (edge cases 8 and 12)."""
 
 import os
-import subprocess
 
-from harness import (IPV4, IPV6, PORT, SECOND, TIME_SCALE, die_with_parent, helper, lacks,
-                     wait_for)
+from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, lacks, wait_for
 from registry import each, each_family, test
-from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_out)
+from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_out,
+                   start_foreign)
 
 NO_ROUTE = {"IPv4": "198.51.100.1", "IPv6": "2001:db8::1", "v4-mapped": "::ffff:198.51.100.2"}
 
@@ -206,25 +205,12 @@ def of_a_killed_process_ends(lab):
     watch.counted(dial_idle=1, dial_failed=1)
 
 
-def start_foreign(lab):
-    """A program that refuses every connect() of home, until the returned process is ended."""
-    process = subprocess.Popen([helper("foreign"), lab.home.cgroup], stdin=subprocess.PIPE,
-                               stdout=subprocess.PIPE, preexec_fn=die_with_parent)
-
-    def end():
-        process.stdin.close()
-        process.wait()
-        process.stdout.close()
-    lab.at_end(end)
-    assert process.stdout.readline() == b"ready\n", "foreign does not start"
-
-
 @each(IPV4, IPV6)
 def of_a_dial_that_a_later_program_refuses(lab, family):
     guard, peer = lab.own_guard(), lab.fresh(family)
     peer.listen()
     watch = guard.watch()
-    start_foreign(lab)
+    start_foreign(lab, "refuse")
     result = dial(lab, peer)
     assert result["errno"] == "EPERM", result
     watch.event(peer, "claim_closed", cookie=result["cookie"])
@@ -237,7 +223,7 @@ def of_a_dial_that_a_later_program_refuses(lab, family):
 @each(IPV4, IPV6)
 def of_a_dial_that_an_earlier_program_refuses_is_not_made(lab, family):
     lab.retire_shared()
-    start_foreign(lab)
+    start_foreign(lab, "refuse")
     guard, peer = lab.own_guard(), lab.fresh(family)
     peer.listen()
     watch = guard.watch()

@@ -410,6 +410,32 @@ def do_storm(address, port, dials, at):
     return results
 
 
+class Chat(threading.Thread):
+    """Sends a byte now and then, and reads what comes: the link shows life."""
+
+    def __init__(self, sock, interval):
+        super().__init__(daemon=True)
+        self.sock = sock
+        self.interval = interval
+        self.stopping = threading.Event()
+
+    def run(self):
+        while not self.stopping.wait(self.interval):
+            try:
+                self.sock.send(b".", socket.MSG_DONTWAIT)
+                self.sock.recv(4096, socket.MSG_DONTWAIT)
+            except BlockingIOError:
+                pass
+            except OSError:
+                return
+
+
+def do_chat(fd, interval=0.1):
+    chat = Chat(sockets[fd], interval)
+    chat.start()
+    threads[chat.native_id] = chat
+
+
 class Node(threading.Thread):
     """A small service: accepts all and dials once each, and notes each link its application sees.
 
