@@ -1193,6 +1193,7 @@ static void does_not_move_by_halves(void **state)
 	int above = open_directory(own_cgroup()), there = open_directory(elsewhere);
 	int exclusive = foreign_program(BPF_PROG_TYPE_CGROUP_SKB, BPF_CGROUP_INET_INGRESS);
 	struct guard_error error;
+	char path[300];
 
 	(void)state;
 	assert_int_equal(bpf_prog_attach(exclusive, there, BPF_CGROUP_INET_INGRESS, 0), 0);
@@ -1212,7 +1213,20 @@ static void does_not_move_by_halves(void **state)
 	assert_int_equal(bpf_prog_attach(exclusive, above, BPF_CGROUP_INET_INGRESS, 0), 0);
 	assert_load_fails(&options, -EPERM, "for itself");
 	assert_int_equal(bpf_prog_detach2(exclusive, above, BPF_CGROUP_INET_INGRESS), 0);
-	guard_close(load_at(elsewhere, other_netns, false));
+	guard = load_at(guarded, own_netns, false);
+
+	/* Nor when all could be attached and one cannot be pinned. */
+	pin_of(path, "links", "connect4-new");
+	assert_int_equal(mkdir(path, 0755), 0);
+	assert_int_equal(guard_follow(guard, elsewhere, other_netns, &error), -EEXIST);
+	assert_non_null(strstr(error.text, path));
+	assert_all_attached(guard, guarded, own_netns);
+	assert_programs(elsewhere, other_netns, 0);
+	assert_int_equal(rmdir(path), 0);
+	assert_int_equal(guard_follow(guard, elsewhere, other_netns, &error), 0);
+	assert_all_attached(guard, elsewhere, other_netns);
+	assert_programs(guarded, own_netns, 0);
+	guard_close(guard);
 	close(exclusive);
 	close(there);
 	close(above);

@@ -465,19 +465,19 @@ class Guard:
             file.write(text)
         os.rename(self.file + ".new", self.file)
 
-    def start_only(self):
+    def start_only(self, program=DAEMON):
         """Start the daemon without waiting for anything."""
-        if not os.access(DAEMON, os.X_OK):
-            raise Skip(f"{DAEMON} was not built")
+        if not os.access(program, os.X_OK):
+            raise Skip(f"{program} was not built")
         with open(self.log_path, "ab") as log:
             self.process = subprocess.Popen(
-                self.wrapper + self.host.inside(DAEMON, "-c", self.file, self.name),
+                self.wrapper + self.host.inside(program, "-c", self.file, self.name),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
                 preexec_fn=lambda: die_with_parent(signal.SIGTERM))
 
-    def start(self):
+    def start(self, program=DAEMON):
         """Start the daemon, wait until status is fine, and follow the events."""
-        self.start_only()
+        self.start_only(program)
         wait_for(self.is_up,
                  lambda: f"guard {self.name} is up; {self.cli('status')[1]}\n{self.log()}", 20)
         self.events = Events(self)

@@ -2,6 +2,7 @@
 """A guard without a daemon: loaded with bpftool alone, taken over later."""
 
 import os
+import shutil
 import signal
 
 from harness import BPFTOOL, BUILD, PORT, TOP, Skip, run, wait_for
@@ -102,3 +103,39 @@ def unloads_what_a_daemon_left(lab):
     _status, text = run(UNLOAD, guard.name, env=ENVIRONMENT)
     assert "gone" in text and not guard.attached() and not os.path.exists(guard.pins), text
     assert_passed(peer.knock())
+
+
+@test
+def unloads_under_a_daemon_that_runs(lab):
+    """Which holds the links, and must not pin again what was taken away."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    run(UNLOAD, guard.name, env=ENVIRONMENT)
+    assert not guard.attached() and not os.path.exists(guard.pins)
+    assert_passed(dial(lab, peer))
+    guard.wait_log("the guard was removed under its daemon")
+    assert not guard.attached() and not os.path.exists(guard.pins)
+    status, text = guard.cli("status")
+    assert status == 1 and "removed under its daemon" in text, (status, text)
+
+
+@test
+def a_load_that_was_killed_is_cleared_away(lab):
+    """With its programs, which hang on the cgroup alone."""
+    guard = lab.own_guard(start=False)
+    killer = os.path.join(guard.directory, "bpftool")
+    with open(killer, "w", encoding="ascii") as file:
+        # The script runs it in a subshell.
+        file.write('#!/bin/sh\ncase "$*" in\n'
+                   '*connect6*) kill -9 $(ps -o ppid= -p $PPID) $PPID; exit 1 ;;\nesac\n'
+                   f'exec {shutil.which(BPFTOOL) or BPFTOOL} "$@"\n')
+    os.chmod(killer, 0o755)
+    status, _text = run(LOAD, guard.name, lab.home.cgroup, str(PORT), check=False,
+                        env=dict(ENVIRONMENT, BPFTOOL=killer))
+    assert status == -signal.SIGKILL and len(guard.attached()) >= 4, (status, guard.attached())
+    status, text = guard.cli("status")
+    assert status == 1 and "did not finish" in text, (status, text)
+    guard.start()
+    assert len(guard.attached()) == 5, guard.attached()
+    hooks = guard.status()["hooks"]
+    assert all(hook["pinned"] and not hook["foreign"] for hook in hooks), hooks

@@ -1,11 +1,13 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The CLI: what an operator types, its exit codes, and what it does to real sockets."""
 
+import fcntl
 import json
+import os
 import signal
 import subprocess
 
-from harness import BPFTOOL, CLI, PORT, TIME_SCALE, run, wait_for, wait_past
+from harness import BPFTOOL, CLI, PORT, RUN, TIME_SCALE, run, wait_for, wait_past
 from registry import each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    fail_dial, link_in, link_out, listen_home)
@@ -357,6 +359,22 @@ def load_refuses_what_a_daemon_holds(lab):
     status, text = guard.cli("unload")
     assert status == 1 and "connguardd runs" in text, (status, text)
     assert guard.cli("status")[0] == 0
+
+
+@test
+def load_and_unload_wait_for_nobody_who_does_the_same(lab):
+    """A daemon that starts, or another load, has the guard's lock before it can be asked."""
+    guard = lab.own_guard(start=False)
+    os.makedirs(RUN, exist_ok=True)
+    with open(os.path.join(RUN, guard.name + ".lock"), "w", encoding="ascii") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for command in (["--config", guard.file, "load"], ["unload"]):
+            status, text = run(*lab.home.inside(CLI, "-n", guard.name, *command), check=False)
+            assert status == 1 and f"{guard.name}.lock" in text, (status, text)
+        assert not os.path.exists(guard.pins)
+    run(*lab.home.inside(CLI, "-n", guard.name, "--config", guard.file, "load"))
+    guard.tell("unload")
+    assert not os.path.exists(os.path.join(RUN, guard.name + ".lock"))
 
 
 @test

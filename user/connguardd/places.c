@@ -166,13 +166,13 @@ void places_look(struct daemon *daemon)
 	place_watch_path(daemon->place_watch, WATCHED_CGROUP, daemon->surroundings.cgroup);
 	if (*daemon->config.netns)
 		place_watch_path(daemon->place_watch, WATCHED_NETNS, daemon->config.netns);
-	look_at_pins(daemon);
 	if (enter_new_netns(daemon))
 		daemon->must_follow = true;
 	if (find_new_cgroup(daemon, attached))
 		daemon->must_follow = true;
 	if (daemon->must_follow && !daemon->cgroup_gone)
 		follow(daemon);
+	look_at_pins(daemon);
 }
 
 static void on_place(evutil_socket_t fd, short what, void *argument)

@@ -1,0 +1,142 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""No room in the map, in the ring, in a socket's memory: allowed, counted, told, and made up for.
+
+"Told" is an entry under `problems`, and exit status 1, for as long as it lasts.
+"""
+
+import json
+import os
+import signal
+
+from harness import BPFTOOL, PORT, SECOND, Skip, run, wait_for
+from prober import Prober
+from registry import each, test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
+                   link_in, link_out, listen_home)
+
+
+def problems(guard):
+    """(exit status, problems in one text) of `connguard status`."""
+    status, document = guard.cli_json("status")
+    return status, "; ".join(document["problems"])
+
+
+def wait_problem(guard, words):
+    """Until status exits 1 and says so."""
+    wait_for(lambda: problems(guard)[0] == 1 and words in problems(guard)[1],
+             lambda: f"status says '{words}': {problems(guard)}")
+
+
+def wait_whole(guard, seconds=5):
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: f"it is whole: {problems(guard)}", seconds)
+
+
+# ---- the peers map ------------------------------------------------------------------------------------
+
+
+@test
+def a_link_that_the_full_map_had_no_room_for_is_guarded_when_there_is_some(lab):
+    guard = lab.own_guard(max_peers=16, check_interval="300ms", initial="50ms", max="50ms",
+                          min_uptime="0s", forget_after="1s")
+    watch = guard.watch()
+    voids = [dial(lab, lab.void(), blocking=False) for _ in range(16)]
+    watch.counted(dial_idle=16)
+    extra, listener = lab.fresh(), listen_home(lab)
+    link = link_out(lab, extra)
+    watch.event(extra, "dial_unheld")
+    watch.event(extra, "link_unheld")
+    assert_passed(dial(lab, extra))
+    assert_passed(extra.knock())
+    assert lab.home("accept", fd=listener, timeout=5)
+    wait_problem(guard, "3 link(s) are not guarded")
+    assert "map is full" in problems(guard)[1]
+    before = watch.grown()
+    assert before["dial_unheld"] == 2 and before["link_unheld"] == 3, before
+    # To try again is not to count again.
+    checks = guard.status()["now_ns"]
+    wait_for(lambda: guard.status()["now_ns"] - checks > SECOND, "some checks more")
+    assert watch.grown()["link_unheld"] == 3, watch.grown()
+    for one in voids:
+        lab.home("close", fd=one["fd"], reset=True)
+    watch.event(extra, "link_adopted", cookie=link.cookie, seconds=10)
+    wait_whole(guard, 10)
+    assert len(guard.peer(extra.address)["links"]) == 3
+    assert_dial_refused(lab, watch, extra, "dial_linked")
+    guard.wait_log("over: .* not guarded")
+
+
+# ---- a socket's memory --------------------------------------------------------------------------------
+
+
+@each("outbound", "inbound")
+def a_link_whose_socket_had_no_memory_is_guarded_when_it_has(lab, direction):
+    """net.core.optmem_max bounds what may hang on a socket, the guard's storage included."""
+    setting = "net.core.optmem_max"
+    _status, text = run("ip", "netns", "exec", lab.home.namespace, "sysctl", "-n", setting)
+    lab.home.sysctl(setting, 16)
+    lab.at_end(lab.home.sysctl, setting, int(text))
+    if int(run("sysctl", "-n", setting)[1]) == 16:
+        lab.home.sysctl(setting, int(text))
+        raise Skip("net.core.optmem_max is one for all network namespaces here (before Linux 6.8)")
+    guard, peer = lab.own_guard(check_interval="300ms"), lab.fresh()
+    watch = guard.watch()
+    if direction == "outbound":
+        link = link_out(lab, peer)
+        watch.event(peer, "dial_unheld")
+        assert_passed(dial(lab, peer))
+        watch.counted(dial_unheld=2, link_unheld=2)
+    else:
+        listener = listen_home(lab)
+        link = link_in(lab, peer, listener)
+        assert_passed(peer.knock())
+        watch.counted_at_least(link_unheld=2)
+    wait_problem(guard, "2 link(s) are not guarded")
+    text = guard.cli("status")[1]
+    assert "NOT WHOLE" in text and "link_unheld" in text, text
+    assert guard.log(1000).count("not guarded") == 1 and "repaired" not in guard.log(1000)
+    lab.home.sysctl(setting, 131072)
+    watch.event(peer, "link_adopted", cookie=link.cookie)
+    wait_whole(guard)
+    if direction == "outbound":
+        assert_dial_refused(lab, watch, peer, "dial_linked")
+    else:
+        assert_knock_refused(watch, peer)
+    lab.home("close", fd=link.here)
+    watch.event(peer, "link_ended", cookie=link.cookie)
+
+
+# ---- the ring -----------------------------------------------------------------------------------------
+
+
+def events_lost(guard):
+    """As the kernel counts them, over all processors."""
+    books = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", f"{guard.pins}/counters")[1])
+    return sum(value["value"]["events_lost"] for value in books[0]["formatted"]["values"])
+
+
+@test
+def what_lost_events_would_have_told_is_found_out(lab):
+    """The daemon stands still while more happens than the ring holds."""
+    guard = lab.own_guard(initial="4s", max="4s")
+    peer, failed, linked = lab.fresh(), lab.fresh(), lab.fresh()
+    link_out(lab, peer)
+    guard.signal(signal.SIGSTOP)
+    lab.at_end(guard.signal, signal.SIGCONT)
+    prober = Prober(lab, lab.home, peer.address, interval_us=0, limit=15000)
+    assert prober.stop(at_limit=True)["outcomes"] == {"ECONNREFUSED": 15000}
+    wait_for(lambda: events_lost(guard) > 0, "events are lost")
+    # Nobody will tell the daemon of this backoff, nor of this link.
+    assert dial(lab, failed)["errno"] == "ECONNREFUSED"
+    link = link_out(lab, linked)
+    lost = events_lost(guard)
+    guard.signal(signal.SIGCONT)
+    wait_problem(guard, "event(s) were lost")
+    wait_whole(guard)
+    guard.wait_log("event\\(s\\) were lost")
+    assert guard.status()["events_lost"] >= lost
+    # The next check is two minutes away; the end of the backoff is not.
+    document = guard.ask("explain", address=failed.address)
+    assert document["events"] == [] and document["peer"]["attempts"] == 1, "it was not lost"
+    wait_for(lambda: guard.peer(failed.address)["announced_ns"], "the peer is announced", 10)
+    assert guard.peer(linked.address)["links"][0]["cookie"] == link.cookie
+    assert_refused(dial(lab, linked))

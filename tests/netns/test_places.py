@@ -1,0 +1,327 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The guard's places come and go: its cgroup, its network namespace, bpffs.
+
+A service that is started anew has a new cgroup under the old path, and its first dials are those that
+race: the guard must be told of the cgroup, not find it with its next heartbeat.
+"""
+
+import os
+import signal
+import subprocess
+
+from harness import (CLI, DAEMON, PORT, PREFIX, die_with_parent, now_ns, remove_directory, run,
+                     wait_for, wait_past)
+from prober import Prober
+from registry import test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
+                   link_out, start_foreign)
+
+
+# The heartbeat is a second; what is told at once takes milliseconds, and bpftool some more to see it.
+TOLD_SECONDS = 0.3
+
+
+class Service:
+    """A cgroup of its own below home's namesake, and who is in it."""
+
+    def __init__(self, lab, name="service"):
+        self.lab = lab
+        self.below = f"/{PREFIX}/{name}"
+        self.path = os.path.join(lab.cgroups, PREFIX, name)
+        self.worker = None
+        os.mkdir(self.path)
+        lab.at_end(self.stop)
+
+    def start(self):
+        self.worker = self.lab.home.add_worker("cgt-service", cgroup=self.path)
+        return self.worker
+
+    def stop(self):
+        """As its manager does: every process is ended, then the cgroup is removed."""
+        if self.worker:
+            self.worker.kill()
+            self.worker = None
+        wait_for(lambda: remove_directory(self.path), f"{self.path} is empty")
+
+    def make(self):
+        os.mkdir(self.path)
+
+
+def in_backoff(lab, guard, worker):
+    """A peer that is up and in backoff: a dial to it is refused by the guard or by nobody."""
+    peer = lab.fresh()
+    result = dial(lab, peer, worker)
+    assert result["errno"] == "ECONNREFUSED", result
+    guard.events.wait(address=peer.address, cause="dial_failed")
+    peer.listen()
+    assert_refused(dial(lab, peer, worker))
+    return peer
+
+
+def hooks_of(guard):
+    return {hook["name"]: hook for hook in guard.cli_json("status")[1]["hooks"]}
+
+
+# ---- cgroup ----------------------------------------------------------------------------------------
+
+
+@test
+def a_service_that_is_started_anew_is_followed_at_once(lab):
+    service = Service(lab)
+    guard = lab.own_guard(cgroup=service.below, initial="60s", max="60s", min_uptime="0s")
+    worker, linked = service.start(), lab.fresh()
+    link_out(lab, linked, worker)
+    peer = in_backoff(lab, guard, worker)
+    before = guard.peer(peer.address)
+    service.stop()
+    # Meanwhile the truth is told, by the daemon and in the log.
+    wait_for(lambda: guard.cli("status")[0] == 1, "status tells")
+    status, document = guard.cli_json("status")
+    assert any("cgroup is gone" in problem for problem in document["problems"]), document["problems"]
+    assert document["cgroup"] is None and not hooks_of(guard)["connect4"]["attached"], document
+    guard.wait_log("the guarded cgroup .* is gone")
+    for _ in range(3):
+        service.make()
+        wait_for(lambda: len(guard.attached()) == 5, "the hooks are at the new cgroup", TOLD_SECONDS)
+        prober = Prober(lab, lab.home, peer.address, cgroup=service.path)
+        prober.wait_dials(20)
+        prober.assert_no_gap(20)
+        wait_for(lambda: remove_directory(service.path), "the cgroup is empty")
+    service.make()
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
+    guard.wait_log("has followed its service: cgroup")
+    document = guard.status()
+    assert document["cgroup"] == service.path and len(guard.attached()) == 5, document
+    assert len(os.listdir(f"{guard.pins}/links")) == 6, os.listdir(f"{guard.pins}/links")
+    # What it knew it knows, and what it does it does.
+    after = guard.peer(peer.address)
+    assert after["next_attempt_ns"] == before["next_attempt_ns"], (before, after)
+    worker, watch = service.start(), guard.watch()
+    assert guard.peer(linked.address)["links"] == []
+    link_out(lab, linked, worker)
+    assert_dial_refused(lab, watch, linked, "dial_linked", worker=worker)
+    worker("listen", address="10.77.0.1", port=PORT)
+    assert_knock_refused(watch, linked)
+    assert "repaired" not in guard.log(1000), guard.log(1000)
+
+
+@test
+def a_link_that_was_there_before_the_guard_is_taken_in(lab):
+    """Should the service be faster all the same: what came up unseen is adopted."""
+    service = Service(lab)
+    guard = lab.own_guard(cgroup=service.below, min_uptime="0s")
+    service.stop()
+    guard.signal(signal.SIGSTOP)
+    service.make()
+    peer = lab.fresh()
+    link = link_out(lab, peer, service.start())
+    guard.signal(signal.SIGCONT)
+    guard.events.wait(address=peer.address, cause="link_adopted", cookie=link.cookie)
+    assert_refused(dial(lab, peer, service.worker))
+
+
+@test
+def a_cgroup_made_anew_without_a_daemon_is_found_by_the_next_one(lab):
+    service = Service(lab)
+    guard = lab.own_guard(cgroup=service.below, initial="60s", max="60s", min_uptime="0s")
+    peer = in_backoff(lab, guard, service.start())
+    guard.end(signal.SIGKILL)
+    service.stop()
+    status, document = guard.cli_json("status")
+    assert status == 1 and document["source"] == "maps", (status, document)
+    assert any("cgroup is gone" in problem for problem in document["problems"]), document["problems"]
+    service.make()
+    # Another cgroup of that name is not the guarded one.
+    status, document = guard.cli_json("status")
+    assert status == 1 and document["cgroup"] is None, (status, document)
+    guard.start()
+    assert guard.status()["cgroup"] == service.path and len(guard.attached()) == 5
+    assert_refused(dial(lab, peer, service.start()))
+
+
+@test
+def a_cgroup_that_the_guard_cannot_follow_to_is_named_until_it_can(lab):
+    service = Service(lab)
+    guard = lab.own_guard(cgroup=service.below)
+    # Its manager puts a program there before anybody else can: so that happens first here.
+    guard.signal(signal.SIGSTOP)
+    service.stop()
+    service.make()
+    end = start_foreign(lab, "alone", cgroup=service.path)
+    guard.signal(signal.SIGCONT)
+    wait_for(lambda: any("this hook for itself" in problem
+                         for problem in guard.cli_json("status")[1]["problems"]),
+             lambda: f"the reason is told: {guard.cli('status')[1]}")
+    assert guard.cli("status")[0] == 1
+    assert len(guard.attached()) == 2, f"only in part: {guard.attached()}"
+    end()
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
+    assert len(guard.attached()) == 5
+    guard.wait_log("over: the guard cannot follow")
+
+
+@test
+def a_guard_that_was_unloaded_under_its_daemon_does_not_come_back(lab):
+    service = Service(lab)
+    guard = lab.own_guard(cgroup=service.below)
+    guard.tell("unload", "--force")
+    status, document = guard.cli_json("status")
+    assert status == 1, document
+    wait_for(lambda: any("removed under its daemon" in problem
+                         for problem in guard.cli_json("status")[1]["problems"]), "it is told")
+    service.stop()
+    service.make()
+    began = now_ns()
+    wait_past(began + 1_200_000_000)
+    assert not guard.attached() and not os.path.exists(guard.pins), guard.attached()
+    assert guard.end(signal.SIGTERM) == 0
+    assert not os.path.exists(guard.pins)
+
+
+# ---- network namespace -------------------------------------------------------------------------------
+
+
+def cable_up(lab, host, port):
+    """Give a host that was made (anew) a cable and an address."""
+    switch = next(one for one in lab.hosts if one.name == "switch")
+    lab.cable(host, "eth0", switch, port)
+    switch.ip(f"link set {port} master br0")
+    host.ip("link set lo up", "addr add 10.77.0.9/24 dev eth0",
+            "route add 10.82.0.0/16 via 10.77.0.2")
+
+
+@test
+def a_namespace_made_anew_under_its_name_is_guarded(lab):
+    host = lab.add_host("moving", worker=False)
+    lab.at_end(lab.hosts.remove, host)
+    cable_up(lab, host, "port8")
+    path = f"/run/netns/{host.namespace}"
+    guard = lab.own_guard(host=host, start=False, netns=path, min_uptime="0s")
+    with open(guard.log_path, "ab") as log:
+        guard.process = subprocess.Popen([DAEMON, "-c", guard.file, guard.name],
+                                         stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                                         preexec_fn=die_with_parent)
+    wait_for(guard.is_up, guard.log, 20)
+    for round_number in range(2):
+        peer, other = lab.fresh(), lab.fresh()
+        worker = host.add_worker("cgt-moving")
+        worker("listen", address="10.77.0.9", port=PORT)
+        link_out(lab, peer, worker)
+        assert_refused(dial(lab, peer, worker))
+        assert_refused(peer.knock("10.77.0.9"))
+        assert_passed(other.knock("10.77.0.9"))
+        assert_refused(other.knock("10.77.0.9"))
+        if round_number:
+            break
+        worker.kill()
+        run("ip", "netns", "delete", host.namespace)
+        wait_for(lambda: guard.cli("status")[0] == 1, "status tells")
+        problems = guard.cli_json("status")[1]["problems"]
+        assert any(f"no network namespace at {path}" in problem for problem in problems), problems
+        run("ip", "netns", "add", host.namespace)
+        guard.wait_log("has followed its service: .*network namespace", TOLD_SECONDS)
+        wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
+        # The old namespace, and its cable, goes a little later.
+        cable_up(lab, host, "port9")
+        # Its own addresses are known with the next heartbeat.
+        wait_for(lambda: any(prefix["prefix"].startswith("10.77.0.9") and prefix["own"]
+                             for prefix in guard.status()["exempt_prefixes"]), "its address")
+    guard.stop()
+
+
+# ---- bpffs -------------------------------------------------------------------------------------------
+
+
+class Apart:
+    """A mount namespace of the test's own, with a bpffs of its own or none."""
+
+    def __init__(self, lab):
+        self.process = subprocess.Popen(
+            ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo in; exec cat"],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+        assert self.process.stdout.readline() == b"in\n"
+        lab.at_end(self.end)
+
+    def end(self):
+        self.process.stdin.close()
+        self.process.wait()
+        self.process.stdout.close()
+
+    def inside(self, *arguments):
+        return ["nsenter", f"--mount=/proc/{self.process.pid}/ns/mnt", *arguments]
+
+    def run(self, *arguments, check=True):
+        return run(*self.inside(*arguments), check=check)
+
+    def hide(self):
+        """No bpffs is to be seen."""
+        self.run("mount", "-t", "tmpfs", "cgt-hidden", "/sys/fs/bpf")
+
+
+@test
+def a_hidden_bpffs_is_named(lab):
+    guard, apart = lab.own_guard(), Apart(lab)
+    apart.hide()
+    # A daemon that runs can be asked all the same.
+    assert apart.run(CLI, "-n", guard.name, "status")[0] == 0
+    guard.end(signal.SIGKILL)
+    for command in ("status", "peers", "panic", "unload"):
+        status, text = apart.run(CLI, "-n", guard.name, command, check=False)
+        assert status == 1 and "no bpf file system at /sys/fs/bpf in this mount namespace" in text \
+            and "nsenter" in text, (command, status, text)
+    status, text = apart.run("nsenter", f"--net=/run/netns/{lab.home.namespace}", DAEMON, "-c",
+                             guard.file, guard.name, check=False)
+    assert status == 1 and "no bpf file system" in text, (status, text)
+    # What is hidden there is whole here.
+    assert len(guard.attached()) == 5
+    guard.start()
+
+
+@test
+def an_unmounted_bpffs_takes_nothing_from_a_daemon_that_runs(lab):
+    apart = Apart(lab)
+    apart.run("mount", "-t", "bpf", "cgt-bpf", "/sys/fs/bpf")
+    guard = lab.own_guard(start=False)
+    peer = lab.fresh()
+
+    def ask(*arguments):
+        return apart.run(CLI, "-n", guard.name, *arguments, check=False)
+
+    guard.wrapper = apart.inside()
+    guard.start()
+    link = link_out(lab, peer)
+    prober = Prober(lab, lab.home, peer.dial)
+    prober.wait_dials(50)
+    apart.run("umount", "/sys/fs/bpf")
+    # Beneath it the host's is in sight, which this guard is not in: a namespace has none then.
+    apart.hide()
+    wait_for(lambda: ask("status")[0] == 1, "status tells")
+    status, text = ask("status")
+    assert "what was pinned is gone" in text and "no bpf file system" in text, text
+    prober.wait_dials(50)
+    # Mounted again, it has everything again, and outlives its daemon.
+    apart.run("mount", "-t", "bpf", "cgt-bpf", "/sys/fs/bpf")
+    wait_for(lambda: ask("status")[0] == 0, lambda: ask("status")[1])
+    guard.wait_log("19 pins of the guard had been removed and are made again")
+    guard.end(signal.SIGKILL)
+    prober.wait_dials(50)
+    guard.start()
+    prober.wait_dials(50)
+    prober.assert_no_gap(200)
+    status, text = ask("--json", "peers")
+    assert f'"cookie": {link.cookie}' in text, text
+    assert guard.end(signal.SIGTERM) == 0
+
+
+@test
+def pins_removed_by_hand_are_made_again(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    prober = Prober(lab, lab.home, peer.dial)
+    run("rm", "-r", guard.pins)
+    wait_for(lambda: os.path.exists(f"{guard.pins}/layout"), "they are made again")
+    assert guard.cli("status")[0] == 0
+    guard.end(signal.SIGKILL)
+    prober.wait_dials(50)
+    prober.assert_no_gap(50)
+    assert len(guard.attached()) == 5
