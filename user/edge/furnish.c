@@ -239,6 +239,18 @@ int furnish_links(const struct guard *guard, struct surroundings *surroundings,
 	return result ? result : take_in(guard, surroundings, config);
 }
 
+/*
+ * 1 when the hooks were told what to do. Not yet: whoever loaded the guard died before, and its mode
+ * is nobody's wish.
+ */
+static int was_furnished(const struct guard *guard)
+{
+	struct guard_policy policy;
+	int result = guard_policy_read(guard, &policy);
+
+	return result ? result : policy.set != 0;
+}
+
 int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 		const struct config *config, bool taken_over, struct furnished *ret_furnished,
 		struct config_error *ret_error)
@@ -252,21 +264,24 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 	ret_error->text[0] = '\0';
 	result = furnish_read_known(config, &known, &known_count, ret_error);
 	if (!result) {
-		step = "the policy and the ports";
-		result = furnish_policy(guard, config, surroundings->netns_cookie);
+		step = "the mode";
+		result = taken_over ? was_furnished(guard) : 0;
+		if (result >= 0)
+			result = result ? guard_mode_read(guard, &furnished.mode) :
+					  guard_mode_write(guard, furnished.mode);
 	}
 	if (!result) {
 		step = "the exempt addresses";
 		result = furnish_exempt(guard, config);
 	}
+	/* Without a policy the hooks let everything pass, so here a guard begins to refuse. */
+	if (!result) {
+		step = "the policy and the ports";
+		result = furnish_policy(guard, config, surroundings->netns_cookie);
+	}
 	if (!result) {
 		step = "the known peers";
 		result = furnish_known(guard, known, known_count);
-	}
-	if (!result) {
-		step = "the mode";
-		result = taken_over ? guard_mode_read(guard, &furnished.mode) :
-				      guard_mode_write(guard, furnished.mode);
 	}
 	if (result && !*ret_error->text)
 		snprintf(ret_error->text, sizeof(ret_error->text), "writing %s: %s",

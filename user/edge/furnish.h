@@ -55,10 +55,10 @@ struct furnished {
 };
 
 /*
- * All of it, for a guard that was just loaded or taken over: policy, ports, exemptions and known
- * peers, then the mode, then the links that exist (what the mode does to a link is done to them
- * too). A guard that was taken over keeps its mode: an operator who pressed panic is not overruled
- * by a restart. On failure ret_error names the step.
+ * All of it, for a guard that was just loaded or taken over: mode and exemptions, then the policy,
+ * without which the hooks let everything pass, then known peers and the links that exist. A guard
+ * that was taken over keeps its mode: an operator who pressed panic is not overruled by a restart.
+ * One that nobody had furnished is as one just loaded. On failure ret_error names the step.
  */
 int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 		const struct config *config, bool taken_over, struct furnished *ret_furnished,
