@@ -174,8 +174,8 @@ attach cgroup_inet6_connect connect6
 # written it is 0, off: the guard begins to refuse when it is whole.
 # shellcheck disable=SC2046
 {
-	update layout 0 0 0 0 value $(bytes "$layout" 4) 0 0 0 0 $(bytes "$cgroup_id" 8)
 	update mode 0 0 0 0 value $(bytes "$mode_enforce" 4)
+	update layout 0 0 0 0 value $(bytes "$layout" 4) 0 0 0 0 $(bytes "$cgroup_id" 8)
 }
 
 cat <<END
