@@ -41,7 +41,7 @@ enum problem {
 	PROBLEM_NETNS,     /* the network namespace is gone, or another one that cannot be entered */
 	PROBLEM_PLACE,     /* the service has another place, and the hooks cannot get there */
 	PROBLEM_UNGUARDED, /* links that are not tracked */
-	PROBLEM_EVENTS,    /* events were lost, and what they told is not known yet */
+	PROBLEM_EVENTS,    /* events were lost just now */
 	PROBLEM_COUNT,
 };
 
@@ -79,6 +79,7 @@ struct daemon {
 	__u64 unheld;                /* dials and links that were not held, as counted then */
 	unsigned int unguarded;      /* links that the last check could not take under guard */
 	unsigned int beats_unguarded; /* heartbeats since that was tried */
+	unsigned int beats_without_loss; /* heartbeats since events were lost */
 	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as last seen: surroundings_strange_ports() */
 	size_t strange_port_count;
 	__u64 repairs;               /* slots and links that the check had to put right; zero is normal */
@@ -117,7 +118,7 @@ void upkeep_not_due(struct daemon *daemon, const struct peer_address *address);
 /* Check now, and again soon: something may differ from the sockets. */
 void upkeep_check_now(struct daemon *daemon);
 
-/* See whether events were lost since: a problem until a check has made up for them. */
+/* See whether events were lost since: a problem for as long as it goes on, and a little longer. */
 void upkeep_count_losses(struct daemon *daemon);
 
 /* The check's interval has changed. */

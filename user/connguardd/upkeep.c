@@ -27,6 +27,11 @@
 #define ALIVE_NS (5 * NS_PER_SECOND)
 /* Links that could not be taken under guard are tried again after so many heartbeats. */
 #define RETRY_BEATS 10
+/*
+ * Heartbeats without a further loss after which lost events are no problem any more. They are made up
+ * for sooner; but who asks `status` now and then should see it.
+ */
+#define LOSS_BEATS 5
 /* The second look of a check, later than CHECK_LASTS_NS (edge case 5). */
 #define CONFIRM_SECONDS 1
 
@@ -273,8 +278,6 @@ static void on_confirm(evutil_socket_t fd, short what, void *argument)
 	(void)fd;
 	(void)what;
 	check(argument, true);
-	/* Two looks have seen whatever an event would have told. */
-	problem_clear(argument, PROBLEM_EVENTS);
 }
 
 void upkeep_check_now(struct daemon *daemon)
@@ -306,8 +309,8 @@ void upkeep_count_losses(struct daemon *daemon)
 	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters) == 0 &&
 	    counters.events_lost > daemon->events_lost)
 		problem_set(daemon, PROBLEM_EVENTS,
-			    "%llu event(s) were lost, the ring was full: the map is being checked against "
-			    "the sockets",
+			    "%llu event(s) were lost, the ring was full: the map is checked against the "
+			    "sockets",
 			    (unsigned long long)(counters.events_lost - daemon->events_lost));
 }
 
@@ -321,6 +324,11 @@ static void make_up(struct daemon *daemon)
 	upkeep_count_losses(daemon);
 	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters))
 		return;
+	daemon->beats_without_loss++;
+	if (counters.events_lost > daemon->events_lost)
+		daemon->beats_without_loss = 0;
+	else if (daemon->beats_without_loss >= LOSS_BEATS)
+		problem_clear(daemon, PROBLEM_EVENTS);
 	unheld = counters.dial_unheld + counters.link_unheld;
 	missing = counters.events_lost > daemon->events_lost || unheld > daemon->unheld;
 	if (daemon->unguarded && ++daemon->beats_unguarded >= RETRY_BEATS)
