@@ -8,9 +8,10 @@
  * and is answered by exactly one line,
  *     {"ok": true, "result": ...}    or    {"ok": false, "error": "text for a person"}
  * in the order of the requests. After a stream request ("events" with "follow", "due" with
- * "follow") the answer is followed by one object a line, without end; the client hangs up. Unknown
- * members are ignored, an unknown request or protocol number is an error. Times are nanoseconds of
- * CLOCK_BOOTTIME, addresses are text.
+ * "follow") the answer is followed by one object a line, without end; the client hangs up. A client
+ * that shuts its side down is hung up on when its requests are answered. Unknown members are ignored,
+ * an unknown request or protocol number is an error. Times are nanoseconds of CLOCK_BOOTTIME, addresses
+ * are text.
  *
  * Anybody who may connect (root and the group `connguard`, by the socket's mode) may read; only
  * root (SO_PEERCRED) may change.
@@ -31,15 +32,30 @@
  * client is cut off.
  */
 #define PROTOCOL_REQUEST_MAX 4096
-/* Longest answer line in bytes that a client has to take (8,192 peers at about 3 KiB each). */
+/*
+ * Seconds from the first byte of a request to its last; then the client gets an error and is cut off.
+ */
+#define PROTOCOL_REQUEST_SECONDS 10
+/*
+ * Longest answer line in bytes that a client has to take (8,192 peers at about 3 KiB each); a longer
+ * one becomes an error.
+ */
 #define PROTOCOL_ANSWER_MAX (32 * 1024 * 1024)
-/* Clients at one time; a further one is answered with an error. */
+/* Peers that one answer lists; of more there is an error. */
+#define PROTOCOL_PEERS_MAX 10000
+/* Clients at one time, and those of them that are not root; a further one is answered with an error. */
 #define PROTOCOL_CLIENTS_MAX 64
+#define PROTOCOL_READERS_MAX 48
 /*
  * Bytes that may wait for a slow reader: a follower of a stream is cut off beyond, of any other no
  * further request is read until it has read its answers.
  */
 #define PROTOCOL_BACKLOG_MAX (1024 * 1024)
+/*
+ * Bytes that may wait for slow readers in all; beyond, requests of others than root are answered with an
+ * error.
+ */
+#define PROTOCOL_UNREAD_MAX (64 * 1024 * 1024)
 
 /*
  * X(name, changes, arguments): every request. `changes` 1: root only.

@@ -35,7 +35,8 @@ enum manner {
 	MANNER_GONE = 4,     /* it hangs up without reading */
 	MANNER_PUBLISH = 8,  /* something is published after each of its pieces */
 	MANNER_FLOOD = 16,   /* more is published at the end than a slow reader may leave waiting */
-	MANNER_CROWD = 32,   /* other clients take all places before it comes */
+	MANNER_CROWD = 32,   /* others like it take all their places before it comes */
+	MANNER_ENDS = 64,    /* it shuts its side down at once: what it sent is answered all the same */
 };
 
 /* The user `nobody`, who cannot be root. */
@@ -64,6 +65,9 @@ struct connection {
 	size_t length, capacity;
 	size_t answers, published;
 };
+
+/* Another client, there from the beginning. */
+static struct connection *bystander;
 
 /* What was sent, as the protocol's header counts it. */
 struct expectation {
@@ -211,6 +215,17 @@ static bool take(struct connection *connection)
 	return true;
 }
 
+/* For event_base_foreach_event(): 1 at a timer that is over: a request waits for its turn. */
+static int is_over(const struct event_base *of_base, const struct event *event, void *argument)
+{
+	struct timeval when, now;
+
+	(void)of_base;
+	(void)argument;
+	gettimeofday(&now, NULL);
+	return event_pending(event, EV_TIMEOUT, &when) && !timercmp(&when, &now, >);
+}
+
 /* Run the loop until the server has nothing left to do; read from `connection` unless NULL. */
 static void settle(struct connection *connection)
 {
@@ -219,7 +234,11 @@ static void settle(struct connection *connection)
 	while (quiet < QUIET_PASSES) {
 		must(passes++ < PASSES_MAX);
 		event_base_loop(base, EVLOOP_NONBLOCK);
-		quiet = connection && take(connection) ? 0 : quiet + 1;
+		if ((connection && take(connection)) ||
+		    event_base_foreach_event(base, is_over, NULL))
+			quiet = 0;
+		else
+			quiet++;
 	}
 }
 
@@ -264,7 +283,7 @@ static void expect(struct expectation *expected, const uint8_t *bytes, size_t si
 }
 
 /* The server still serves: one request of another client, one answer. */
-static void check_bystander(struct connection *bystander)
+static void check_bystander(void)
 {
 	static const char request[] = "{\"protocol\":1,\"request\":\"status\"}\n";
 	size_t answers = bystander->answers, before = handled;
@@ -302,6 +321,14 @@ static void converse(const uint8_t *data, size_t size, unsigned int manner, size
 	root_asks = !(manner & MANNER_NOBODY) && geteuid() == 0;
 	client = connection_new(root_asks);
 	settle(NULL);
+	if (manner & MANNER_ENDS) {
+		ssize_t taken = send(client->fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+
+		sent = taken < 0 ? 0 : (size_t)taken;
+		expect(&expected, data, sent);
+		given = 0;
+		shutdown(client->fd, SHUT_WR);
+	}
 	while (sent < size && given) {
 		size_t length = piece && piece < size - sent ? piece : size - sent;
 
@@ -327,7 +354,7 @@ static void converse(const uint8_t *data, size_t size, unsigned int manner, size
 		if (!flooded) {
 			must(client->answers == expected.answers);
 			must(!client->length);
-			must(client->ended == expected.cut_off);
+			must(client->ended == (expected.cut_off || manner & MANNER_ENDS));
 		}
 		shutdown(client->fd, SHUT_WR);
 		settle(client);
@@ -338,30 +365,41 @@ static void converse(const uint8_t *data, size_t size, unsigned int manner, size
 	must(!server_followed(server, STREAM_EVENTS) && !server_followed(server, STREAM_DUE));
 }
 
-/* With all places taken a further client gets one error and is hung up on, whatever it sends. */
-static void turned_away(const uint8_t *data, size_t size)
+/*
+ * With all places taken a further client gets one error and is hung up on, whatever it sends. Those who
+ * are not root cannot take all: then the bystander, who is root if we are, shows that root is served.
+ */
+static void turned_away(const uint8_t *data, size_t size, bool readers)
 {
-	struct connection *crowd[PROTOCOL_CLIENTS_MAX - 1], *client;
-	int i;
+	struct connection *crowd[PROTOCOL_CLIENTS_MAX], *client;
+	bool root = geteuid() == 0;
+	int i, places;
 
-	for (i = 0; i < PROTOCOL_CLIENTS_MAX - 1; i++) {
-		crowd[i] = connection_new(true);
+	if (root && readers)
+		places = PROTOCOL_READERS_MAX;
+	else if (root)
+		places = PROTOCOL_CLIENTS_MAX - 1;
+	else
+		places = PROTOCOL_READERS_MAX - 1;
+	for (i = 0; i < places; i++) {
+		crowd[i] = connection_new(root && !readers);
 		settle(NULL);
 	}
-	client = connection_new(true);
+	client = connection_new(root && !readers);
 	settle(NULL);
 	give(client, data, size, true);
 	settle(client);
 	must(client->answers == 1 && client->ended);
 	connection_free(client);
-	for (i = 0; i < PROTOCOL_CLIENTS_MAX - 1; i++)
+	if (root && readers)
+		check_bystander();
+	for (i = 0; i < places; i++)
 		connection_free(crowd[i]);
 	settle(NULL);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-	static struct connection *bystander;
 	struct input input = { .next = data, .left = size };
 	unsigned int manner = input_byte(&input);
 	size_t piece = input_byte(&input) * PIECE_UNIT;
@@ -373,10 +411,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		settle(NULL);
 	}
 	if (manner & MANNER_CROWD)
-		turned_away(input.next, input.left);
+		turned_away(input.next, input.left, manner & MANNER_NOBODY);
 	else
 		converse(input.next, input.left, manner, piece);
-	check_bystander(bystander);
+	check_bystander();
 	return 0;
 }
 

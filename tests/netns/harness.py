@@ -432,8 +432,9 @@ class Guard:
         self.name = name or f"{PREFIX}-g{next(self.numbers)}"
         self.cgroup = cgroup or host.cgroup_below
         self.directory = tempfile.mkdtemp(prefix=self.name + "-", dir=lab.directory)
-        # Words in front of the daemon's command line.
+        # Words in front of the daemon's command line, and what its environment has beside ours.
         self.wrapper = []
+        self.environment = {}
         self.file = os.path.join(self.directory, "guard.conf")
         self.log_path = os.path.join(self.directory, "log")
         self.process = None
@@ -473,6 +474,7 @@ class Guard:
             self.process = subprocess.Popen(
                 self.wrapper + self.host.inside(program, "-c", self.file, self.name),
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log,
+                env=dict(os.environ, **self.environment),
                 preexec_fn=lambda: die_with_parent(signal.SIGTERM))
 
     def start(self, program=DAEMON):
@@ -582,8 +584,9 @@ class Guard:
     def ask(self, request, **arguments):
         """The result of a request to the daemon, over its socket."""
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
-            sock.settimeout(10 * TIME_SCALE)
+            # With a timeout it would not wait for a place in the queue of connections.
             sock.connect(self.socket_path)
+            sock.settimeout(10 * TIME_SCALE)
             sock.sendall(json.dumps(dict(arguments, protocol=1, request=request)).encode() + b"\n")
             with sock.makefile("rb") as stream:
                 answer = json.loads(stream.readline())
@@ -784,11 +787,19 @@ class Lab:
             self.shared.ask("reload")
         return self.shared
 
-    def own_guard(self, start=True, host=None, standard=True, name=None, cgroup=None, **options):
-        """A guard for one test alone. It is destroyed when the test ends, if it is still there."""
+    def own_guard(self, start=True, host=None, standard=True, name=None, cgroup=None, frugal=False,
+                  **options):
+        """A guard for one test alone. It is destroyed when the test ends, if it is still there.
+
+        `frugal`: a sanitizer keeps little of the memory that the daemon has freed, which would be most of
+        what a test of its memory sees.
+        """
         self.retire_shared()
         wanted = dict(STANDARD, **options) if standard else options
         guard = self.new_guard(host or self.home, wanted, name, cgroup)
+        if frugal:
+            guard.environment["ASAN_OPTIONS"] = \
+                os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=4"
         self.at_end(guard.destroy)
         return guard.start() if start else guard
 

@@ -9,15 +9,21 @@ import shutil
 import signal
 import socket
 import stat
+import subprocess
 import sys
+import time
 
-from harness import TIME_SCALE, Skip, run, wait_for
+from harness import PORT, TIME_SCALE, Skip, die_with_parent, run, wait_for
 from prober import Prober
 from registry import each, test
-from steps import assert_dial_refused, link_out
+from steps import assert_dial_refused, fail_dial, link_out
 
+# Of include/connguard/protocol.h.
 REQUEST_MAX = 4096
+REQUEST_SECONDS = 10
 CLIENTS_MAX = 64
+READERS_MAX = 48
+UNREAD_MAX = 64 * 1024 * 1024
 NOBODY = 65534
 # A number that no group of a usual machine has.
 GROUP = 64123
@@ -26,13 +32,16 @@ GROUP = 64123
 CLIENT = """
 import json, socket, sys
 sock = socket.socket(socket.AF_UNIX)
-sock.settimeout(10)
 try:
     sock.connect(sys.argv[1])
 except PermissionError:
     print(json.dumps({"denied": True}))
     sys.exit()
-sock.sendall(sys.argv[2].encode() + b"\\n")
+sock.settimeout(10)
+try:
+    sock.sendall(sys.argv[2].encode() + b"\\n")
+except BrokenPipeError:
+    pass
 print(sock.makefile().readline())
 """
 
@@ -42,8 +51,8 @@ class Client:
 
     def __init__(self, lab, guard):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self.sock.settimeout(10 * TIME_SCALE)
         self.sock.connect(guard.socket_path)
+        self.sock.settimeout(10 * TIME_SCALE)
         self.stream = self.sock.makefile("rb")
         lab.at_end(self.close)
 
@@ -63,7 +72,11 @@ class Client:
         return json.loads(line) if line else None
 
     def ask(self, data):
-        self.send(data + b"\n")
+        try:
+            self.send(data + b"\n")
+        except BrokenPipeError:
+            # It has hung up; why is there to be read.
+            pass
         return self.answer()
 
 
@@ -86,17 +99,17 @@ CHANGES = [request("kick"), request("kick", address="10.0.0.1"),
            request("reload")]
 
 
-def guard_with_group(lab):
+def guard_with_group(lab, **options):
     """A guard whose daemon finds a group `connguard`, and the number of that group.
 
     Where this machine has none, the daemon alone is shown an /etc/group that has.
     """
+    guard = lab.own_guard(start=False, **options)
     try:
         group = grp.getgrnam("connguard").gr_gid
-        return lab.guard(), group
+        return guard.start(), group
     except KeyError:
         pass
-    guard = lab.own_guard(start=False)
     path = os.path.join(guard.directory, "group")
     with open("/etc/group", encoding="utf-8") as file:
         groups = file.read()
@@ -105,6 +118,100 @@ def guard_with_group(lab):
     guard.wrapper = ["unshare", "--mount", "sh", "-c",
                      'mount --bind "$0" /etc/group && exec "$@"', path]
     return guard.start(), GROUP
+
+
+def resident(guard):
+    """Bytes of memory that the daemon has."""
+    with open(f"/proc/{guard.process.pid}/statm", encoding="ascii") as file:
+        return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
+# A crowd of clients: opens connections, behaves as told, and says at the end of its input what came.
+#   half     each sends the beginning of a request, then a byte now and then
+#   deaf     each asks as much as it can and reads nothing
+#   greedy   each asks as much as it can and reads all
+CROWD = """
+import json, select, socket, sys
+path, count, manner, request = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4].encode()
+poller = select.poll()
+poller.register(0, select.POLLIN)
+crowd = {}
+for _ in range(count):
+    sock = socket.socket(socket.AF_UNIX)
+    sock.connect(path)
+    sock.setblocking(False)
+    crowd[sock.fileno()] = sock
+    poller.register(sock, select.POLLIN if manner == "half" else
+                    select.POLLOUT if manner == "deaf" else select.POLLIN | select.POLLOUT)
+    if manner == "half":
+        sock.send(request[:1])
+text = dict.fromkeys(crowd, b"")
+received = dict.fromkeys(crowd, 0)
+flood = b"".join([request + b"\\n"] * 50)
+print("ready", flush=True)
+told = False
+while not told:
+    ready = poller.poll(500)
+    told = any(fd == 0 for fd, _ in ready)
+    for fd, what in ready:
+        sock = crowd.get(fd)
+        if sock is None:
+            continue
+        try:
+            if what & select.POLLIN:
+                data = sock.recv(1 << 20)
+                received[fd] += data.count(b"\\n")
+                text[fd] = (text[fd] + data)[-4096:]
+                if not data:
+                    raise ConnectionResetError
+            if what & select.POLLOUT:
+                sock.send(flood)
+            elif what & select.POLLHUP:
+                raise ConnectionResetError
+        except BlockingIOError:
+            pass
+        except OSError:
+            poller.unregister(crowd.pop(fd))
+    if manner == "half":
+        for sock in list(crowd.values()):
+            try:
+                sock.send(request[:1])
+            except OSError:
+                pass
+print(json.dumps({"open": len(crowd), "answers": sum(received.values()),
+                  "last": sorted({line.decode(errors="replace")[:200] for one in text.values()
+                                  for line in one.splitlines()[-1:]})}))
+"""
+
+
+class Crowd:
+    """Clients that are not root but in the group, in a process of their own."""
+
+    def __init__(self, lab, guard, group, count, manner, text):
+        if shutil.which("setpriv") is None:
+            raise Skip("setpriv is missing")
+        self.process = subprocess.Popen(
+            ["setpriv", f"--reuid={NOBODY}", f"--regid={group}", "--clear-groups", sys.executable,
+             "-S", "-c", CROWD, guard.socket_path, str(count), manner, text],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
+        lab.at_end(self.kill)
+        assert self.process.stdout.readline() == b"ready\n", "the crowd does not come"
+
+    def end(self):
+        """What came of it: how many are still connected, how many lines they got, the last ones."""
+        output, _ = self.process.communicate(b"end\n", timeout=30 * TIME_SCALE)
+        return json.loads(output)
+
+    def kill(self):
+        self.process.kill()
+        self.process.communicate()
+
+
+def answer_time(guard):
+    """Seconds that root waits for `status`."""
+    began = time.monotonic()
+    guard.status()
+    return time.monotonic() - began
 
 
 @test
@@ -221,6 +328,22 @@ def a_request_in_pieces(lab):
 
 
 @test
+def a_client_that_sends_no_more_is_answered(lab):
+    """As `echo ... | nc -U -N`: the requests that it sent before count."""
+    guard = lab.guard()
+    client = Client(lab, guard)
+    assert client.ask(request("status").encode())["ok"] is True
+    # The daemon shall find the end together with what came before it.
+    guard.signal(signal.SIGSTOP)
+    client.send(request("status").encode() + b"\n" + request("kick").encode() + b"\n{")
+    client.sock.shutdown(socket.SHUT_WR)
+    guard.signal(signal.SIGCONT)
+    assert client.answer()["ok"] is True
+    assert client.answer()["result"] == {"kicked": 0}
+    assert client.answer() is None
+
+
+@test
 def a_line_of_the_greatest_length_is_taken_and_a_longer_one_is_not(lab):
     guard = lab.guard()
     text = request("status", padding="").encode()
@@ -277,11 +400,7 @@ def one_client_too_many_is_told_so(lab):
         client.close()
 
     def works():
-        late = Client(lab, guard)
-        try:
-            answer = late.ask(request("status").encode())
-        except BrokenPipeError:
-            return False
+        answer = Client(lab, guard).ask(request("status").encode())
         return answer and answer["ok"]
     wait_for(works, "there is room again")
 
@@ -296,16 +415,12 @@ def a_slow_follower_is_cut_off_and_others_are_not(lab):
     link_out(lab, peer)
     prober = Prober(lab, lab.home, peer.address, interval_us=0)
 
-    def resident():
-        with open(f"/proc/{guard.process.pid}/statm", encoding="ascii") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-
     hang_up = select.poll()
     hang_up.register(slow.sock, select.POLLRDHUP)
-    before = resident()
+    before = resident(guard)
     wait_for(lambda: hang_up.poll(0), "the slow reader is cut off", 30)
     prober.stop()
-    assert resident() - before < 64 * 1024 * 1024, "the daemon has grown"
+    assert resident(guard) - before < 64 * 1024 * 1024, "the daemon has grown"
     # Events may have been lost in that flood; nothing else is amiss.
     assert all("were lost" in problem for problem in guard.status()["problems"]), guard.status()
 
@@ -318,3 +433,100 @@ def a_stale_socket_of_a_dead_daemon_is_replaced(lab):
     guard.start()
     assert guard.status()["healthy"]
     guard.stop()
+
+
+@test
+def half_requests_keep_nobody_out_and_end(lab):
+    """Clients that send a byte now and then and never a whole request, as many as there are places."""
+    guard, group = guard_with_group(lab)
+    began = time.monotonic()
+    crowd = Crowd(lab, guard, group, CLIENTS_MAX, "half", " ")
+    # The last places are root's, and root's requests do not wait.
+    clients = [Client(lab, guard) for _ in range(CLIENTS_MAX - READERS_MAX - 4)]
+    for client in clients:
+        assert client.ask(request("status").encode())["ok"] is True
+    longest = max(answer_time(guard) for _ in range(20))
+    assert longest < 0.5 * TIME_SCALE, f"root waits {longest:.3f} s"
+    extra = as_user(guard, request("status"), group=group)
+    assert extra["ok"] is False and "too many clients" in extra["error"], extra
+
+    def place():
+        answer = as_user(guard, request("status"), group=group)
+        return answer["ok"]
+    wait_for(place, "half requests end and make room", REQUEST_SECONDS + 5)
+    assert time.monotonic() - began >= REQUEST_SECONDS, "a request has time"
+    result = crowd.end()
+    assert result["open"] == 0, result
+    assert any(f"within {REQUEST_SECONDS} s" in line for line in result["last"]), result
+    print(f"# root waited {longest * 1000:.1f} ms at most beside {READERS_MAX} half requests")
+
+
+@test
+def clients_that_read_nothing_have_a_bounded_part_of_memory(lab):
+    guard, group = guard_with_group(lab, frugal=True)
+    for number in range(400):
+        guard.ask("limit", address=f"192.0.2.{number % 250}" if number < 250 else
+                  f"198.51.100.{number - 250}", limit=1)
+    before = resident(guard)
+    crowd = Crowd(lab, guard, group, READERS_MAX, "deaf", request("peers"))
+    size = len(json.dumps(guard.ask("peers")))
+
+    def full():
+        answer = as_user(guard, request("status"), group=group)
+        return "too many clients" in answer.get("error", "")
+    wait_for(full, "the crowd has all places")
+    watch = guard.watch()
+    fail_dial(lab, watch, lab.fresh())
+    # Every one of them has at least what the socket takes, and one answer more than the backlog.
+    wait_for(lambda: resident(guard) - before > READERS_MAX * 512 * 1024 or answer_time(guard) > 9,
+             lambda: f"the daemon has grown by {resident(guard) - before}", 20)
+    longest, deadline = 0.0, time.monotonic() + 1
+    most = 0
+    while time.monotonic() < deadline:
+        longest = max(longest, answer_time(guard))
+        most = max(most, resident(guard) - before)
+    bound = UNREAD_MAX + READERS_MAX * 1024 * 1024 + (64 << 20)
+    assert most < bound, f"the daemon has grown by {most} bytes"
+    assert guard.status()["healthy"]
+    crowd.end()
+    print(f"# {READERS_MAX} deaf clients, answers of {size} bytes: the daemon grew by "
+          f"{most >> 20} MiB, root waited {longest * 1000:.0f} ms at most")
+
+
+@test
+def a_flood_of_requests_does_not_make_the_daemon_late(lab):
+    """Due peers and duplicates to destroy, while readers ask as fast as they can."""
+    guard, group = guard_with_group(lab, hold_max="0s", initial="300ms", max="300ms")
+    lab.need_delay()
+    lab.home("node", listener=lab.home("listen", address="::", port=PORT), port=PORT)
+
+    def lateness(count=15):
+        """The greatest delay of an announcement and of a destruction, in ms."""
+        watch = guard.watch()
+        peers = [lab.fresh() for _ in range(count)]
+        failures = [fail_dial(lab, watch, peer) for peer in peers]
+        knockers = [lab.fresh(host=lab.far) for _ in range(5)]
+        for _ in range(2):
+            for knocker in knockers:
+                knocker.knock("10.78.0.1", blocking=False)
+        destroyed = [watch.event(knocker, "link_destroyed", seconds=20)["time_ns"]
+                     - watch.event(knocker, "link_duplicate")["time_ns"] for knocker in knockers]
+        due = [watch.event(peer, "peer_due", seconds=20)["time_ns"] - failure["until_ns"]
+               for peer, failure in zip(peers, failures)]
+        return max(due) / 1e6, max(destroyed) / 1e6
+
+    for number in range(250):
+        guard.ask("limit", address=f"192.0.2.{number}", limit=1)
+    quiet = lateness()
+    for name in ("peers", "status", "events"):
+        crowd = Crowd(lab, guard, group, 8, "greedy", request(name))
+        flooded = lateness()
+        wait = max(answer_time(guard) for _ in range(5))
+        answers = crowd.end()["answers"]
+        assert answers > 20, f"no flood: {answers} answers"
+        print(f"# {name}: {answers} answers meanwhile; announced late by {flooded[0]:.1f} ms, "
+              f"destroyed after {flooded[1]:.1f} ms, root waited {wait * 1000:.1f} ms at most "
+              f"(quiet: {quiet[0]:.1f} ms and {quiet[1]:.1f} ms)")
+        assert max(flooded) < 1000 * TIME_SCALE, flooded
+        assert wait < 1.5 * TIME_SCALE, wait
+    assert guard.status()["healthy"]

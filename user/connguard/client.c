@@ -3,12 +3,14 @@
 #include "connguard/client.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/time.h>
 #include <sys/un.h>
 
 #include <connguard/protocol.h>
@@ -31,6 +33,7 @@ struct client {
 int client_open(const char *name, struct client **ret_client)
 {
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
+	const struct timeval patience = { .tv_sec = CLIENT_ANSWER_SECONDS };
 	cleanup_close int fd = -1;
 	struct client *client;
 	int length;
@@ -39,14 +42,17 @@ int client_open(const char *name, struct client **ret_client)
 			  name);
 	if (length < 0 || (size_t)length >= sizeof(address.sun_path))
 		return -ENAMETOOLONG;
-	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-	if (fd < 0)
+	fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &patience, sizeof(patience)))
 		return -errno;
 	/*
-	 * A UNIX connect() is done or fails at once; EAGAIN says that the daemon's backlog is full.
+	 * A blocking connect() waits in the daemon's queue of connections, however many crowd it;
+	 * EAGAIN is the end of the patience.
 	 */
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
+	if (fcntl(fd, F_SETFL, O_NONBLOCK))
+		return -errno;
 	client = calloc(1, sizeof(*client));
 	if (!client)
 		return -ENOMEM;

@@ -16,7 +16,6 @@
 
 #include <event2/buffer.h>
 #include <event2/bufferevent.h>
-#include <event2/listener.h>
 
 #include <connguard/protocol.h>
 
@@ -25,24 +24,39 @@
 #define LISTEN_BACKLOG 16
 /* A client that neither reads nor hangs up for this long is cut off. */
 #define WRITE_TIMEOUT_SECONDS 30
+/*
+ * Bytes that one client is given in a pass of the loop: more than the events of a pass make, so that a
+ * burst of them waits for the follower and not for us.
+ */
+#define WRITE_STEP (128 * 1024)
 
 struct client {
 	LIST_ENTRY(client) entry;
+	TAILQ_ENTRY(client) turn; /* in server.turns while `queued` */
 	struct server *server;
 	struct bufferevent *buffer;
+	struct event *patience;   /* pending while half a request is there and nothing else */
 	bool root;
+	bool queued;      /* has a whole request that waits for its turn */
+	bool ended;       /* it will send no more; what it sent before is answered */
 	bool closing;     /* hang up once the buffer is written */
 	bool waiting;     /* asks faster than it reads: no further request until it has read */
 	unsigned streams; /* bits of enum server_stream */
 };
 
+/*
+ * One request is answered in each pass of the event loop: whatever the clients send, the rest of the
+ * daemon has to wait for one request at most. Root's clients come first, the others in turn.
+ */
 struct server {
-	struct evconnlistener *listener;
+	struct event *listener; /* readable: somebody wants to connect */
+	struct event *next_turn;
 	char path[sizeof(((struct sockaddr_un *)0)->sun_path)];
 	server_handler handler;
 	void *argument;
-	size_t client_count;
+	size_t client_count, reader_count; /* readers: those that are not root */
 	LIST_HEAD(, client) clients;
+	TAILQ_HEAD(, client) turns;
 };
 
 static const struct {
@@ -57,26 +71,26 @@ static const struct {
 static void client_free(struct client *client)
 {
 	LIST_REMOVE(client, entry);
+	if (client->queued)
+		TAILQ_REMOVE(&client->server->turns, client, turn);
 	client->server->client_count--;
+	client->server->reader_count -= !client->root;
+	event_free(client->patience);
 	bufferevent_free(client->buffer);
 	free(client);
 }
 
-/* Append one object and its newline to what waits for the client. */
-static void client_send(struct client *client, const json_t *object)
+/* Append one line and its newline to what waits for the client. */
+static void client_send_line(struct client *client, const char *line, size_t length)
 {
-	char *line = json_dumps(object, JSON_COMPACT);
-
-	if (!line)
-		return;
-	bufferevent_write(client->buffer, line, strlen(line));
+	bufferevent_write(client->buffer, line, length);
 	bufferevent_write(client->buffer, "\n", 1);
-	free(line);
 }
 
 /* What a client said may be cut in the middle of a letter here, and no JSON text may be. */
 static void client_send_error(struct client *client, const char *text)
 {
+	cleanup_free char *line = NULL;
 	char plain[512];
 	json_t *answer;
 
@@ -85,24 +99,52 @@ static void client_send_error(struct client *client, const char *text)
 		if ((unsigned char)*letter >= 0x80)
 			*letter = '?';
 	answer = json_pack("{s:b, s:s}", "ok", 0, "error", plain);
-
-	if (answer)
-		client_send(client, answer);
+	line = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+	if (line)
+		client_send_line(client, line, strlen(line));
 	json_decref(answer);
 }
 
-/* No more requests; hang up when what was answered is written. */
+/* The answer to a request that was carried out; takes `result` over, NULL: there is none. */
+static void client_send_result(struct client *client, json_t *result)
+{
+	json_t *answer = json_pack("{s:b, s:o}", "ok", 1, "result", result ? result : json_null());
+	cleanup_free char *line = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
+
+	json_decref(answer);
+	if (!line)
+		client_send_error(client, strerror(ENOMEM));
+	else if (strlen(line) >= PROTOCOL_ANSWER_MAX)
+		client_send_error(client, "the answer is longer than an answer may be");
+	else
+		client_send_line(client, line, strlen(line));
+}
+
+/* Bytes that wait to be read by all clients together. */
+static size_t unread_bytes(const struct server *server)
+{
+	const struct client *client;
+	size_t bytes = 0;
+
+	LIST_FOREACH(client, &server->clients, entry)
+		bytes += evbuffer_get_length(bufferevent_get_output(client->buffer));
+	return bytes;
+}
+
+/* No more requests; hang up when what was answered is written. May free the client. */
 static void client_finish(struct client *client)
 {
 	client->closing = true;
 	bufferevent_disable(client->buffer, EV_READ);
+	if (!evbuffer_get_length(bufferevent_get_output(client->buffer)))
+		client_free(client);
 }
 
 static void answer_line(struct client *client, const char *line, size_t length)
 {
 	struct server_request request = { .client = client };
 	char error[512] = "";
-	json_t *answer, *result = NULL;
+	json_t *result = NULL;
 	json_error_t problem;
 	json_int_t protocol;
 	int outcome;
@@ -137,49 +179,98 @@ static void answer_line(struct client *client, const char *line, size_t length)
 		client_send_error(client, error);
 		goto out;
 	}
+	if (!client->root && unread_bytes(client->server) > PROTOCOL_UNREAD_MAX) {
+		client_send_error(client, "too many answers wait to be read: try again");
+		goto out;
+	}
 	request.arguments = object;
 	outcome = client->server->handler(&request, &result, error, sizeof(error),
 					  client->server->argument);
-	if (outcome) {
+	if (outcome)
 		client_send_error(client, *error ? error : strerror(-outcome));
-	} else {
-		answer = json_pack("{s:b, s:o}", "ok", 1, "result", result ? result : json_null());
-		if (answer)
-			client_send(client, answer);
-		json_decref(answer);
-	}
+	else
+		client_send_result(client, result);
 out:
 	json_decref(object);
 }
 
-static void on_readable(struct bufferevent *buffer, void *argument)
+static void too_long(struct client *client)
 {
-	struct evbuffer *input = bufferevent_get_input(buffer);
-	struct client *client = argument;
-	char *line, text[64];
-	size_t length;
+	char text[64];
 
-	while (!client->closing && !client->waiting &&
-	       (line = evbuffer_readln(input, &length, EVBUFFER_EOL_LF))) {
-		if (length < PROTOCOL_REQUEST_MAX)
-			answer_line(client, line, length);
-		free(line);
-		if (length >= PROTOCOL_REQUEST_MAX)
-			goto too_long;
-		if (evbuffer_get_length(bufferevent_get_output(buffer)) > PROTOCOL_BACKLOG_MAX) {
-			client->waiting = true;
-			bufferevent_disable(buffer, EV_READ);
-		}
-	}
-	if (client->waiting)
-		return;
-	if (evbuffer_get_length(input) < PROTOCOL_REQUEST_MAX)
-		return;
-too_long:
-	snprintf(text, sizeof(text), "the request is longer than %d bytes",
-		 PROTOCOL_REQUEST_MAX);
+	snprintf(text, sizeof(text), "the request is longer than %d bytes", PROTOCOL_REQUEST_MAX);
 	client_send_error(client, text);
 	client_finish(client);
+}
+
+/*
+ * What lies in the input: a request, which gets in the queue, or a part of one, or too much. May free
+ * the client.
+ */
+static void client_look(struct client *client)
+{
+	const struct timeval patience = { .tv_sec = PROTOCOL_REQUEST_SECONDS };
+	struct evbuffer *input = bufferevent_get_input(client->buffer);
+	struct server *server = client->server;
+
+	if (client->closing || client->waiting || client->queued)
+		return;
+	if (evbuffer_search_eol(input, NULL, NULL, EVBUFFER_EOL_LF).pos >= 0) {
+		evtimer_del(client->patience);
+		if (client->root)
+			TAILQ_INSERT_HEAD(&server->turns, client, turn);
+		else
+			TAILQ_INSERT_TAIL(&server->turns, client, turn);
+		client->queued = true;
+		evtimer_add(server->next_turn, &(const struct timeval){ 0 });
+	} else if (evbuffer_get_length(input) >= PROTOCOL_REQUEST_MAX) {
+		too_long(client);
+	} else if (client->ended) {
+		client_finish(client);
+	} else if (!evbuffer_get_length(input)) {
+		evtimer_del(client->patience);
+	} else if (!evtimer_pending(client->patience, NULL)) {
+		evtimer_add(client->patience, &patience);
+	}
+}
+
+/* Answer the request whose turn it is. */
+static void on_turn(evutil_socket_t fd, short what, void *argument)
+{
+	struct server *server = argument;
+	struct client *client = TAILQ_FIRST(&server->turns);
+	cleanup_free char *line = NULL;
+	size_t length = 0;
+
+	(void)fd;
+	(void)what;
+	if (!client)
+		return;
+	TAILQ_REMOVE(&server->turns, client, turn);
+	client->queued = false;
+	line = evbuffer_readln(bufferevent_get_input(client->buffer), &length, EVBUFFER_EOL_LF);
+	if (!line) {
+		/* It was there: memory ran out. */
+		client_free(client);
+	} else if (length >= PROTOCOL_REQUEST_MAX) {
+		too_long(client);
+	} else {
+		answer_line(client, line, length);
+		if (evbuffer_get_length(bufferevent_get_output(client->buffer)) >
+		    PROTOCOL_BACKLOG_MAX) {
+			client->waiting = true;
+			bufferevent_disable(client->buffer, EV_READ);
+		}
+		client_look(client);
+	}
+	if (!TAILQ_EMPTY(&server->turns))
+		evtimer_add(server->next_turn, &(const struct timeval){ 0 });
+}
+
+static void on_readable(struct bufferevent *buffer, void *argument)
+{
+	(void)buffer;
+	client_look(argument);
 }
 
 static void on_written(struct bufferevent *buffer, void *argument)
@@ -191,51 +282,107 @@ static void on_written(struct bufferevent *buffer, void *argument)
 	} else if (client->waiting) {
 		client->waiting = false;
 		bufferevent_enable(buffer, EV_READ);
-		on_readable(buffer, client);
+		client_look(client);
 	}
 }
 
+/* The client sends no more, or is gone altogether: writing to it will tell. */
 static void on_closed(struct bufferevent *buffer, short what, void *argument)
 {
-	(void)buffer;
-	(void)what;
-	client_free(argument);
+	struct client *client = argument;
+
+	if (!(what & BEV_EVENT_EOF)) {
+		client_free(client);
+		return;
+	}
+	client->ended = true;
+	bufferevent_disable(buffer, EV_READ);
+	client_look(client);
 }
 
-static void on_connection(struct evconnlistener *listener, evutil_socket_t fd,
-			  struct sockaddr *address, int length, void *argument)
+static void on_patience_over(evutil_socket_t fd, short what, void *argument)
 {
-	const struct timeval write_timeout = { .tv_sec = WRITE_TIMEOUT_SECONDS };
-	struct server *server = argument;
-	struct ucred peer = { .uid = (uid_t)-1 };
+	struct client *client = argument;
+	char text[96];
+
+	(void)fd;
+	(void)what;
+	snprintf(text, sizeof(text), "the request did not come to its end within %d s",
+		 PROTOCOL_REQUEST_SECONDS);
+	client_send_error(client, text);
+	client_finish(client);
+}
+
+/* Nobody is root whose credentials cannot be read. */
+static bool is_root(int fd)
+{
+	struct ucred peer;
 	socklen_t size = sizeof(peer);
+
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
+}
+
+/* A client with everything that it needs, in no list yet; takes the descriptor over. Or NULL. */
+static struct client *client_new(struct server *server, int fd)
+{
+	struct event_base *base = event_get_base(server->listener);
 	struct client *client = calloc(1, sizeof(*client));
 
-	(void)address;
-	(void)length;
-	if (!client) {
+	if (client) {
+		client->server = server;
+		client->patience = evtimer_new(base, on_patience_over, client);
+		client->buffer = bufferevent_socket_new(base, fd, BEV_OPT_CLOSE_ON_FREE);
+	}
+	if (client && client->patience && client->buffer)
+		return client;
+	if (client && client->buffer)
+		bufferevent_free(client->buffer);
+	else
+		close(fd);
+	if (client && client->patience)
+		event_free(client->patience);
+	free(client);
+	return NULL;
+}
+
+static void take_connection(struct server *server, int fd)
+{
+	static const char refusal[] = "{\"ok\":false,\"error\":\"too many clients\"}\n";
+	const struct timeval write_timeout = { .tv_sec = WRITE_TIMEOUT_SECONDS };
+	bool root = is_root(fd);
+	struct client *client;
+
+	if (server->client_count >= PROTOCOL_CLIENTS_MAX ||
+	    (!root && server->reader_count >= PROTOCOL_READERS_MAX)) {
+		/* A socket just made has room for a line. */
+		send(fd, refusal, strlen(refusal), MSG_NOSIGNAL);
 		close(fd);
 		return;
 	}
-	client->server = server;
-	client->buffer = bufferevent_socket_new(evconnlistener_get_base(listener), fd,
-						BEV_OPT_CLOSE_ON_FREE);
-	if (!client->buffer) {
-		close(fd);
-		free(client);
+	client = client_new(server, fd);
+	if (!client)
 		return;
-	}
+	client->root = root;
 	LIST_INSERT_HEAD(&server->clients, client, entry);
 	server->client_count++;
-	/* Nobody is root whose credentials cannot be read. */
-	client->root = getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
+	server->reader_count += !root;
 	bufferevent_setcb(client->buffer, on_readable, on_written, on_closed, client);
 	bufferevent_setwatermark(client->buffer, EV_READ, 0, PROTOCOL_REQUEST_MAX);
 	bufferevent_set_timeouts(client->buffer, NULL, &write_timeout);
+	bufferevent_set_max_single_write(client->buffer, WRITE_STEP);
 	bufferevent_enable(client->buffer, EV_READ | EV_WRITE);
-	if (server->client_count > PROTOCOL_CLIENTS_MAX) {
-		client_send_error(client, "too many clients");
-		client_finish(client);
+}
+
+/* As many as waited, not as many as come: a flood of connections leaves time for everything else. */
+static void on_connection(evutil_socket_t listener, short what, void *argument)
+{
+	(void)what;
+	for (int i = 0; i < LISTEN_BACKLOG; i++) {
+		int fd = accept4(listener, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
+
+		if (fd < 0)
+			return;
+		take_connection(argument, fd);
 	}
 }
 
@@ -247,6 +394,16 @@ static int restrict_access(const char *path)
 	if (group && chown(path, 0, group->gr_gid))
 		return -errno;
 	return chmod(path, group ? 0660 : 0600) ? -errno : 0;
+}
+
+/* The server itself; its clients and its descriptor are the caller's business. */
+static void server_free(struct server *server)
+{
+	if (server->next_turn)
+		event_free(server->next_turn);
+	if (server->listener)
+		event_free(server->listener);
+	free(server);
 }
 
 int server_open(struct event_base *base, const char *path, server_handler handler, void *argument,
@@ -273,6 +430,8 @@ int server_open(struct event_base *base, const char *path, server_handler handle
 		result = restrict_access(path);
 	if (result)
 		return result;
+	if (listen(fd, LISTEN_BACKLOG))
+		return -errno;
 	server = calloc(1, sizeof(*server));
 	if (!server)
 		return -ENOMEM;
@@ -280,10 +439,11 @@ int server_open(struct event_base *base, const char *path, server_handler handle
 	server->handler = handler;
 	server->argument = argument;
 	LIST_INIT(&server->clients);
-	server->listener = evconnlistener_new(base, on_connection, server, LEV_OPT_CLOSE_ON_FREE,
-					      LISTEN_BACKLOG, fd);
-	if (!server->listener) {
-		free(server);
+	TAILQ_INIT(&server->turns);
+	server->next_turn = evtimer_new(base, on_turn, server);
+	server->listener = event_new(base, fd, EV_READ | EV_PERSIST, on_connection, server);
+	if (!server->next_turn || !server->listener || event_add(server->listener, NULL)) {
+		server_free(server);
 		return -ENOMEM;
 	}
 	take_descriptor(&fd);
@@ -297,9 +457,9 @@ void server_close(struct server *server)
 		return;
 	while (!LIST_EMPTY(&server->clients))
 		client_free(LIST_FIRST(&server->clients));
-	evconnlistener_free(server->listener);
+	close(event_get_fd(server->listener));
 	unlink(server->path);
-	free(server);
+	server_free(server);
 }
 
 void server_follow(struct client *client, enum server_stream stream)
@@ -319,13 +479,18 @@ bool server_followed(const struct server *server, enum server_stream stream)
 
 void server_publish(struct server *server, enum server_stream stream, const json_t *object)
 {
+	cleanup_free char *line = json_dumps(object, JSON_COMPACT);
 	struct client *client, *next;
+	size_t length;
 
+	if (!line)
+		return;
+	length = strlen(line);
 	for (client = LIST_FIRST(&server->clients); client; client = next) {
 		next = LIST_NEXT(client, entry);
 		if (!(client->streams & stream) || client->closing)
 			continue;
-		client_send(client, object);
+		client_send_line(client, line, length);
 		if (evbuffer_get_length(bufferevent_get_output(client->buffer)) > PROTOCOL_BACKLOG_MAX)
 			client_free(client);
 	}
