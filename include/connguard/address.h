@@ -85,4 +85,15 @@ static __always_inline int address_is_loopback(const struct peer_address *addres
 	       (same(high, 0) & (same(low, 0) | same(low, __builtin_bswap64(1))));
 }
 
+/*
+ * 1 for what a peer can have: neither loopback nor unspecified nor, from 224.0.0.0 and ff00:: on,
+ * multicast, reserved or broadcast. For addresses that a person names.
+ */
+static __always_inline int address_may_be_peer(const struct peer_address *address)
+{
+	if (address_is_loopback(address))
+		return 0;
+	return address_is_ipv4(address) ? address->bytes[12] < 224 : address->bytes[0] != 0xff;
+}
+
 #endif

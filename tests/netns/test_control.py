@@ -253,34 +253,79 @@ def others_may_not_even_read(lab):
     assert as_user(alone, request("status")) == {"denied": True}
 
 
+# What is sent, and what the answer has to say: the value, and what was expected.
 GARBAGE = {
-    "no JSON": b"this is no JSON",
-    "nothing": b"",
-    "an array": b"[1, 2, 3]",
-    "a number": b"42",
-    "no protocol": b'{"request": "status"}',
-    "another protocol": b'{"protocol": 99, "request": "status"}',
-    "no request": b'{"protocol": 1}',
-    "an unknown request": b'{"protocol": 1, "request": "explode"}',
-    "a request that is no text": b'{"protocol": 1, "request": 7}',
-    "no address": b'{"protocol": 1, "request": "explain"}',
-    "an address that is none": b'{"protocol": 1, "request": "explain", "address": "here"}',
-    "an address that is a number": b'{"protocol": 1, "request": "explain", "address": 7}',
-    "a limit that is too great":
+    "no JSON": (b"this is no JSON", "not JSON", "one JSON object a line"),
+    "nothing": (b"", "not JSON"),
+    "an array": (b"[1, 2, 3]", "one JSON object a line"),
+    "a number": (b"42", "not JSON"),
+    "no protocol": (b'{"request": "status"}', '"protocol"'),
+    "another protocol": (b'{"protocol": 99, "request": "status"}', "99", "expected 1"),
+    "a protocol that is text": (b'{"protocol": "1", "request": "status"}', '"protocol" (integer)'),
+    "no request": (b'{"protocol": 1}', '"request"'),
+    "an unknown request": (b'{"protocol": 1, "request": "explode"}', "'explode'",
+                           "expected one of", "status", "reload"),
+    "a request that is no text": (b'{"protocol": 1, "request": 7}', '"request" (text)'),
+    "a member twice": (b'{"protocol": 1, "request": "status", "request": "kick"}', "not JSON"),
+    "no address": (b'{"protocol": 1, "request": "explain"}', '"address" is missing',
+                   "an IPv4 or IPv6 address"),
+    "an address that is none": (b'{"protocol": 1, "request": "explain", "address": "here"}',
+                                '"address": "here"', "an IPv4 or IPv6 address"),
+    "an address that is a number": (b'{"protocol": 1, "request": "explain", "address": 7}',
+                                    '"address": 7', "an IPv4 or IPv6 address"),
+    "an address to kick that is nothing": (
+        b'{"protocol": 1, "request": "kick", "address": null}', '"address": null',
+        "an IPv4 or IPv6 address"),
+    "an address to cut that is a prefix": (
+        b'{"protocol": 1, "request": "cut", "address": "10.0.0.0/8"}', '"10.0.0.0/8"'),
+    "a limit for loopback": (
+        b'{"protocol": 1, "request": "limit", "address": "127.0.0.1", "limit": 2}',
+        '"127.0.0.1"', "unicast"),
+    "no limit": (b'{"protocol": 1, "request": "limit", "address": "10.0.0.1"}',
+                 '"limit" is missing', "an integer from 0 to 7"),
+    "a limit that is too great": (
         b'{"protocol": 1, "request": "limit", "address": "10.0.0.1", "limit": 9}',
-    "a negative limit":
+        '"limit": 9', "an integer from 0 to 7"),
+    "a negative limit": (
         b'{"protocol": 1, "request": "limit", "address": "10.0.0.1", "limit": -1}',
-    "a limit that is text":
+        '"limit": -1', "an integer from 0 to 7"),
+    "a limit that is text": (
         b'{"protocol": 1, "request": "limit", "address": "10.0.0.1", "limit": "2"}',
-    "seconds out of range":
+        '"limit": "2"', "an integer from 0 to 7"),
+    "a limit with a fraction": (
+        b'{"protocol": 1, "request": "limit", "address": "10.0.0.1", "limit": 1.5}',
+        '"limit": 1.5', "an integer from 0 to 7"),
+    "no seconds": (b'{"protocol": 1, "request": "allow", "address": "10.0.0.1"}',
+                   '"seconds" is missing', "an integer from -1"),
+    "seconds out of range": (
         b'{"protocol": 1, "request": "allow", "address": "10.0.0.1", "seconds": -2}',
-    "a prefix that is none":
+        '"seconds": -2', "an integer from -1"),
+    "more seconds than a century has": (
+        b'{"protocol": 1, "request": "allow", "address": "10.0.0.1", "seconds": 3162240001}',
+        '"seconds": 3162240001', "to 3162240000"),
+    "an exemption for multicast": (
+        b'{"protocol": 1, "request": "allow", "address": "ff02::1", "seconds": 9}',
+        '"ff02::1"', "unicast"),
+    "a prefix that is none": (
         b'{"protocol": 1, "request": "allow", "address": "10.0.0.0/40", "seconds": 9}',
-    "a peer that is unknown": b'{"protocol": 1, "request": "cut", "address": "192.0.2.200"}',
-    "bytes that are no UTF-8": b'{"protocol": 1, "request": "\xff\xfe"}',
-    "a NUL": b'{"protocol": 1, "request": "sta\x00tus"}',
-    "deep nesting": b"[" * 4000,
-    "a great number": b'{"protocol": 1e999, "request": "status"}',
+        '"10.0.0.0/40"', "0 to 32"),
+    "a prefix with bits behind it": (
+        b'{"protocol": 1, "request": "allow", "address": "10.0.0.1/8", "seconds": 9}',
+        '"10.0.0.1/8"', "bits set behind"),
+    "a prefix that is not exempt": (
+        b'{"protocol": 1, "request": "allow", "address": "192.0.2.0/24", "seconds": 0}',
+        "no such prefix"),
+    "a follow that is text": (b'{"protocol": 1, "request": "events", "follow": "yes"}',
+                              '"follow": "yes"', "true or false"),
+    "a follow that is a number": (b'{"protocol": 1, "request": "due", "follow": 1}',
+                                  '"follow": 1', "true or false"),
+    "a peer that is unknown": (b'{"protocol": 1, "request": "cut", "address": "192.0.2.200"}',
+                               "no such peer"),
+    "bytes that are no UTF-8": (b'{"protocol": 1, "request": "\xff\xfe"}', "not JSON"),
+    "a NUL": (b'{"protocol": 1, "request": "sta\x00tus"}', "not JSON"),
+    "a NUL that is spelled": (b'{"protocol": 1, "request": "status\\u0000"}', "not JSON"),
+    "deep nesting": (b"[" * 4000, "not JSON"),
+    "a great number": (b'{"protocol": 1e999, "request": "status"}', "not JSON"),
 }
 
 
@@ -288,8 +333,10 @@ GARBAGE = {
 def nonsense_is_answered_with_a_reason(lab, case):
     guard = lab.guard()
     client = Client(lab, guard)
-    answer = client.ask(GARBAGE[case])
-    assert answer and answer["ok"] is False and answer["error"], answer
+    data, *words = GARBAGE[case]
+    answer = client.ask(data)
+    assert answer and answer["ok"] is False, answer
+    assert all(word in answer["error"] for word in words), (words, answer)
     assert guard.peer("10.0.0.1") is None
     assert guard.status()["healthy"]
 

@@ -76,6 +76,9 @@ void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
 /* The address in a command's argument; false, said, when it is none. */
 bool argument_address(const char *text, struct peer_address *ret_address);
 
+/* The same for one that a peer can have (address_may_be_peer()). */
+bool argument_peer(const char *text, struct peer_address *ret_address);
+
 /* ---- the commands, a file per noun ---- */
 
 int command_status(struct cli *cli);

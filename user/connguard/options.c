@@ -39,6 +39,16 @@ bool argument_address(const char *text, struct peer_address *ret_address)
 	return false;
 }
 
+bool argument_peer(const char *text, struct peer_address *ret_address)
+{
+	if (!argument_address(text, ret_address))
+		return false;
+	if (address_may_be_peer(ret_address))
+		return true;
+	complain("'%s' is loopback, unspecified or multicast: a unicast address was expected", text);
+	return false;
+}
+
 static const struct cli_command *find_command(const char *name)
 {
 	const struct cli_command *command;

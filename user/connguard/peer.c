@@ -115,7 +115,7 @@ int command_limit(struct cli *cli)
 	unsigned long limit;
 	char *end;
 
-	if (!argument_address(cli->arguments[0], &command.address))
+	if (!argument_peer(cli->arguments[0], &command.address))
 		return CLI_USAGE;
 	errno = 0;
 	limit = strtoul(cli->arguments[1], &end, 10);
@@ -212,6 +212,7 @@ int command_allow(struct cli *cli)
 	cleanup_document json_t *result = NULL;
 	cleanup_maps struct guard *guard = NULL;
 	const char *text = cli->arguments[0], *problem = NULL;
+	struct guard_command command = { .operation = COMMAND_ALLOW };
 	struct exempt_prefix prefix;
 	__u64 until_ns = 0;
 	json_int_t seconds;
@@ -223,6 +224,8 @@ int command_allow(struct cli *cli)
 		complain("'%s' is no address and no prefix: %s", text, problem);
 		return CLI_USAGE;
 	}
+	if (!strchr(text, '/') && !argument_peer(text, &command.address))
+		return CLI_USAGE;
 	switch (reach_daemon(cli, json_pack("{s:s, s:s, s:I}", "request", "allow", "address", text,
 					    "seconds", seconds), &result)) {
 	case REACH_DONE:
@@ -239,10 +242,7 @@ int command_allow(struct cli *cli)
 		if (strchr(text, '/')) {
 			status = allow_prefix_on_maps(guard, &prefix, until_ns);
 		} else {
-			struct guard_command command = { .operation = COMMAND_ALLOW,
-							 .until_ns = until_ns };
-
-			memcpy(command.address.bytes, prefix.address, sizeof(prefix.address));
+			command.until_ns = until_ns;
 			status = run_command(guard, &command);
 		}
 		if (status != CLI_FINE)

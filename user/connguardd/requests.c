@@ -17,6 +17,9 @@
 #include "edge/view.h"
 #include "pure/address_text.h"
 
+/* Bytes of an argument's value that messages repeat. */
+#define VALUE_SHOWN 64
+
 /* Everything a request function needs. */
 struct call {
 	struct daemon *daemon;
@@ -32,19 +35,44 @@ static int fail(const struct call *call, int code, const char *text)
 	return code;
 }
 
+/*
+ * What is wrong with an argument: `"NAME": VALUE: ` or `"NAME" is missing: `, and what was expected.
+ * Always -EINVAL.
+ */
+static int argument_fails(const struct call *call, const char *name, const char *expected)
+{
+	const json_t *value = json_object_get(call->request->arguments, name);
+	cleanup_free char *text =
+		value ? json_dumps(value, JSON_ENCODE_ANY | JSON_ENSURE_ASCII | JSON_COMPACT) : NULL;
+
+	if (text)
+		snprintf(call->error, call->error_size, "\"%s\": %.*s%s: expected %s", name, VALUE_SHOWN,
+			 text, strlen(text) > VALUE_SHOWN ? "..." : "", expected);
+	else
+		snprintf(call->error, call->error_size, "\"%s\" is missing: expected %s", name,
+			 expected);
+	return -EINVAL;
+}
+
 /* The argument "address". */
 static int address_argument(const struct call *call, struct peer_address *ret_address)
 {
 	const char *text = json_string_value(json_object_get(call->request->arguments, "address"));
 
-	if (!text)
-		return fail(call, -EINVAL, "\"address\" (text) is missing");
-	if (address_from_text(text, ret_address)) {
-		snprintf(call->error, call->error_size,
-			 "address '%.64s': expected an IPv4 or IPv6 address", text);
-		return -EINVAL;
-	}
+	if (!text || address_from_text(text, ret_address))
+		return argument_fails(call, "address", "text, an IPv4 or IPv6 address");
 	return 0;
+}
+
+/* The argument "address" where a peer shall be made of it. */
+static int peer_argument(const struct call *call, struct peer_address *ret_address)
+{
+	int result = address_argument(call, ret_address);
+
+	if (!result && !address_may_be_peer(ret_address))
+		return argument_fails(call, "address",
+				      "a unicast address, neither loopback nor unspecified");
+	return result;
 }
 
 /* An integer argument within bounds. */
@@ -52,14 +80,26 @@ static int integer_argument(const struct call *call, const char *name, json_int_
 			    json_int_t max, json_int_t *ret_value)
 {
 	const json_t *value = json_object_get(call->request->arguments, name);
+	char expected[64];
 
 	if (!json_is_integer(value) || json_integer_value(value) < min ||
 	    json_integer_value(value) > max) {
-		snprintf(call->error, call->error_size, "\"%s\": expected an integer from %lld to %lld",
-			 name, (long long)min, (long long)max);
-		return -EINVAL;
+		snprintf(expected, sizeof(expected), "an integer from %lld to %lld", (long long)min,
+			 (long long)max);
+		return argument_fails(call, name, expected);
 	}
 	*ret_value = json_integer_value(value);
+	return 0;
+}
+
+/* The argument "follow"; without it: false. */
+static int follow_argument(const struct call *call, bool *ret_follow)
+{
+	const json_t *value = json_object_get(call->request->arguments, "follow");
+
+	if (value && !json_is_boolean(value))
+		return argument_fails(call, "follow", "true or false");
+	*ret_follow = json_is_true(value);
 	return 0;
 }
 
@@ -68,6 +108,7 @@ static struct view_origin origin_of(const struct daemon *daemon)
 	return (struct view_origin){ .name = daemon->name,
 				     .now = clock_now_ns(),
 				     .daemon = true,
+				     .peers_max = PROTOCOL_PEERS_MAX,
 				     .features = daemon->features };
 }
 
@@ -111,13 +152,23 @@ static void find_holders(const struct call *call, struct view_origin *origin,
 		origin->holders = *ret_holders;
 }
 
+/* The result of a list, in words where it is too long. */
+static int listed(const struct call *call, int result)
+{
+	if (result == -EMSGSIZE)
+		snprintf(call->error, call->error_size,
+			 "more peers than one answer lists (%d): ask for one with `explain`, or read the "
+			 "pinned map with bpftool", PROTOCOL_PEERS_MAX);
+	return result;
+}
+
 static int request_peers(const struct call *call)
 {
 	cleanup_free struct view_holder *holders = NULL;
 	struct view_origin origin = origin_of(call->daemon);
 
 	find_holders(call, &origin, &holders);
-	return view_peers(call->daemon->guard, &origin, call->ret_result);
+	return listed(call, view_peers(call->daemon->guard, &origin, call->ret_result));
 }
 
 static int request_explain(const struct call *call)
@@ -138,34 +189,36 @@ static int request_explain(const struct call *call)
 	return view_explain(call->daemon->guard, &origin, &address, call->ret_result);
 }
 
-/* 1 when the argument "follow" is true. */
-static bool follows(const struct call *call)
-{
-	return json_is_true(json_object_get(call->request->arguments, "follow"));
-}
-
 static int request_events(const struct call *call)
 {
 	cleanup_free struct guard_event *events = calloc(HISTORY_LENGTH, sizeof(*events));
 	struct view_origin origin = origin_of(call->daemon);
+	bool follow;
+	int result = follow_argument(call, &follow);
 
+	if (result)
+		return result;
 	if (!events)
 		return -ENOMEM;
 	origin.events = events;
 	origin.event_count = happenings_recent(call->daemon, events);
 	*call->ret_result = view_events(&origin);
-	if (follows(call))
+	if (!*call->ret_result)
+		return -ENOMEM;
+	if (follow)
 		server_follow(call->request->client, STREAM_EVENTS);
-	return *call->ret_result ? 0 : -ENOMEM;
+	return 0;
 }
 
 static int request_due(const struct call *call)
 {
 	const struct view_origin origin = origin_of(call->daemon);
+	bool follow;
+	int result = follow_argument(call, &follow);
 
-	int result = view_due(call->daemon->guard, &origin, call->ret_result);
-
-	if (!result && follows(call))
+	if (!result)
+		result = listed(call, view_due(call->daemon->guard, &origin, call->ret_result));
+	if (!result && follow)
 		server_follow(call->request->client, STREAM_DUE);
 	return result;
 }
@@ -199,7 +252,7 @@ static int request_limit(const struct call *call)
 {
 	struct guard_command command = { .operation = COMMAND_LIMIT };
 	json_int_t limit = 0;
-	int result = address_argument(call, &command.address);
+	int result = peer_argument(call, &command.address);
 
 	if (!result)
 		result = integer_argument(call, "limit", 0, PEER_LINKS_MAX, &limit);
@@ -214,8 +267,9 @@ static int request_allow(const struct call *call)
 	struct guard_command command = { .operation = COMMAND_ALLOW };
 	struct exempt_value value = {};
 	struct exempt_prefix prefix;
-	const char *problem = NULL;
+	const char *problem;
 	json_int_t seconds;
+	char expected[128];
 	int result = integer_argument(call, "seconds", -1, 100LL * 366 * 86400, &seconds);
 
 	if (result)
@@ -225,18 +279,20 @@ static int request_allow(const struct call *call)
 					clock_now_ns() + (__u64)seconds * NS_PER_SECOND;
 	if (!text || !strchr(text, '/')) {
 		command.until_ns = value.until_ns;
-		result = address_argument(call, &command.address);
+		result = peer_argument(call, &command.address);
 		return result ? result : command_one(call, &command);
 	}
 	if (prefix_from_text(text, &prefix, &problem)) {
-		snprintf(call->error, call->error_size, "prefix '%.64s': %s", text,
-			 problem ? problem : "expected ADDRESS/LENGTH");
-		return -EINVAL;
+		snprintf(expected, sizeof(expected),
+			 "an address, or a prefix such as 10.0.0.0/8 (%s)", problem);
+		return argument_fails(call, "address", expected);
 	}
 	result = seconds ? guard_exempt_write(call->daemon->guard, &prefix, &value) :
 			   guard_exempt_delete(call->daemon->guard, &prefix);
 	if (result == -ENOENT)
 		return fail(call, result, "no such prefix is exempt");
+	if (result == -ENOSPC)
+		return fail(call, result, "the exempt map is full");
 	if (!result)
 		*call->ret_result = json_pack("{s:s}", "address", text);
 	return result;

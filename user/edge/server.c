@@ -22,6 +22,8 @@
 #include "base/cleanup.h"
 
 #define LISTEN_BACKLOG 16
+/* Bytes of an error's text, NUL included. */
+#define ERROR_MAX 1280
 /* A client that neither reads nor hangs up for this long is cut off. */
 #define WRITE_TIMEOUT_SECONDS 30
 /*
@@ -68,6 +70,10 @@ static const struct {
 #undef REQUEST_ROW
 };
 
+#define REQUEST_NAME(request, changes, arguments) " " #request
+static const char request_names[] = PROTOCOL_REQUESTS(REQUEST_NAME);
+#undef REQUEST_NAME
+
 static void client_free(struct client *client)
 {
 	LIST_REMOVE(client, entry);
@@ -91,7 +97,7 @@ static void client_send_line(struct client *client, const char *line, size_t len
 static void client_send_error(struct client *client, const char *text)
 {
 	cleanup_free char *line = NULL;
-	char plain[512];
+	char plain[ERROR_MAX];
 	json_t *answer;
 
 	snprintf(plain, sizeof(plain), "%s", text);
@@ -143,7 +149,7 @@ static void client_finish(struct client *client)
 static void answer_line(struct client *client, const char *line, size_t length)
 {
 	struct server_request request = { .client = client };
-	char error[512] = "";
+	char error[ERROR_MAX] = "";
 	json_t *result = NULL;
 	json_error_t problem;
 	json_int_t protocol;
@@ -152,6 +158,12 @@ static void answer_line(struct client *client, const char *line, size_t length)
 
 	json_t *object = json_loadb(line, length, JSON_REJECT_DUPLICATES, &problem);
 
+	if (!object) {
+		snprintf(error, sizeof(error), "not JSON: %.160s (byte %d); a request is one JSON object a line",
+			 problem.text, problem.position);
+		client_send_error(client, error);
+		goto out;
+	}
 	if (!json_is_object(object)) {
 		client_send_error(client, "a request is one JSON object a line");
 		goto out;
@@ -170,7 +182,8 @@ static void answer_line(struct client *client, const char *line, size_t length)
 		if (strcmp(requests[i].name, request.name) == 0)
 			break;
 	if (i == sizeof(requests) / sizeof(requests[0])) {
-		snprintf(error, sizeof(error), "unknown request '%.64s'", request.name);
+		snprintf(error, sizeof(error), "unknown request '%.64s', expected one of:%s", request.name,
+			 request_names);
 		client_send_error(client, error);
 		goto out;
 	}

@@ -472,6 +472,8 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 		error = guard_peers_read(guard, &peers, &count);
 	if (error)
 		return error;
+	if (origin->peers_max && count > origin->peers_max)
+		return -EMSGSIZE;
 	if (count)
 		qsort(peers, count, sizeof(*peers), by_address);
 	array = json_array();
@@ -488,7 +490,7 @@ int view_due(const struct guard *guard, const struct view_origin *origin, json_t
 	cleanup_free struct peer *peers = NULL;
 	struct guard_daemon daemon = {};
 	struct guard_policy policy;
-	size_t count = 0, i;
+	size_t count = 0, due = 0, i;
 	bool announced_only;
 	json_t *array;
 	int error;
@@ -503,12 +505,16 @@ int view_due(const struct guard *guard, const struct view_origin *origin, json_t
 	/* Who reads this dials: what is not announced yet would be refused. */
 	announced_only = policy.dial_policy == DIAL_POLICY_CENTRAL &&
 			 daemon.alive_until_ns > origin->now;
-	if (count)
-		qsort(peers, count, sizeof(*peers), by_address);
-	array = json_array();
 	for (i = 0; i < count; i++)
 		if (peer_due(&peers[i], origin->now) && (peers[i].due_ns || !announced_only))
-			json_array_append_new(array, view_due_peer(&peers[i], origin->now));
+			peers[due++] = peers[i];
+	if (origin->peers_max && due > origin->peers_max)
+		return -EMSGSIZE;
+	if (due)
+		qsort(peers, due, sizeof(*peers), by_address);
+	array = json_array();
+	for (i = 0; i < due; i++)
+		json_array_append_new(array, view_due_peer(&peers[i], origin->now));
 	return deliver(json_pack("{s:s, s:s, s:o, s:o}", "name", origin->name, "source",
 				 source_of(origin), "now_ns", number(origin->now), "due", array),
 		       ret_document);

@@ -47,6 +47,7 @@ struct view_origin {
 	size_t event_count;
 	const __u16 *strange_ports; /* guarded ports with a listener from outside the cgroup (status only) */
 	size_t strange_port_count;
+	size_t peers_max; /* peers that one document may list; 0: any number */
 };
 
 /* ---- from the pinned maps: 0 or a negative errno; *ret_document is the caller's (json_decref) ---- */
@@ -74,6 +75,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 
 /*
  * {"name", "source", "now_ns", "mode", "peers": [view_peer() ...]}, in the order of the addresses.
+ * -EMSGSIZE: more than origin.peers_max.
  */
 int view_peers(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
 
@@ -83,7 +85,7 @@ int view_explain(const struct guard *guard, const struct view_origin *origin,
 
 /*
  * {"name", "source", "now_ns", "due": [view_due_peer() ...]}: the peers that are due now, and under
- * the central dial policy announced, so that a dial passes.
+ * the central dial policy announced, so that a dial passes. -EMSGSIZE: more than origin.peers_max.
  */
 int view_due(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
 

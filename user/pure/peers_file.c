@@ -49,15 +49,6 @@ static int parse_limit(const char *word, __u32 *ret_limit)
 	return 0;
 }
 
-/* Loopback, the unspecified addresses and multicast: nobody there who could be a peer. */
-static bool may_be_peer(const struct peer_address *address)
-{
-	if (address_is_loopback(address))
-		return false;
-	/* From 224.0.0.0 on: multicast, reserved, broadcast. */
-	return address_is_ipv4(address) ? address->bytes[12] < 224 : address->bytes[0] != 0xff;
-}
-
 /* One line without its comment. *ret_found: there is a peer on it. */
 static int parse_line(char *text, const char *file, unsigned int line, struct known_peer *ret_peer,
 		      bool *ret_found, struct config_error *ret_error)
@@ -73,7 +64,7 @@ static int parse_line(char *text, const char *file, unsigned int line, struct kn
 		return fail(ret_error, file, line,
 			    "%s: not an address, expected IPv4 or IPv6 without port or scope",
 			    word);
-	if (!may_be_peer(&peer.address))
+	if (!address_may_be_peer(&peer.address))
 		return fail(ret_error, file, line,
 			    "%s: loopback, unspecified or multicast, expected a unicast address",
 			    word);
