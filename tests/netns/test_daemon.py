@@ -295,7 +295,10 @@ def a_reload_refuses_what_needs_a_restart(lab):
     guard.write(dict(options, max_peers=100, max_links=3))
     guard.options = options
     status, output = guard.cli("reload")
-    assert status == 1 and "max_peers" in output and "stop and start" in output, (status, output)
+    assert status == 1 and "[guard] max_peers = 100" in output and "stop and start" in output, output
+    with open(guard.file, encoding="utf-8") as file:
+        line = 1 + [text.split(" ")[0] for text in file].index("max_peers")
+    assert f"{guard.file}:{line}: " in output, output
     assert guard.status()["policy"]["max_links"] == 1
 
 
@@ -346,8 +349,44 @@ def a_place_that_is_not_there_is_named(lab, what):
     else:
         guard.write(dict(guard.options, netns="/run/netns/cgt-no-such-namespace"))
     status, output = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
-    assert status == 1 and "cgt-no-such" in output, (status, output)
+    assert status == 1 and re.search(
+        rf"{re.escape(guard.file)}:\d+: \[guard\] {what} = \S*cgt-no-such.*expected the path", output), output
     assert not os.path.exists(guard.pins) and not os.path.exists(guard.socket_path)
+
+
+@test
+def a_wrong_peers_file_is_named_at_reload_and_the_last_peers_stay(lab):
+    """The directory may be the service's own: what lies there must not stop the daemon either."""
+    guard, known = lab.own_guard(start=False), lab.fresh()
+    path = os.path.join(guard.directory, "peers")
+
+    def write(text):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    write(f"{known.address}\n")
+    guard.write(dict(guard.options, peers=path))
+    guard.start()
+    setting = rf"{re.escape(guard.file)}:\d+: \[guard\] peers = {re.escape(path)}: cannot be opened: "
+    wrong = [(lambda: None, setting + "No such file or directory"),
+             (lambda: os.mkfifo(path), setting + "expected a regular file"),
+             (lambda: os.mkdir(path), setting + "Is a directory"),
+             (lambda: write("# peers\n10.0.0.1 limit=9\n"), rf"{re.escape(path)}:2: limit=9: not "
+              "understood, expected limit=N with N from 1 to 7")]
+    for make, expected in wrong:
+        if os.path.isdir(path):
+            os.rmdir(path)
+        elif os.path.exists(path):
+            os.unlink(path)
+        make()
+        status, output = guard.cli("reload")
+        assert status == 1 and re.search(expected, output), (expected, output)
+        assert guard.peer(known.address)["known"] is True
+
+
+@test
+def a_claim_that_ends_before_its_dial_is_said(lab):
+    guard = lab.own_guard(claim_max="20s")
+    guard.wait_log(r"warning: .*:\d+: \[backoff\] claim_max = 20s: less than this host takes")
 
 
 @test

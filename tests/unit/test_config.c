@@ -270,6 +270,53 @@ static void values_are_refused(void **state)
 	}
 }
 
+/* Whatever is wrong with a value, the message has its place, its name, itself and what was expected. */
+static void every_setting_refuses_nonsense(void **state)
+{
+	static const char *const nonsense[] = { "nonsense!", "-1", "99999999999999999999", "0.5", "%s%n" };
+	char text[128], start[128];
+	struct config_error error;
+	struct config config;
+	size_t index, which;
+
+	(void)state;
+	for (index = 0; index < CONFIG_OPTION_COUNT; index++) {
+		const struct config_option *option = &config_options[index];
+
+		for (which = 0; which < sizeof(nonsense) / sizeof(nonsense[0]); which++) {
+			snprintf(text, sizeof(text), "[%s]\n%s = %s\n", option->section, option->name,
+				 nonsense[which]);
+			snprintf(start, sizeof(start), "f:2: [%s] %s = %s: ", option->section,
+				 option->name, nonsense[which]);
+			assert_int_equal(parse(text, &config, &error), -EINVAL);
+			assert_memory_equal(error.text, start, strlen(start));
+			assert_non_null(strstr(error.text + strlen(start), "expected "));
+		}
+	}
+}
+
+static void settings_are_told(void **state)
+{
+	char text[CONFIG_SETTING_TEXT_MAX];
+	struct config_error error;
+	struct config config;
+
+	(void)state;
+	assert_int_equal(parse("[guard]\n\nnetns = /run/netns/a\nmax_peers = 16\n", &config, &error), 0);
+	assert_string_equal(config_setting_text(&config, config_find_option("guard", "netns"), text),
+			    "f:3: [guard] netns = /run/netns/a");
+	assert_string_equal(config_setting_text(&config, config_find_option("guard", "max_peers"), text),
+			    "f:4: [guard] max_peers = 16");
+	assert_string_equal(config_setting_text(&config, config_find_option("guard", "cgroup"), text),
+			    "f: [guard] cgroup = /");
+	assert_string_equal(config_setting_text(&config, config_find_option("backoff", "claim_max"), text),
+			    "f: [backoff] claim_max = 3m");
+	assert_int_equal(config_set(&config, "guard", "cgroup", "/b", &error), 0);
+	assert_string_equal(config_setting_text(&config, config_find_option("guard", "cgroup"), text),
+			    "command line: [guard] cgroup = /b");
+	assert_null(config_find_option("guard", "claim_max"));
+}
+
 static void lines_are_refused(void **state)
 {
 	static const struct {
@@ -440,11 +487,11 @@ static void the_whole_is_checked(void **state)
 		       "f:4: [backoff] stable_after = 9s: less than min_uptime, expected at least "
 		       "that (10s)");
 	finish_refuses("[guard]\nport = 1\nliveness = 2s\n",
-		       "f:3: [guard] liveness: not understood, expected 0s, or 3s or more in whole "
-		       "seconds");
+		       "f:3: [guard] liveness = 2s: not understood, expected 0s, or 3s or more in "
+		       "whole seconds");
 	finish_refuses("[guard]\nport = 1\nliveness = 3500ms\n",
-		       "f:3: [guard] liveness: not understood, expected 0s, or 3s or more in whole "
-		       "seconds");
+		       "f:3: [guard] liveness = 3s 500ms: not understood, expected 0s, or 3s or more in "
+		       "whole seconds");
 	finish_refuses("[guard]\nport = 1\n[backoff]\nclaim_max = 1s\n",
 		       "f:4: [backoff] claim_max = 1s: less than hold_max, expected at least that "
 		       "(1s 500ms)");
@@ -494,8 +541,14 @@ static void files_are_read(void **state)
 		 path);
 	assert_string_equal(error.text, expected);
 	assert_int_equal(config_read(directory, &config, &error), -EISDIR);
-	snprintf(expected, sizeof(expected), "%s: cannot be read: Is a directory", directory);
+	snprintf(expected, sizeof(expected), "%s: cannot be opened: Is a directory", directory);
 	assert_string_equal(error.text, expected);
+	/* It must not wait for a writer. */
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(config_read(path, &config, &error), -ENOTSUP);
+	snprintf(expected, sizeof(expected), "%s: cannot be opened: expected a regular file", path);
+	assert_string_equal(error.text, expected);
+	unlink(path);
 	stream = fopen(path, "w");
 	fputs("[guard]\nport = 0\n", stream);
 	fclose(stream);
@@ -618,6 +671,8 @@ int main(void)
 		cmocka_unit_test(defaults_parse),
 		cmocka_unit_test(every_setting_is_taken),
 		cmocka_unit_test(values_are_refused),
+		cmocka_unit_test(every_setting_refuses_nonsense),
+		cmocka_unit_test(settings_are_told),
 		cmocka_unit_test(lines_are_refused),
 		cmocka_unit_test(long_lines_are_never_cut),
 		cmocka_unit_test(large_files_are_refused),

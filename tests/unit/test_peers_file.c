@@ -189,6 +189,32 @@ static void many_peers(void **state)
 	free(text);
 }
 
+/* Comments without end. */
+static ssize_t read_comment(void *cookie, char *buffer, size_t size)
+{
+	(void)cookie;
+	memset(buffer, '#', size);
+	buffer[0] = '\n';
+	return (ssize_t)size;
+}
+
+static void refuses_endless_files(void **state)
+{
+	const cookie_io_functions_t functions = { .read = read_comment };
+	FILE *stream = fopencookie(NULL, "r", functions);
+	struct known_peer *peers = NULL;
+	struct config_error error;
+	char buffer[256];
+	size_t count;
+
+	(void)state;
+	assert_non_null(stream);
+	setvbuf(stream, buffer, _IOFBF, sizeof(buffer));
+	assert_int_equal(peers_file_parse(stream, "p", 4, &peers, &count, &error), -EINVAL);
+	assert_non_null(strstr(error.text, ": file too large, expected at most 67108864 bytes"));
+	fclose(stream);
+}
+
 static void reads_files(void **state)
 {
 	char directory[] = "/tmp/cgt-peers-XXXXXX", path[64], expected[256];
@@ -212,8 +238,15 @@ static void reads_files(void **state)
 	free(peers);
 	unlink(path);
 	assert_int_equal(peers_file_read(directory, 4, &peers, &count, &error), -EISDIR);
-	snprintf(expected, sizeof(expected), "%s: cannot be read: Is a directory", directory);
+	snprintf(expected, sizeof(expected), "%s: cannot be opened: Is a directory", directory);
 	assert_string_equal(error.text, expected);
+	/* It must not wait for a writer: the directory may be a service's own. */
+	assert_int_equal(mkfifo(path, 0600), 0);
+	assert_int_equal(peers_file_read(path, 4, &peers, &count, &error), -ENOTSUP);
+	snprintf(expected, sizeof(expected), "%s: cannot be opened: expected a regular file", path);
+	assert_string_equal(error.text, expected);
+	unlink(path);
+	assert_int_equal(peers_file_read("/dev/zero", 4, &peers, &count, &error), -ENOTSUP);
 	rmdir(directory);
 }
 
@@ -224,6 +257,7 @@ int main(void)
 		cmocka_unit_test(refuses_lines),    cmocka_unit_test(refuses_twice),
 		cmocka_unit_test(refuses_too_many), cmocka_unit_test(refuses_long_lines),
 		cmocka_unit_test(many_peers),	    cmocka_unit_test(reads_files),
+		cmocka_unit_test(refuses_endless_files),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -10,8 +10,10 @@
 #include <connguard/protocol.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "edge/furnish.h"
+#include "edge/host.h"
 #include "pure/names.h"
 
 /* One daemon a guard, and nobody who loads or removes it meanwhile. */
@@ -38,6 +40,19 @@ static void log_adopted(int adopted)
 		log_info("%d existing link%s taken under guard", adopted, adopted == 1 ? "" : "s");
 }
 
+/* What is allowed and probably not meant. */
+static void say_doubts(const struct config *config)
+{
+	char setting[CONFIG_SETTING_TEXT_MAX], timeout[CLOCK_DURATION_TEXT_MAX];
+	__u64 timeout_ns;
+
+	if (host_syn_timeout(&timeout_ns) == 0 && config->claim_max_ns < timeout_ns)
+		log_warning("%s: less than this host takes to give a dial up (%s): such a dial will lose its "
+			    "claim and not its SYNs",
+			    config_setting_text(config, config_find_option("backoff", "claim_max"), setting),
+			    clock_duration_format(timeout_ns, timeout));
+}
+
 /* Make the guard be what is configured, and say what deserves a line. */
 static int take_charge(struct daemon *daemon, bool taken_over, struct furnished *ret_furnished)
 {
@@ -49,6 +64,7 @@ static int take_charge(struct daemon *daemon, bool taken_over, struct furnished 
 		log_error("%s", error.text);
 		return result;
 	}
+	say_doubts(&daemon->config);
 	log_adopted(ret_furnished->adopted);
 	if (guard_peers_max(daemon->guard) != daemon->config.max_peers)
 		log_warning("the guard that was taken over has room for %u peers, the configuration says "
@@ -130,6 +146,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 {
 	cleanup_free struct known_peer *known = NULL;
 	const struct config_option *fixed;
+	char setting[CONFIG_SETTING_TEXT_MAX];
 	struct config_error error = {};
 	struct config config;
 	size_t known_count;
@@ -146,8 +163,8 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	fixed = config_restart_option(&daemon->config, &config);
 	if (fixed) {
 		snprintf(ret_error, error_size,
-			 "[%s] %s takes effect only when the guard is loaded: %s connguardd to change it",
-			 fixed->section, fixed->name,
+			 "%s: takes effect only when the guard is loaded: %s connguardd to change it",
+			 config_setting_text(&config, fixed, setting),
 			 strcmp(fixed->name, "max_peers") ? "restart" : "stop and start");
 		return -EINVAL;
 	}
@@ -170,6 +187,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config));
 	log_set_level(config.log_level);
 	upkeep_reschedule(daemon);
+	say_doubts(&daemon->config);
 	log_info("configuration reloaded");
 	return 0;
 }

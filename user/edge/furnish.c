@@ -97,11 +97,21 @@ int furnish_exempt(const struct guard *guard, const struct config *config)
 int furnish_read_known(const struct config *config, struct known_peer **ret_known,
 		       size_t *ret_count, struct config_error *ret_error)
 {
+	char setting[CONFIG_SETTING_TEXT_MAX], reason[CONFIG_PATH_MAX + 128];
+	int result;
+
 	*ret_known = NULL;
 	*ret_count = 0;
-	return *config->peers ? peers_file_read(config->peers, config->max_peers, ret_known,
-						ret_count, ret_error) :
-				0;
+	if (!*config->peers)
+		return 0;
+	result = peers_file_read(config->peers, config->max_peers, ret_known, ret_count, ret_error);
+	/* A mistake in the file has its place there; that there is no such file is one of the setting. */
+	if (!result || result == -EINVAL || result == -ENOMEM)
+		return result;
+	snprintf(reason, sizeof(reason), "%s", ret_error->text + strlen(config->peers));
+	snprintf(ret_error->text, sizeof(ret_error->text), "%s%s",
+		 config_setting_text(config, config_find_option("guard", "peers"), setting), reason);
+	return result;
 }
 
 static int compare_known(const void *left, const void *right)

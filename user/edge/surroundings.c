@@ -13,11 +13,14 @@
 #include "base/cleanup.h"
 #include "edge/host.h"
 
-/* "[guard] NAME = VALUE: why", and the code. */
-static int setting_fails(struct config_error *error, const char *name, const char *value, int code,
-			 const char *expected)
+/* "FILE:LINE: [guard] NAME = VALUE: why, expected ...", and the code. */
+static int setting_fails(const struct config *config, const char *name, int code,
+			 const char *expected, struct config_error *error)
 {
-	snprintf(error->text, sizeof(error->text), "[guard] %s = %s: %s, expected %s", name, value,
+	char setting[CONFIG_SETTING_TEXT_MAX];
+
+	snprintf(error->text, sizeof(error->text), "%s: %s, expected %s",
+		 config_setting_text(config, config_find_option("guard", name), setting),
 		 strerror(-code), expected);
 	return code;
 }
@@ -28,8 +31,9 @@ static int enter(const struct config *config, struct surroundings *surroundings,
 	int result = *config->netns ? host_enter_netns(config->netns) : 0;
 
 	if (result)
-		return setting_fails(error, "netns", config->netns, result,
-				     "the path of a network namespace such as /run/netns/NAME");
+		return setting_fails(config, "netns", result,
+				     "the path of a network namespace such as /run/netns/NAME",
+				     error);
 	result = host_open_netns(NULL, &surroundings->netns_fd);
 	if (!result)
 		result = host_netns_cookie(&surroundings->netns_cookie);
@@ -43,8 +47,8 @@ static int enter(const struct config *config, struct surroundings *surroundings,
 	}
 	result = cgroups_path(config->cgroup, &surroundings->cgroup);
 	if (result)
-		return setting_fails(error, "cgroup", config->cgroup, result,
-				     "the path of a cgroup below the cgroup2 mount");
+		return setting_fails(config, "cgroup", result,
+				     "the path of a cgroup below the cgroup2 mount", error);
 	result = cgroup_set_open(surroundings->cgroup, &surroundings->cgroups);
 	if (!result)
 		result = sockets_open(&surroundings->sockets);

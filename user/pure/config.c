@@ -16,12 +16,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
-#include <sys/stat.h>
 
 #include <connguard/rules.h>
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/files.h"
 #include "pure/address_text.h"
 
 #define MINUTE_NS (60 * NS_PER_SECOND)
@@ -447,7 +447,40 @@ static const char *place_text(const char *file, __u32 line, char *ret_text, size
 	return ret_text;
 }
 
-static const struct config_option *find_option(const char *section, const char *name)
+/* The text of a number, a duration or a path; other kinds give "". */
+static const char *value_text(const struct config *config, const struct config_option *option,
+			      char *ret_text, size_t size)
+{
+	const char *value = (const char *)config + option->offset;
+	char duration[CLOCK_DURATION_TEXT_MAX];
+	__u64 duration_ns;
+	__u32 number;
+
+	*ret_text = '\0';
+	if (option->parse == parse_path || option->parse == parse_cgroup) {
+		snprintf(ret_text, size, "%.255s", value);
+	} else if (option->parse == parse_number) {
+		memcpy(&number, value, sizeof(number));
+		snprintf(ret_text, size, "%u", number);
+	} else if (option->parse == parse_duration) {
+		memcpy(&duration_ns, value, sizeof(duration_ns));
+		snprintf(ret_text, size, "%s", clock_duration_format(duration_ns, duration));
+	}
+	return ret_text;
+}
+
+const char *config_setting_text(const struct config *config, const struct config_option *option,
+				char ret_text[CONFIG_SETTING_TEXT_MAX])
+{
+	char place[CONFIG_PATH_MAX + 16], value[CONFIG_PATH_MAX];
+
+	snprintf(ret_text, CONFIG_SETTING_TEXT_MAX, "%s: [%s] %s = %s",
+		 place_text(config->file, config->lines[option - config_options], place, sizeof(place)),
+		 option->section, option->name, value_text(config, option, value, sizeof(value)));
+	return ret_text;
+}
+
+const struct config_option *config_find_option(const char *section, const char *name)
 {
 	size_t index;
 
@@ -492,7 +525,7 @@ static int set_option(struct config *config, const char *section, const char *na
 		      const char *value, const char *file, __u32 line,
 		      struct config_error *ret_error)
 {
-	const struct config_option *option = find_option(section, name);
+	const struct config_option *option = config_find_option(section, name);
 	char place[CONFIG_PATH_MAX + 16], reason[PROBLEM_MAX];
 	int result;
 
@@ -714,33 +747,28 @@ int config_parse(const char *text, size_t length, const char *file, struct confi
 }
 
 /* Say that the file itself is in the way. */
-static int fail_file(struct config_error *ret_error, const char *path, const char *what,
-		     int error_number)
+static int fail_file(struct config_error *ret_error, const char *path, const char *what, int result)
 {
 	snprintf(ret_error->text, sizeof(ret_error->text), "%.255s: %s: %s", path, what,
-		 strerror(error_number));
-	return -error_number;
+		 result == -ENOTSUP ? "expected a regular file" : strerror(-result));
+	return result;
 }
 
 int config_read(const char *path, struct config *ret_config, struct config_error *ret_error)
 {
-	cleanup_fclose FILE *stream = fopen(path, "re");
 	/* One more than allowed, to see that there is more. */
 	cleanup_free char *text = malloc(CONFIG_FILE_MAX + 1);
-	struct stat status;
+	cleanup_fclose FILE *stream = NULL;
+	int result = file_open_regular(path, &stream);
 	size_t length;
 
-	if (!stream)
-		return fail_file(ret_error, path, "cannot be opened", errno);
+	if (result)
+		return fail_file(ret_error, path, "cannot be opened", result);
 	if (!text)
-		return fail_file(ret_error, path, "cannot be read", ENOMEM);
-	if (fstat(fileno(stream), &status))
-		return fail_file(ret_error, path, "cannot be read", errno);
-	if (S_ISDIR(status.st_mode))
-		return fail_file(ret_error, path, "cannot be read", EISDIR);
+		return fail_file(ret_error, path, "cannot be read", -ENOMEM);
 	length = fread(text, 1, CONFIG_FILE_MAX + 1, stream);
 	if (ferror(stream))
-		return fail_file(ret_error, path, "cannot be read", EIO);
+		return fail_file(ret_error, path, "cannot be read", -EIO);
 	return config_parse(text, length, path, ret_config, ret_error);
 }
 
@@ -791,7 +819,7 @@ static int check_order(const struct config *config, size_t smaller, size_t great
 
 int config_finish(const struct config *config, struct config_error *ret_error)
 {
-	char place[CONFIG_PATH_MAX + 16];
+	char place[CONFIG_PATH_MAX + 16], setting[CONFIG_SETTING_TEXT_MAX];
 	int result;
 
 	if (!config->ports.count) {
@@ -804,11 +832,8 @@ int config_finish(const struct config *config, struct config_error *ret_error)
 	if (config->liveness_ns && (config->liveness_ns < LIVENESS_MIN_NS ||
 				    config->liveness_ns % NS_PER_SECOND)) {
 		snprintf(ret_error->text, sizeof(ret_error->text),
-			 "%s: [%s] %s: not understood, expected 0s, or 3s or more in whole seconds",
-			 place_text(config->file, config->lines[OPTION_LIVENESS], place,
-				    sizeof(place)),
-			 config_options[OPTION_LIVENESS].section,
-			 config_options[OPTION_LIVENESS].name);
+			 "%s: not understood, expected 0s, or 3s or more in whole seconds",
+			 config_setting_text(config, &config_options[OPTION_LIVENESS], setting));
 		return -EINVAL;
 	}
 	result = check_order(config, OPTION_BACKOFF_INITIAL, OPTION_BACKOFF_MAX, ret_error);

@@ -98,6 +98,20 @@ struct config_option {
 /* The table, in the order of the documentation. */
 extern const struct config_option config_options[CONFIG_OPTION_COUNT];
 
+/* The row of this name; NULL: there is none. */
+const struct config_option *config_find_option(const char *section, const char *name);
+
+/* Room for a setting as text, NUL included: two paths and what is around them. */
+#define CONFIG_SETTING_TEXT_MAX (2 * CONFIG_PATH_MAX + 64)
+
+/*
+ * "FILE:LINE: [section] name = VALUE" of a setting in force, to begin a message with; "command line" in
+ * place of a line, the file alone for a default. Of paths, numbers and durations. Writes to ret_text and
+ * returns it.
+ */
+const char *config_setting_text(const struct config *config, const struct config_option *option,
+				char ret_text[CONFIG_SETTING_TEXT_MAX]);
+
 /* Every setting as if the file were empty. */
 void config_defaults(struct config *ret_config);
 
@@ -105,7 +119,8 @@ void config_defaults(struct config *ret_config);
  * Read a file. What it does not set is as in config_defaults(). The first error wins: -EINVAL and
  * its place and reason in *ret_error (unknown section or setting, a setting twice, no value, a
  * value out of range, a line too long, a file too large); -ENOMEM; or the errno of opening or
- * reading, in words in *ret_error too. *ret_config is touched on success only.
+ * reading (-ENOTSUP: no regular file), in words in *ret_error too. *ret_config is touched on success
+ * only.
  */
 int config_read(const char *path, struct config *ret_config, struct config_error *ret_error);
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "base/cleanup.h"
+#include "base/files.h"
 #include "pure/address_text.h"
 
 #define FIRST_CAPACITY 64
@@ -134,7 +135,7 @@ int peers_file_parse(FILE *stream, const char *file, size_t max, struct known_pe
 	cleanup_free struct known_peer *peers = NULL;
 	cleanup_free struct place *places = NULL;
 	char text[PEERS_FILE_LINE_MAX + 1];
-	size_t capacity = 0, count = 0;
+	size_t capacity = 0, count = 0, bytes = 0;
 	unsigned int line = 0;
 	int result;
 
@@ -145,6 +146,10 @@ int peers_file_parse(FILE *stream, const char *file, size_t max, struct known_pe
 		bool found;
 
 		line++;
+		bytes += length;
+		if (bytes > PEERS_FILE_MAX)
+			return fail(ret_error, file, line, "file too large, expected at most %d bytes",
+				    PEERS_FILE_MAX);
 		/* Also what a NUL byte in the line looks like. */
 		if ((!length || text[length - 1] != '\n') && !feof(stream))
 			return fail(ret_error, file, line,
@@ -186,13 +191,12 @@ int peers_file_parse(FILE *stream, const char *file, size_t max, struct known_pe
 int peers_file_read(const char *path, size_t max, struct known_peer **ret_peers, size_t *ret_count,
 		    struct config_error *ret_error)
 {
-	cleanup_fclose FILE *stream = fopen(path, "re");
-	int result;
+	cleanup_fclose FILE *stream = NULL;
+	int result = file_open_regular(path, &stream);
 
-	if (!stream) {
-		result = -errno;
+	if (result) {
 		snprintf(ret_error->text, sizeof(ret_error->text), "%.255s: cannot be opened: %s",
-			 path, strerror(-result));
+			 path, result == -ENOTSUP ? "expected a regular file" : strerror(-result));
 		return result;
 	}
 	return peers_file_parse(stream, path, max, ret_peers, ret_count, ret_error);

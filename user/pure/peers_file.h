@@ -18,6 +18,8 @@
 
 /* Bytes of a line, newline included. */
 #define PEERS_FILE_LINE_MAX 512
+/* Bytes of a file: a million peers and as much again of comments. */
+#define PEERS_FILE_MAX (64 * 1024 * 1024)
 
 /* One line. */
 struct known_peer {
@@ -29,9 +31,9 @@ struct known_peer {
  * Read a file of at most `max` peers, in the order of the file. *ret_peers is the caller's to free,
  * NULL when there are none. -EINVAL with "FILE:LINE: ..." in *ret_error: not an address, an address
  * that no peer can have (loopback, unspecified, multicast), a limit out of range, a word we do not
- * know, an address twice, too many peers, a line too long; -ENOMEM; or the errno of opening or
- * reading, in words in *ret_error too. The ret_ arguments but ret_error are touched on success
- * only.
+ * know, an address twice, too many peers, a line too long, a file too large; -ENOMEM; or the errno of
+ * opening or reading (-ENOTSUP: no regular file), in words in *ret_error too. The ret_ arguments but
+ * ret_error are touched on success only.
  */
 int peers_file_read(const char *path, size_t max, struct known_peer **ret_peers, size_t *ret_count,
 		    struct config_error *ret_error);

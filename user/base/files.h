@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Files that somebody else wrote.
+ *
+ * Owns how they are opened. Knows nothing of what is in them.
+ */
+#ifndef BASE_FILES_H
+#define BASE_FILES_H
+
+#include <stdio.h>
+
+/*
+ * Open a regular file, through symbolic links, to read it. Never waits: opening a FIFO or a device
+ * could take for ever, and the path may lie in a directory that a service writes. *ret_stream is the
+ * caller's (cleanup_fclose). -EISDIR: a directory; -ENOTSUP: another thing that is no regular file; or
+ * the errno of open(2).
+ */
+int file_open_regular(const char *path, FILE **ret_stream);
+
+#endif
