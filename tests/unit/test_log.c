@@ -78,6 +78,38 @@ static void say_by_level(const char *name_of_stream)
 	log_set_level(LOG_LEVEL_INFO);
 }
 
+static void say_much(const char *name_of_stream)
+{
+	int i;
+
+	(void)name_of_stream;
+	log_set_limit(3);
+	for (i = 0; i < 100; i++)
+		log_info("line %d", i);
+	log_warning("left out too");
+	log_error("errors pass");
+	log_catch_up();
+	log_set_limit(0);
+	log_info("without a limit");
+}
+
+static void lines_have_a_limit(void **state)
+{
+	char text[2048], *line, *rest = text;
+	static const char *const expected[] = { "info: line 0", "info: line 1", "info: line 2",
+						"error: errors pass", "info: without a limit" };
+	size_t count = 0;
+
+	(void)state;
+	capture(say_much, text, sizeof(text));
+	while ((line = strsep(&rest, "\n")) && *line) {
+		assert_true(count < sizeof(expected) / sizeof(expected[0]));
+		assert_string_equal(line + strlen("00:00:00 "), expected[count]);
+		count++;
+	}
+	assert_int_equal(count, sizeof(expected) / sizeof(expected[0]));
+}
+
 static void plain_line_has_time_and_level(void **state)
 {
 	char text[2048];
@@ -123,6 +155,7 @@ int main(void)
 		cmocka_unit_test(journal_line_has_a_number),
 		cmocka_unit_test(long_line_is_cut),
 		cmocka_unit_test(level_is_obeyed),
+		cmocka_unit_test(lines_have_a_limit),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -119,6 +119,34 @@ static void last_count_is_popped(void **state)
 	throttle_free(throttle);
 }
 
+/* Ever new peers: so many lines for the cause, the rest is counted with it, and other causes have theirs. */
+static void a_cause_has_so_many_lines(void **state)
+{
+	enum { EVENTS = 5000 };
+	struct throttle *throttle = throttle_new(EVENTS);
+	struct peer_address address = {};
+	__u64 left_out = 77, lines = 0;
+	enum cause cause = CAUSE_none;
+	int event;
+
+	(void)state;
+	for (event = 0; event < EVENTS; event++) {
+		memcpy(address.bytes, &event, sizeof(event));
+		lines += throttle_pass(throttle, &address, CAUSE_knock_pending, START + event, &left_out);
+	}
+	assert_int_equal(lines, THROTTLE_CAUSE_LINES);
+	assert_true(pass(throttle, 1, CAUSE_dial_failed, START + EVENTS, &left_out));
+	assert_false(throttle_pop_cause(throttle, LATER(1) - 1, &cause, &left_out));
+	assert_true(throttle_pop_cause(throttle, LATER(1), &cause, &left_out));
+	assert_int_equal(cause, CAUSE_knock_pending);
+	assert_int_equal(left_out, EVENTS - THROTTLE_CAUSE_LINES);
+	assert_false(throttle_pop_cause(throttle, LATER(1), &cause, &left_out));
+	assert_true(pass(throttle, 1, CAUSE_knock_pending, LATER(1), &left_out));
+	/* A number that is no cause has its lines too. */
+	assert_true(pass(throttle, 1, (enum cause)(CAUSE_COUNT + 7), START, &left_out));
+	throttle_free(throttle);
+}
+
 /* Whatever comes, every event is a line or in a count: with room for all pairs nothing is lost. */
 static void counts_add_up(void **state)
 {
@@ -152,7 +180,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(one_line_a_period),	cmocka_unit_test(pairs_are_apart),
 		cmocka_unit_test(oldest_makes_room),	cmocka_unit_test(last_count_is_popped),
-		cmocka_unit_test(counts_add_up),
+		cmocka_unit_test(counts_add_up),	cmocka_unit_test(a_cause_has_so_many_lines),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
-/* See log.h. Owns the level and the form of a line. */
+/* See log.h. Owns the level, the limit and the form of a line. */
 #include "base/log.h"
 
 #include <ctype.h>
@@ -12,10 +12,15 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/budget.h"
+#include "base/clock.h"
+
+#define MINUTE_NS 60000000000ULL
 /* Bytes of a line's text, NUL included. */
 #define TEXT_MAX 1024
 
 static enum log_level greatest_level = LOG_LEVEL_INFO;
+static struct budget lines_a_minute = { .period_ns = MINUTE_NS };
 
 void log_set_level(enum log_level level)
 {
@@ -36,20 +41,15 @@ static bool stream_is_journal(void)
 	       !fstat(STDERR_FILENO, &status) && status.st_dev == device && status.st_ino == inode;
 }
 
-static void write_line(enum log_level level, const char *name, const char *format,
-		       va_list arguments)
+static void write_text(enum log_level level, const char *name, char *text)
 {
-	char text[TEXT_MAX], line[TEXT_MAX + 64], when[16] = "";
-	int saved_errno = errno;
+	char line[TEXT_MAX + 64], when[16] = "";
 	struct tm local_time;
 	const char *rest;
 	time_t now;
 	int length;
 	char *byte;
 
-	if (level > greatest_level)
-		return;
-	vsnprintf(text, sizeof(text), format, arguments);
 	for (byte = text; *byte; byte++)
 		if (iscntrl((unsigned char)*byte))
 			*byte = '?';
@@ -74,6 +74,40 @@ static void write_line(enum log_level level, const char *name, const char *forma
 			break;
 		rest += written;
 		length -= (int)written;
+	}
+}
+
+void log_set_limit(unsigned int lines)
+{
+	lines_a_minute.max = lines;
+}
+
+void log_catch_up(void)
+{
+	int saved_errno = errno;
+	char text[TEXT_MAX];
+	__u64 left_out;
+
+	if (budget_tell(&lines_a_minute, clock_now_ns(), &left_out)) {
+		snprintf(text, sizeof(text), "%llu lines were left out: more than %u a minute",
+			 (unsigned long long)left_out, lines_a_minute.max);
+		write_text(LOG_LEVEL_WARNING, "warning", text);
+	}
+	errno = saved_errno;
+}
+
+static void write_line(enum log_level level, const char *name, const char *format,
+		       va_list arguments)
+{
+	int saved_errno = errno;
+	char text[TEXT_MAX];
+
+	if (level > greatest_level)
+		return;
+	log_catch_up();
+	if (level == LOG_LEVEL_ERROR || budget_spend(&lines_a_minute, clock_now_ns())) {
+		vsnprintf(text, sizeof(text), format, arguments);
+		write_text(level, name, text);
 	}
 	errno = saved_errno;
 }

@@ -3,8 +3,8 @@
  * What programs say to the operator, line by line on standard error.
  *
  * Under systemd (JOURNAL_STREAM names our standard error) a line begins with its level as "<N>",
- * elsewhere with the time of day and the level by name. Owns the level, the only state. Library
- * code does not log, programs do.
+ * elsewhere with the time of day and the level by name. Owns the level and the limit, the only state.
+ * Library code does not log, programs do.
  */
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
@@ -19,6 +19,16 @@ enum log_level {
 
 /* Say everything up to and including `level` from now on. Before the first call: LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
+
+/*
+ * Let at most `lines` lines a minute through, errors not counted: whoever can make us log must not be able
+ * to fill a disk (edge case 34). 0, as before the first call: no limit. How many were left out is told
+ * when their minute is over, by the next line or by log_catch_up().
+ */
+void log_set_limit(unsigned int lines);
+
+/* Tell how many lines were left out, if their minute is over. For a program that may have no next line. */
+void log_catch_up(void);
 
 /*
  * One line, without a newline at its end. A newline or other control character inside is written as

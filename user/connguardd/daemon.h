@@ -82,6 +82,7 @@ struct daemon {
 	unsigned int beats_without_loss; /* heartbeats since events were lost */
 	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as last seen: surroundings_strange_ports() */
 	size_t strange_port_count;
+	int exempt_result;           /* of the last writing of the exempt map: said when it changes */
 	__u64 repairs;               /* slots and links that the check had to put right; zero is normal */
 };
 

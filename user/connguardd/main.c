@@ -23,6 +23,12 @@ enum exit_status {
 	EXIT_USAGE = 2,
 };
 
+/*
+ * Ten a second on average: room for the start of a service with hundreds of peers. A line has 120 bytes or
+ * so, which makes 100 MB a day at the very worst.
+ */
+#define LOG_LINES_A_MINUTE 600
+
 static bool leave_guard;
 
 static const char usage[] =
@@ -183,6 +189,7 @@ int main(int argc, char **argv)
 	if (check_only)
 		return EXIT_FINE;
 	log_set_level(daemon.config.log_level);
+	log_set_limit(LOG_LINES_A_MINUTE);
 	/* A client that hangs up must not end the daemon. */
 	signal(SIGPIPE, SIG_IGN);
 	return run(&daemon);

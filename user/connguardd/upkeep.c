@@ -359,12 +359,17 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	places_look(daemon);
 	/* Addresses of this host come and go. */
 	result = furnish_exempt(daemon->guard, &daemon->config);
-	if (result)
+	if (result && result != daemon->exempt_result)
 		log_warning("writing the exempt addresses: %s", strerror(-result));
+	daemon->exempt_result = result;
 	make_up(daemon);
 	while (throttle_pop_left_out(daemon->throttle, clock_now_ns(), &address, &cause, &left_out))
 		log_info("%s: %s: %llu more, not logged one by one", address_to_text(&address, text),
 			 names_cause_text(cause), (unsigned long long)left_out);
+	while (throttle_pop_cause(daemon->throttle, clock_now_ns(), &cause, &left_out))
+		log_info("%s: %llu more, of too many peers to be logged one by one",
+			 names_cause_text(cause), (unsigned long long)left_out);
+	log_catch_up();
 }
 
 int upkeep_start(struct daemon *daemon)

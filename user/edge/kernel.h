@@ -213,7 +213,10 @@ typedef void (*guard_event_handler)(const struct guard_event *event, void *argum
 /* Read the ring from here on: *ret_fd polls readable. There is one reader at a time. */
 int guard_events_open(struct guard *guard, guard_event_handler handler, void *argument,
 		      int *ret_fd);
-/* Hand every waiting event to the handler. Returns how many, or a negative errno. */
+/*
+ * Hand waiting events to the handler, some dozens at most: while more wait the descriptor stays readable,
+ * and the caller has time for other things in between. A negative errno: the ring cannot be read.
+ */
 int guard_events_drain(struct guard *guard);
 
 #endif

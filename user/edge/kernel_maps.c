@@ -14,6 +14,9 @@
 
 #include "base/cleanup.h"
 
+/* Events that one guard_events_drain() reads at most: a millisecond of work or so. */
+#define EVENTS_AT_ONCE 64
+
 /* ---- maps ---- */
 
 static int element_read(const struct guard *guard, enum guard_map map, void *value)
@@ -353,7 +356,8 @@ static int on_ring_record(void *context, void *data, size_t size)
 
 	if (size >= sizeof(struct guard_event))
 		guard->handler(data, guard->handler_argument);
-	return 0;
+	/* The ring may fill as fast as it is read: a negative return ends the reading here. */
+	return ++guard->drained < EVENTS_AT_ONCE ? 0 : -EAGAIN;
 }
 
 int guard_events_open(struct guard *guard, guard_event_handler handler, void *argument, int *ret_fd)
@@ -369,5 +373,9 @@ int guard_events_open(struct guard *guard, guard_event_handler handler, void *ar
 
 int guard_events_drain(struct guard *guard)
 {
-	return ring_buffer__consume(guard->ring);
+	int result;
+
+	guard->drained = 0;
+	result = ring_buffer__consume(guard->ring);
+	return result == -EAGAIN ? 0 : result;
 }

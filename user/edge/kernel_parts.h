@@ -71,6 +71,7 @@ struct guard {
 	int cgroup_fd; /* where they are; -1: as above */
 	__u32 max_peers;
 	struct ring_buffer *ring;
+	unsigned int drained; /* events, in the guard_events_drain() under way */
 	guard_event_handler handler;
 	void *handler_argument;
 };

@@ -10,6 +10,8 @@
 #include <string.h>
 #include <sys/queue.h>
 
+#include "base/budget.h"
+
 struct pair {
 	TAILQ_ENTRY(pair) order;
 	struct peer_address address;
@@ -23,6 +25,7 @@ struct throttle {
 	TAILQ_HEAD(, pair) by_line;   /* oldest last line first */
 	size_t count;
 	size_t max;
+	struct budget causes[CAUSE_COUNT];
 };
 
 static int compare_pairs(const void *left, const void *right)
@@ -39,10 +42,13 @@ struct throttle *throttle_new(size_t max)
 {
 	struct throttle *throttle = calloc(1, sizeof(*throttle));
 
-	if (throttle) {
-		throttle->max = max;
-		TAILQ_INIT(&throttle->by_line);
-	}
+	if (!throttle)
+		return NULL;
+	throttle->max = max;
+	TAILQ_INIT(&throttle->by_line);
+	for (int i = 0; i < CAUSE_COUNT; i++)
+		throttle->causes[i] = (struct budget){ .period_ns = THROTTLE_PERIOD_NS,
+						       .max = THROTTLE_CAUSE_LINES };
 	return throttle;
 }
 
@@ -70,10 +76,7 @@ static bool period_over(const struct pair *pair, __u64 now_ns)
 	return now_ns >= pair->line_ns + THROTTLE_PERIOD_NS;
 }
 
-/*
- * Remember a pair whose line is written now. Without memory it is not remembered, and its next line
- * passes too.
- */
+/* Remember a pair whose line is written now, if there is memory. */
 static void remember(struct throttle *throttle, const struct pair *key)
 {
 	struct pair *pair;
@@ -99,16 +102,18 @@ bool throttle_pass(struct throttle *throttle, const struct peer_address *address
 	struct pair **node = tfind(&key, &throttle->tree, compare_pairs);
 	struct pair *pair;
 
+	if (node && !period_over(*node, now_ns)) {
+		(*node)->left_out++;
+		return false;
+	}
+	if (!budget_spend(&throttle->causes[cause < CAUSE_COUNT ? cause : CAUSE_none], now_ns))
+		return false;
 	if (!node) {
 		remember(throttle, &key);
 		*ret_left_out = 0;
 		return true;
 	}
 	pair = *node;
-	if (!period_over(pair, now_ns)) {
-		pair->left_out++;
-		return false;
-	}
 	*ret_left_out = pair->left_out;
 	pair->left_out = 0;
 	pair->line_ns = now_ns;
@@ -134,6 +139,18 @@ bool throttle_pop_left_out(struct throttle *throttle, __u64 now_ns,
 		drop(throttle, pair);
 		if (left_out)
 			return true;
+	}
+	return false;
+}
+
+bool throttle_pop_cause(struct throttle *throttle, __u64 now_ns, enum cause *ret_cause,
+			__u64 *ret_left_out)
+{
+	for (int i = 0; i < CAUSE_COUNT; i++) {
+		if (!budget_tell(&throttle->causes[i], now_ns, ret_left_out))
+			continue;
+		*ret_cause = i;
+		return true;
 	}
 	return false;
 }
