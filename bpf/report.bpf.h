@@ -42,6 +42,17 @@ static __always_inline void count_lost_event(void)
 		__sync_fetch_and_add(&book->events_lost, 1);
 }
 
+/*
+ * Anybody can make us refuse or hold knocks, as fast as the wire is: they have half of the ring. The other
+ * half is for dials and links, which the daemon must not miss.
+ */
+static __always_inline int has_room(const struct decision *decision, const struct dial *dial)
+{
+	if (dial || (decision->verdict != VERDICT_REFUSE && decision->verdict != VERDICT_HOLD))
+		return 1;
+	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < EVENTS_BYTES / 2;
+}
+
 /* Count and put into the ring. `dial` (may be NULL) tells who called connect(). */
 static __always_inline void report(const struct decision *decision,
 				   const struct happening *happening, const struct dial *dial,
@@ -50,7 +61,7 @@ static __always_inline void report(const struct decision *decision,
 	struct guard_event *event;
 
 	count(decision->cause, enforced);
-	event = bpf_ringbuf_reserve(&events, sizeof(*event), 0);
+	event = has_room(decision, dial) ? bpf_ringbuf_reserve(&events, sizeof(*event), 0) : 0;
 	if (!event) {
 		count_lost_event();
 		return;
