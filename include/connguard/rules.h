@@ -437,7 +437,11 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	__u64 linked = 1 ^ before(census.links, limit);
 	__u64 suspect = linked & before(census.lively, limit);
 	__u64 dialing = 1 ^ before(census.links + census.claims, limit);
-	__u64 backoff = before(now, peer->next_attempt_ns);
+	/*
+	 * A peer that has a link is alive, whatever failed before: where several links are allowed, the
+	 * one that it made to us must not wait for our own until the backoff is over (edge cases 10, 40).
+	 */
+	__u64 backoff = before(now, peer->next_attempt_ns) & same(census.links, 0);
 	__u64 not_due = (announced_only & 1) & same(peer->due_ns, 0);
 	__u64 exempt = peer_exempt(peer, now);
 	__u64 again = 0, refused;

@@ -397,11 +397,11 @@ static const struct cell cells[] = {
 		.greater = { .cause = CAUSE_knock_backoff },
 	},
 	{
-		.state = "backoff, one link, room for two",
+		.state = "backoff, one link, room for two: a peer with a link is alive",
 		.slots = "I",
 		.max_links = 2,
 		.backoff_ns = 7 * SECOND,
-		.dial = { CAUSE_dial_backoff, 7 * SECOND, 0 },
+		.dial = { .cause = CAUSE_dial_idle },
 		.lookup = { .cause = CAUSE_knock_backoff },
 		.smaller = { .cause = CAUSE_knock_backoff },
 		.greater = { .cause = CAUSE_knock_backoff },

@@ -369,7 +369,7 @@ static void step_dial(struct life *life)
 							  CAUSE_dial_suspect :
 		   links >= limit_of(life)              ? CAUSE_dial_linked :
 		   links + claims >= limit_of(life)     ? CAUSE_dial_dialing :
-		   life->next_attempt > life->now       ? CAUSE_dial_backoff :
+		   !links && life->next_attempt > life->now ? CAUSE_dial_backoff :
 		   announced_only && !life->due         ? CAUSE_dial_not_due :
 		   how_many(life, cookie, is_link) >= limit_of(life) ? CAUSE_dial_unproven :
 							  CAUSE_dial_idle;
