@@ -755,10 +755,10 @@ static __always_inline int answer_gives_way(const struct slot *claim,
 
 /*
  * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor,
- * for a bounded time, while a handshake of theirs that won the tie is on its way. Dropping it here
- * keeps the duplicate from both applications: the other end's accept() returns only after our ACK.
- * A dial whose SYN waited so long that its claim is void (Fast Open) may have lost its slot to
- * another; it gives way to a link all the same.
+ * for a bounded time, while a handshake of theirs that won the tie is on its way, unless there is
+ * room for both. Dropping it here keeps the duplicate from both applications: the other end's
+ * accept() returns only after our ACK. A dial whose SYN waited so long that its claim is void (Fast
+ * Open) may have lost its slot to another; it gives way to a link all the same.
  */
 static __always_inline struct decision answer_verdict(struct peer *peer,
 						      const struct guard_policy *policy,
@@ -777,6 +777,8 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 		decision.cause = CAUSE_answer_linked;
 		decision.other_cookie = census.link_cookie;
 	} else if (claim && theirs->until_ns > now &&
+		   (claim->yields_until_ns ||
+		    census.links + census.claims + 1 >= peer_limit(peer, policy)) &&
 		   answer_gives_way(claim, policy, theirs, now)) {
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_tie_lost;

@@ -334,7 +334,7 @@ static const struct cell cells[] = {
 		.crossed = { CAUSE_answer_tie_lost, SECOND, 0 },
 	},
 	{
-		.state = "dialing, room for two",
+		.state = "dialing, room for two: nothing to break a tie about",
 		.slots = "C",
 		.max_links = 2,
 		.dial = { .cause = CAUSE_dial_idle },
@@ -342,7 +342,7 @@ static const struct cell cells[] = {
 		.smaller = { .cause = CAUSE_knock_idle },
 		.greater = { .cause = CAUSE_knock_idle },
 		.answer = { .cause = CAUSE_none },
-		.crossed = { CAUSE_answer_tie_lost, SECOND, 0 },
+		.crossed = { .cause = CAUSE_none },
 	},
 	{
 		.state = "dialing twice, room for two",

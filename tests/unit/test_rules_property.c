@@ -675,12 +675,16 @@ static void step_answer(struct life *life)
 	     decision.cause);
 	must(life, !memcmp(&before, &life->peer, sizeof(before)));
 	if (!exempt(life) && life->policy.tie_break != TIE_BREAK_NONE) {
-		if (how_many(life, cookie, link_counts) >= limit_of(life))
+		__u32 links = how_many(life, cookie, link_counts);
+		__u32 claims = how_many(life, cookie, claim_counts);
+
+		if (links >= limit_of(life))
 			expected = CAUSE_answer_linked;
 		else if (theirs.until_ns > life->now &&
 			 (socket->yields_until ?
 				  life->now < socket->yields_until :
-				  theirs.client_isn >= socket->isn &&
+				  links + claims + 2 > limit_of(life) &&
+					  theirs.client_isn >= socket->isn &&
 					  life->now - socket->since < 2 * life->policy.hold_max_ns))
 			expected = CAUSE_answer_tie_lost;
 	}
