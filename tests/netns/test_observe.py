@@ -55,6 +55,56 @@ def observe_destroys_nothing(lab):
     assert "link_destroyed" not in watch.grown(), watch.grown()
 
 
+def habit(guard):
+    """What `connguard status` proposes, in text and as a document."""
+    status, document = guard.cli_json("status")
+    assert status == 0, document
+    return document["habit"], "\n".join(document["notes"])
+
+
+@test
+def observe_recognises_several_links_by_design(lab):
+    """Edge case 25: each end keeps a link of its own to the other."""
+    guard = lab.own_guard(mode="observe", min_uptime="300ms")
+    peers = [lab.fresh() for _ in range(3)]
+    listener = listen_home(lab)
+    assert habit(guard)[0] is None
+    for peer in peers:
+        link_out(lab, peer)
+        link_in(lab, peer, listener)
+    wait_for(lambda: habit(guard)[0] == {"kind": "several_links", "max_links": 2, "shown": 3,
+                                         "seen": 3},
+             lambda: f"the habit is recognised: {habit(guard)}")
+    assert "set max_links = 2" in habit(guard)[1], habit(guard)
+    assert "max_links = 2" in guard.tell("status")
+    _status, document = guard.explain(peers[0].address)
+    assert any(f"connguard limit {peers[0].address} 2" in note for note in document["notes"]), \
+        document
+    # Done as proposed, there is nothing to propose, and the links stay.
+    guard.write(dict(guard.options, max_links=2))
+    guard.tell("reload")
+    guard.tell("resume")
+    assert habit(guard)[0] is None
+    assert all(len(guard.peer(peer.address)["links"]) == 2 for peer in peers)
+
+
+@test
+def observe_recognises_a_service_that_dials_back(lab):
+    """Edge case 42: each knock is answered by a short dial that tests the way back."""
+    guard = lab.own_guard(mode="observe", min_uptime="10s", stable_after="20s")
+    watch = guard.watch()
+    listener = listen_home(lab)
+    for peer in [lab.fresh() for _ in range(3)]:
+        assert habit(guard)[0] is None
+        link_in(lab, peer, listener)
+        link_out(lab, peer).close()
+    watch.counted_at_least("observed", link_duplicate=3, dial_linked=3)
+    wait_for(lambda: habit(guard)[0] == {"kind": "dial_back", "max_links": 2, "shown": 3,
+                                         "seen": 3},
+             lambda: f"the habit is recognised: {habit(guard)}")
+    assert "dials back" in habit(guard)[1] and "max_links = 2" in habit(guard)[1], habit(guard)
+
+
 @test
 def off_tracks_links_and_refuses_nothing(lab):
     guard, peer = lab.guard(mode="off"), lab.fresh()

@@ -402,6 +402,35 @@ static void explain_knows_the_mode(void **state)
 	explains(&rules, "192.0.2.7", &peer, "dial_linked", "knock_linked", false);
 }
 
+static void explain_notes_links_too_many(void **state)
+{
+	struct view_rules rules = enforcing();
+	struct peer peer = peer_at("192.0.2.7");
+	json_t *document;
+
+	(void)state;
+	rules.mode = MODE_OBSERVE;
+	peer.slots[0] = link_slot(1, DIRECTION_OUTBOUND);
+	document = view_explain_peer(&rules, &peer.address, &peer, NULL, 0);
+	assert_int_equal(json_array_size(json_object_get(document, "notes")), 1);
+	json_decref(document);
+
+	peer.slots[1] = link_slot(2, DIRECTION_INBOUND);
+	document = view_explain_peer(&rules, &peer.address, &peer, NULL, 0);
+	assert_int_equal(json_array_size(json_object_get(document, "notes")), 2);
+	assert_non_null(strstr(json_string_value(json_array_get(json_object_get(document, "notes"), 1)),
+			       "`connguard limit 192.0.2.7 2`"));
+	json_decref(document);
+
+	/* No more than the setting takes. */
+	for (int i = 0; i < PEER_SLOTS; i++)
+		peer.slots[i] = link_slot(i + 1, DIRECTION_INBOUND);
+	document = view_explain_peer(&rules, &peer.address, &peer, NULL, 0);
+	assert_non_null(strstr(json_string_value(json_array_get(json_object_get(document, "notes"), 1)),
+			       "`connguard limit 192.0.2.7 7`"));
+	json_decref(document);
+}
+
 static void explain_knows_the_central_policy(void **state)
 {
 	struct view_rules rules = enforcing();
@@ -515,6 +544,7 @@ int main(void)
 		cmocka_unit_test(event_document),
 		cmocka_unit_test(explain_answers_by_the_rules),
 		cmocka_unit_test(explain_knows_the_mode),
+		cmocka_unit_test(explain_notes_links_too_many),
 		cmocka_unit_test(explain_knows_the_central_policy),
 		cmocka_unit_test(explain_says_how_long),
 		cmocka_unit_test(explain_finds_the_prefix),

@@ -31,7 +31,7 @@
 #include "pure/deadlines.h"
 #include "pure/throttle.h"
 
-/* Events kept for `events` and `explain`. */
+/* Events kept for `events`, `explain` and `status`. */
 #define HISTORY_LENGTH 1024
 
 /* What the daemon alone can know to be wrong. */

@@ -130,9 +130,14 @@ static int command_one(const struct call *call, const struct guard_command *comm
 
 static int request_status(const struct call *call)
 {
+	cleanup_free struct guard_event *events = calloc(HISTORY_LENGTH, sizeof(*events));
 	struct view_origin origin = origin_of(call->daemon);
 	const char *problems[PROBLEM_COUNT];
 
+	if (!events)
+		return -ENOMEM;
+	origin.events = events;
+	origin.event_count = happenings_recent(call->daemon, events);
 	upkeep_count_losses(call->daemon);
 	origin.problems = problems;
 	origin.problem_count = problems_list(call->daemon, problems);

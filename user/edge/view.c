@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "pure/address_text.h"
 #include "pure/config.h"
+#include "pure/habits.h"
 #include "pure/names.h"
 
 /* ---- values ---- */
@@ -359,7 +360,9 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 	struct knock knock = { .now = rules->now };
 	struct decision dial, answer_to_knock;
 	const struct exempt_value *longest;
+	const struct slot_census census = peer_census(asked, &rules->policy, 0, rules->now);
 	bool loopback = address_is_loopback(address);
+	char text[ADDRESS_TEXT_MAX];
 	json_t *notes = json_array();
 	json_t *covering = view_covering(rules, address, &longest);
 
@@ -379,6 +382,12 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 		say(notes, "the guard is off: whatever the verdict, everything passes");
 	else if (rules->mode == MODE_OBSERVE)
 		say(notes, "the guard only observes: a refusal is counted, and passes");
+	if (census.links > peer_limit(asked, &rules->policy))
+		say(notes,
+		    "this peer has %u links where %u may be: if the service wants them, "
+		    "`connguard limit %s %u` or max_links",
+		    census.links, peer_limit(asked, &rules->policy), address_to_text(address, text),
+		    census.links < PEER_LINKS_MAX ? census.links : PEER_LINKS_MAX);
 	if (answer_to_knock.verdict == VERDICT_ALLOW && !longest &&
 	    knock_crosses(asked, rules->now).cookie)
 		say(notes,
@@ -705,6 +714,34 @@ static void say_strange(const struct view_origin *origin, json_t *notes)
 		    origin->strange_ports[i]);
 }
 
+/* What the service seems to want and may not have: what to set, and why. */
+static json_t *view_habit(const struct habit *habit, json_t *notes)
+{
+	static const char *const kinds[] = { [HABIT_SEVERAL_LINKS] = "several_links",
+					     [HABIT_DIAL_BACK] = "dial_back" };
+
+	switch (habit->kind) {
+	case HABIT_NONE:
+		return json_null();
+	case HABIT_SEVERAL_LINKS:
+		say(notes,
+		    "%u of %u linked peers keep more links than they may have, up to %u: "
+		    "if the service wants that, set max_links = %u before enforcing",
+		    habit->shown, habit->seen, habit->max_links, habit->max_links);
+		break;
+	case HABIT_DIAL_BACK:
+		say(notes,
+		    "%u of %u links were followed by a short one in the other direction, as of a service "
+		    "that dials back to test whether a peer can be reached: if it is one, set "
+		    "max_links = %u before enforcing",
+		    habit->shown, habit->seen, habit->max_links);
+		break;
+	}
+	return json_pack("{s:s, s:o, s:o, s:o}", "kind", kinds[habit->kind],
+			 "max_links", number(habit->max_links),
+			 "shown", number(habit->shown), "seen", number(habit->seen));
+}
+
 int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
 {
 	cleanup_rules struct loaded_rules loaded = {};
@@ -716,6 +753,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	cleanup_free char *cgroup = NULL;
 	json_t *problems, *notes, *ports, *prefixes, *document;
 	size_t port_count = 0, peer_count = 0, i;
+	struct habit habit;
 	int error, removed = 0;
 	__u64 lost;
 
@@ -760,9 +798,13 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	say_mode(&loaded, notes);
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
 	say_strange(origin, notes);
+	habit = habit_of_peers(peers, peer_count, &loaded.rules.policy, origin->now);
+	if (habit.kind == HABIT_NONE)
+		habit = habit_of_events(origin->events, origin->event_count, &loaded.rules.policy,
+					origin->now);
 
 	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			     "s:{s:o, s:o}, s:o}",
+			     "s:o, s:{s:o, s:o}, s:o}",
 			     "name", origin->name,
 			     "healthy", false,
 			     "source", source_of(origin),
@@ -777,6 +819,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "policy", view_policy(&loaded.rules.policy),
 			     "peers", view_census(guard, peers, peer_count, origin->now, problems),
 			     "exempt_prefixes", prefixes,
+			     "habit", view_habit(&habit, notes),
 			     "counters",
 			     "enforced", view_counters(&counters[COUNTERS_ENFORCED]),
 			     "observed", view_counters(&counters[COUNTERS_OBSERVED]),

@@ -43,7 +43,8 @@ struct view_origin {
 	size_t problem_count;
 	const struct view_holder *holders;
 	size_t holder_count;
-	const struct guard_event *events; /* recent ones, oldest first; explain picks those of its peer */
+	/* Recent ones, oldest first: explain picks those of its peer, status looks for a habit. */
+	const struct guard_event *events;
 	size_t event_count;
 	const __u16 *strange_ports; /* guarded ports with a listener from outside the cgroup (status only) */
 	size_t strange_port_count;
@@ -65,6 +66,8 @@ struct view_origin {
  *  "peers": {"count", "max", "linked", "dialing", "backoff", "idle", "exempt"},
  *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
  *                       "until_ns", "left_ns": number|null (for good)}],
+ *  "habit": null | {"kind": "several_links"|"dial_back", "max_links" (what would suit it), "shown" (by so many
+ *            peers or links), "seen" (of so many)},
  *  "counters": {"enforced": {cause: number}, "observed": {cause: number}} (those that are not 0),
  *  "events_lost": number}
  *

@@ -1,0 +1,135 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Habits of a service with its links. See habits.h. */
+#include "pure/habits.h"
+
+#include <stdbool.h>
+
+#include <connguard/rules.h>
+
+static bool nearly(__u32 part, __u32 whole)
+{
+	return (__u64)part * HABIT_SHARE_DENOMINATOR >= (__u64)whole * HABIT_SHARE_NUMERATOR;
+}
+
+/* ---- several links ---- */
+
+/* Links of the peer that have lived for `age_ns`. */
+static __u32 lasting_links(const struct peer *peer, __u64 age_ns, __u64 now_ns)
+{
+	__u32 count = 0;
+
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+
+		count += slot_is_link(slot) && slot->since_ns + age_ns <= now_ns;
+	}
+	return count;
+}
+
+struct habit habit_of_peers(const struct peer *peers, size_t count, const struct guard_policy *policy,
+			    __u64 now_ns)
+{
+	struct habit habit = {};
+
+	for (size_t i = 0; i < count; i++) {
+		__u32 links = lasting_links(&peers[i], policy->min_uptime_ns, now_ns);
+
+		if (!links)
+			continue;
+		habit.seen++;
+		if (links <= peer_limit(&peers[i], policy))
+			continue;
+		habit.shown++;
+		if (links > habit.max_links)
+			habit.max_links = links;
+	}
+	if (habit.shown < HABIT_PEERS_MIN || !nearly(habit.shown, habit.seen))
+		return (struct habit){};
+	if (habit.max_links > PEER_LINKS_MAX)
+		habit.max_links = PEER_LINKS_MAX;
+	habit.kind = HABIT_SEVERAL_LINKS;
+	return habit;
+}
+
+/* ---- dialing back ---- */
+
+static bool is_first_link(const struct guard_event *event)
+{
+	return event->cause == CAUSE_link_outbound || event->cause == CAUSE_link_inbound;
+}
+
+static bool is_link_too_many(const struct guard_event *event)
+{
+	return event->cause == CAUSE_link_duplicate || event->cause == CAUSE_link_crossed;
+}
+
+/* A dial or a knock of this direction that enforcing would have refused because the peer is linked. */
+static bool is_attempt_while_linked(const struct guard_event *event, enum link_direction direction)
+{
+	return !event->enforced &&
+	       event->cause == (direction == DIRECTION_OUTBOUND ? CAUSE_dial_linked :
+								  CAUSE_knock_linked);
+}
+
+/* The event, after `events[from]`, in which the link of the socket `cookie` ends; NULL: not yet. */
+static const struct guard_event *end_of(const struct guard_event *events, size_t count, size_t from)
+{
+	for (size_t i = from + 1; i < count; i++)
+		if (events[i].cookie == events[from].cookie &&
+		    (events[i].cause == CAUSE_link_ended || events[i].cause == CAUSE_link_short) &&
+		    address_equal(&events[i].address, &events[from].address))
+			return &events[i];
+	return NULL;
+}
+
+/*
+ * Was the first link `events[first]` followed by a short one in the other direction? It must have been
+ * begun after the first was up: two dials that cross are no dial back.
+ */
+static bool followed(const struct guard_event *events, size_t count, size_t first, __u64 short_ns)
+{
+	const struct guard_event *link = &events[first], *end;
+	enum link_direction back = link->direction == DIRECTION_INBOUND ? DIRECTION_OUTBOUND :
+									  DIRECTION_INBOUND;
+	bool attempted = false;
+
+	for (size_t i = first + 1; i < count; i++) {
+		const struct guard_event *event = &events[i];
+
+		if (event->time_ns > link->time_ns + HABIT_FOLLOWS_NS)
+			return false;
+		if (!address_equal(&event->address, &link->address))
+			continue;
+		attempted |= is_attempt_while_linked(event, back);
+		if (attempted && is_link_too_many(event) && event->direction == back) {
+			end = end_of(events, count, i);
+			return end && end->time_ns - event->time_ns < short_ns;
+		}
+	}
+	return false;
+}
+
+struct habit habit_of_events(const struct guard_event *events, size_t count,
+			     const struct guard_policy *policy, __u64 now_ns)
+{
+	struct habit habit = {};
+	__u32 too_many = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		bool shows;
+
+		too_many += is_link_too_many(&events[i]);
+		if (!is_first_link(&events[i]))
+			continue;
+		shows = followed(events, count, i, policy->min_uptime_ns);
+		habit.shown += shows;
+		habit.seen += shows || events[i].time_ns + HABIT_FOLLOWS_NS <= now_ns;
+	}
+	if (habit.shown < HABIT_FIRST_LINKS_MIN || !nearly(habit.shown, habit.seen) ||
+	    !nearly(habit.shown, too_many))
+		return (struct habit){};
+	habit.kind = HABIT_DIAL_BACK;
+	habit.max_links = policy->max_links + 1 > PEER_LINKS_MAX ? PEER_LINKS_MAX :
+								   policy->max_links + 1;
+	return habit;
+}
