@@ -6,7 +6,9 @@
 # that compiles, a pkg-config module), never for a package name, so that tools from elsewhere count.
 # Nothing missing: no package manager is called and nothing is printed.
 #
-# usage: bootstrap.sh [--check] [build] [test] [demo] [lint] [vm] [fuzz]     (default: build)
+# Packages may bring daemons. None of them is started, nor left to start at the next boot.
+#
+# usage: bootstrap.sh [--check] [build] [test] [demo] [lint] [vm] [fuzz] [services]   (default: build)
 #        bootstrap.sh --print-bpftool | --print-virtiofsd
 #   --check            install nothing: name what is missing and exit 1
 #   --print-bpftool    print the path of a bpftool that runs on this kernel, exit 1 if there is none
@@ -168,6 +170,17 @@ needs_of() {
 			fuzzer||clang @clang_runtime|clang compiler-rt|clang compiler-rt
 		EOF
 		;;
+	services)
+		cat <<-'EOF'
+			command|bird|bird2|bird|bird
+			command|redis-server|redis-server|redis|redis
+			command|ip|iproute2|iproute|iproute2
+			command|ss|iproute2|iproute|iproute2
+			command|nft|nftables|nftables|nftables
+			command|nsenter|util-linux|util-linux-core|util-linux
+			command|python3|python3|python3|python
+		EOF
+		;;
 	esac
 }
 
@@ -292,15 +305,71 @@ refresh() {
 	esac
 }
 
+# Debian's packages start their daemons when they are installed, unless this program forbids it
+# (invoke-rc.d(8)), and have them started at each boot. dnf and pacman do neither.
+DAEMON_POLICY=/usr/sbin/policy-rc.d
+# Where the administrator's own policy lies while ours is in force.
+DAEMON_POLICY_ASIDE=$DAEMON_POLICY.before-connguard
+DAEMON_POLICY_MARK='connguard bootstrap: no daemon starts while it installs'
+
+forbidding=
+
+forbid_daemons() {
+	# Another such program may be installing: its policy is not ours to take away.
+	exec 9>/run/lock/connguard-bootstrap
+	flock 9
+	forbidding=1
+	if [ -e "$DAEMON_POLICY" ] && ! grep -q "$DAEMON_POLICY_MARK" "$DAEMON_POLICY"; then
+		mv "$DAEMON_POLICY" "$DAEMON_POLICY_ASIDE"
+	fi
+	printf '#!/bin/sh\n# %s\nexit 101\n' "$DAEMON_POLICY_MARK" >"$scratch/policy"
+	install -m 755 "$scratch/policy" "$DAEMON_POLICY"
+}
+
+# Also what a run that was killed in between has left.
+allow_daemons() {
+	[ -n "$forbidding" ] || return 0
+	forbidding=
+	if [ -e "$DAEMON_POLICY" ] && grep -q "$DAEMON_POLICY_MARK" "$DAEMON_POLICY"; then
+		rm "$DAEMON_POLICY"
+	fi
+	[ ! -e "$DAEMON_POLICY_ASIDE" ] || mv "$DAEMON_POLICY_ASIDE" "$DAEMON_POLICY"
+	exec 9>&-
+}
+
+# The packages were not here before: what they would start at boot is of no use to anybody.
+disable_daemons_of() {
+	local package file
+	for package in "$@"; do
+		dpkg-query -L "$package" | sed -n 's|^/etc/init\.d/||p' | while read -r file; do
+			quietly update-rc.d "$file" disable
+		done
+	done
+}
+
+# Those of the packages that are not installed.
+absent_packages() {
+	local package
+	for package in "$@"; do
+		[ "$(dpkg-query -W -f '${db:Status-Status}' "$package" 2>/dev/null)" = installed ] ||
+			printf '%s\n' "$package"
+	done
+}
+
 install_packages() {
-	local manager=$1
+	local manager=$1 absent status=0
 	shift
 	case $manager in
 	apt-get)
+		mapfile -t absent < <(absent_packages "$@")
+		forbid_daemons
 		DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 quietly \
 			apt-get -q -y -o DPkg::Lock::Timeout=300 -o Acquire::Retries=3 \
 			-o Dpkg::Options::=--force-confold \
-			install --no-install-recommends "$@"
+			install --no-install-recommends "$@" || status=$?
+		allow_daemons
+		[ $status -eq 0 ] || return $status
+		disable_daemons_of "${absent[@]}"
 		;;
 	dnf) quietly dnf -q -y --setopt=install_weak_deps=False install "$@" ;;
 	pacman) quietly pacman -S --noconfirm --needed "$@" ;;
@@ -320,10 +389,10 @@ for argument in "$@"; do
 		find_virtiofsd
 		exit
 		;;
-	build | test | demo | lint | vm | fuzz) groups+=("$argument") ;;
+	build | test | demo | lint | vm | fuzz | services) groups+=("$argument") ;;
 	*)
 		say "unknown argument '$argument' (expected --check, --print-bpftool, --print-virtiofsd," \
-			'build, test, demo, lint, vm, fuzz)'
+			'build, test, demo, lint, vm, fuzz, services)'
 		exit 2
 		;;
 	esac
@@ -331,7 +400,7 @@ done
 [ ${#groups[@]} -gt 0 ] || groups=(build)
 
 scratch=$(mktemp -d "${TMPDIR:-/tmp}/connguard-bootstrap.XXXXXX")
-trap 'rm -rf "$scratch"' EXIT
+trap 'allow_daemons; rm -rf "$scratch"' EXIT
 
 required=$(for group in "${groups[@]}"; do needs_of "$group"; done | missing_of)
 
