@@ -147,6 +147,11 @@ static void on_event(const struct guard_event *event, void *argument)
 		break;
 	case CAUSE_dial_suspect:
 	case CAUSE_knock_suspect:
+	/* Where several links are allowed, a silent one may be what leaves no room for both of a race. */
+	case CAUSE_dial_dialing:
+	case CAUSE_knock_tie_lost:
+	case CAUSE_answer_linked:
+	case CAUSE_answer_tie_lost:
 		probing_doubt(daemon, &event->address);
 		break;
 	case CAUSE_link_outbound:
