@@ -476,9 +476,10 @@ int links_cut(const struct guard *guard, struct sockets *sockets,
 	return 1;
 }
 
-int holders_read(struct sockets *sockets, const __u16 *ports, size_t port_count,
-		 struct view_holder **ret_holders, size_t *ret_count)
+int holders_read(const struct guard *guard, struct sockets *sockets, const __u16 *ports,
+		 size_t port_count, struct socket_holder **ret_holders, size_t *ret_count)
 {
+	(void)guard;
 	(void)sockets;
 	(void)ports;
 	(void)port_count;

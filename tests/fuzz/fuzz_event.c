@@ -63,7 +63,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 	struct guard_event events[EVENTS];
 	struct exempt_prefix prefixes[PREFIXES];
 	struct exempt_value values[PREFIXES];
-	struct view_holder holder = {};
+	struct socket_holder holder = {};
 	struct view_origin origin = { .name = "fuzz", .events = events, .event_count = EVENTS };
 	struct view_rules rules = { .prefixes = prefixes,
 				    .values = values,

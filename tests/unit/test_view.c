@@ -143,7 +143,7 @@ static void idle_peer(void **state)
 
 static void linked_peer(void **state)
 {
-	const struct view_holder holders[] = {
+	const struct socket_holder holders[] = {
 		{ .cookie = 8, .process_id = 800, .command = "other" },
 		{ .cookie = 9, .process_id = 900, .command = "timed" },
 	};

@@ -20,7 +20,7 @@
  * one of the command. *ret_holders is the caller's to free().
  */
 static void find_holders(const struct cli *cli, const struct guard *guard,
-			 struct view_holder **ret_holders, size_t *ret_count)
+			 struct socket_holder **ret_holders, size_t *ret_count)
 {
 	struct sockets *sockets = NULL;
 	__u16 ports[CONFIG_PORTS_MAX * 4];
@@ -31,7 +31,7 @@ static void find_holders(const struct cli *cli, const struct guard *guard,
 	    guard_ports_read(guard, ports, sizeof(ports) / sizeof(*ports), &port_count) ||
 	    sockets_open(&sockets))
 		return;
-	holders_read(sockets, ports, port_count, ret_holders, ret_count);
+	holders_read(guard, sockets, ports, port_count, ret_holders, ret_count);
 	sockets_close(sockets);
 }
 
@@ -41,7 +41,7 @@ static void find_holders(const struct cli *cli, const struct guard *guard,
 static json_t *from_maps(const struct cli *cli, const struct peer_address *address)
 {
 	cleanup_maps struct guard *guard = reach_maps(cli);
-	cleanup_free struct view_holder *holders = NULL;
+	cleanup_free struct socket_holder *holders = NULL;
 	struct view_origin origin = { .name = cli->name };
 	json_t *document = NULL;
 	int error;

@@ -148,11 +148,12 @@ static int request_status(const struct call *call)
 
 /* Who holds the sockets: without it a document still says everything else. */
 static void find_holders(const struct call *call, struct view_origin *origin,
-			 struct view_holder **ret_holders)
+			 struct socket_holder **ret_holders)
 {
 	const struct config *config = &call->daemon->config;
 
-	if (holders_read(call->daemon->surroundings.sockets, config->ports.number, config->ports.count, ret_holders,
+	if (holders_read(call->daemon->guard, call->daemon->surroundings.sockets,
+			 config->ports.number, config->ports.count, ret_holders,
 			 &origin->holder_count) == 0)
 		origin->holders = *ret_holders;
 }
@@ -169,7 +170,7 @@ static int listed(const struct call *call, int result)
 
 static int request_peers(const struct call *call)
 {
-	cleanup_free struct view_holder *holders = NULL;
+	cleanup_free struct socket_holder *holders = NULL;
 	struct view_origin origin = origin_of(call->daemon);
 
 	find_holders(call, &origin, &holders);
@@ -178,7 +179,7 @@ static int request_peers(const struct call *call)
 
 static int request_explain(const struct call *call)
 {
-	cleanup_free struct view_holder *holders = NULL;
+	cleanup_free struct socket_holder *holders = NULL;
 	cleanup_free struct guard_event *events = calloc(HISTORY_LENGTH, sizeof(*events));
 	struct view_origin origin = origin_of(call->daemon);
 	struct peer_address address;

@@ -20,13 +20,14 @@ static bool on_port(const struct tcp_socket *socket, const __u16 *ports, size_t 
 	return false;
 }
 
-int holders_read(struct sockets *sockets, const __u16 *ports, size_t port_count,
-		 struct view_holder **ret_holders, size_t *ret_count)
+/* By sock_diag, whose list is ascending by cookie, and /proc. */
+static int read_from_proc(struct sockets *sockets, const __u16 *ports, size_t port_count,
+			  struct socket_holder **ret_holders, size_t *ret_count)
 {
 	cleanup_free struct tcp_socket *list = NULL;
 	cleanup_free __u32 *inodes = NULL;
 	cleanup_free struct process_info *processes = NULL;
-	cleanup_free struct view_holder *holders = NULL;
+	cleanup_free struct socket_holder *holders = NULL;
 	size_t listed = 0, wanted = 0, known = 0, i;
 	int error;
 
@@ -59,4 +60,14 @@ int holders_read(struct sockets *sockets, const __u16 *ports, size_t port_count,
 	*ret_holders = take_pointer(holders);
 	*ret_count = known;
 	return 0;
+}
+
+int holders_read(const struct guard *guard, struct sockets *sockets, const __u16 *ports,
+		 size_t port_count, struct socket_holder **ret_holders, size_t *ret_count)
+{
+	int result = guard_holders(guard, ret_holders, ret_count);
+
+	return result == -EOPNOTSUPP ?
+		       read_from_proc(sockets, ports, port_count, ret_holders, ret_count) :
+		       result;
 }

@@ -125,7 +125,7 @@ bool kernel_bpffs_mounted(void)
 {
 	struct statfs filesystem;
 
-	return statfs(BPFFS, &filesystem) == 0 && filesystem.f_type == BPF_FS_MAGIC;
+	return statfs(PIN_FILESYSTEM, &filesystem) == 0 && filesystem.f_type == BPF_FS_MAGIC;
 }
 
 /*
@@ -148,9 +148,9 @@ bool kernel_in_host_mount_namespace(void)
 int kernel_bpffs_missing(struct guard_error *error)
 {
 	return kernel_fail(
-		error, -ENOENT, "no bpf file system at " BPFFS " in this mount namespace%s",
+		error, -ENOENT, "no bpf file system at " PIN_FILESYSTEM " in this mount namespace%s",
 		kernel_in_host_mount_namespace() ?
-			"; mount it with: mount -t bpf bpf " BPFFS :
+			"; mount it with: mount -t bpf bpf " PIN_FILESYSTEM :
 			" (`ip netns exec` hides it: use nsenter --net=/run/netns/NAME)");
 }
 

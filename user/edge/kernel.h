@@ -15,12 +15,14 @@
 #include <stddef.h>
 
 #include <connguard/abi.h>
+#include <connguard/holder.h>
 
 /*
  * Pins of the guard NAME are below PIN_ROOT/NAME: maps by their names, links/HOOK,
  * programs/command.
  */
-#define PIN_ROOT "/sys/fs/bpf/connguard"
+#define PIN_FILESYSTEM "/sys/fs/bpf"
+#define PIN_ROOT PIN_FILESYSTEM "/connguard"
 
 /*
  * Longest guard name; letters, digits, '-', '_' (it becomes a file name, a unit instance and a
@@ -205,6 +207,14 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
  * NULL when *ret_count is 0.
  */
 int guard_nudges_read(const struct guard *guard, __u64 **ret_cookies, size_t *ret_count);
+
+/*
+ * Which processes have the guard's sockets open, asked of the kernel: ascending by cookie, each cookie once
+ * (the lowest-numbered of the processes that share it). *ret_holders is the caller's to free() and may be
+ * NULL when *ret_count is 0. -EOPNOTSUPP: this process has not loaded the guard, or the kernel lacks the
+ * iterator.
+ */
+int guard_holders(const struct guard *guard, struct socket_holder **ret_holders, size_t *ret_count);
 
 /* ---- events ---- */
 

@@ -36,7 +36,7 @@ static int make_directories(const char *name, struct guard_error *error)
 		 * Mounting is the host's business, and on the host only: elsewhere nobody else
 		 * would see the pins.
 		 */
-		if (!kernel_in_host_mount_namespace() || mount("bpf", BPFFS, "bpf", 0, NULL))
+		if (!kernel_in_host_mount_namespace() || mount("bpf", PIN_FILESYSTEM, "bpf", 0, NULL))
 			return kernel_bpffs_missing(error);
 	}
 	if (mkdir(PIN_ROOT, 0755) && errno != EEXIST)
@@ -142,6 +142,7 @@ static void unpin_hook_programs(const char *name)
 static const char *const iterators[ITERATOR_COUNT] = {
 	[ITERATOR_ADOPT] = "adopt",
 	[ITERATOR_NUDGE] = "nudge",
+	[ITERATOR_HOLDERS] = "holders",
 };
 
 /*
@@ -163,6 +164,8 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	guard_probe(supported);
 	bpf_program__set_autoload(skeleton->progs.adopt, supported[FEATURE_SOCKET_ITERATOR]);
 	bpf_program__set_autoload(skeleton->progs.nudge, supported[FEATURE_SOCKET_ITERATOR]);
+	/* What this one needs is older. */
+	bpf_program__set_autoload(skeleton->progs.holders, supported[FEATURE_SOCKET_ITERATOR]);
 	result = connguard__load(skeleton);
 	if (result)
 		return kernel_fail(error, result, "loading the programs: %s (%s)",

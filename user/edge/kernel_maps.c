@@ -14,6 +14,8 @@
 
 #include "base/cleanup.h"
 
+/* Bytes asked of an iterator at a time: the kernel's buffer is eight pages (kernel/bpf/bpf_iter.c). */
+#define ITERATOR_STEP 32768
 /* Events that one guard_events_drain() reads at most: a millisecond of work or so. */
 #define EVENTS_AT_ONCE 64
 
@@ -239,12 +241,22 @@ int guard_command(const struct guard *guard, const struct guard_command *command
 	return (int)options.retval;
 }
 
-/* Run the iterator over the TCP sockets of the calling thread's network namespace. */
-static int iterate(int program_fd)
+/* What an iterator wrote. */
+struct output {
+	char *bytes;
+	size_t length, capacity;
+};
+
+static void output_free(struct output *output)
 {
-	char sink[256];
-	ssize_t length;
+	free(output->bytes);
+}
+
+/* Run an iterator to its end. */
+static int iterate(int program_fd, struct output *output)
+{
 	cleanup_close int link_fd = bpf_link_create(program_fd, 0, BPF_TRACE_ITER, NULL);
+	ssize_t length;
 
 	if (link_fd < 0)
 		return -errno;
@@ -252,15 +264,60 @@ static int iterate(int program_fd)
 
 	if (iterator_fd < 0)
 		return -errno;
-	while ((length = read(iterator_fd, sink, sizeof(sink))) > 0 ||
-	       (length < 0 && (errno == EINTR || errno == EAGAIN)))
-		;
-	return length < 0 ? -errno : 0;
+	for (;;) {
+		if (output->capacity - output->length < ITERATOR_STEP) {
+			size_t capacity = 2 * output->capacity + ITERATOR_STEP;
+			char *larger = realloc(output->bytes, capacity);
+
+			if (!larger)
+				return -ENOMEM;
+			output->bytes = larger;
+			output->capacity = capacity;
+		}
+		length = read(iterator_fd, output->bytes + output->length, ITERATOR_STEP);
+		if (length > 0)
+			output->length += (size_t)length;
+		else if (length == 0 || (errno != EINTR && errno != EAGAIN))
+			return length ? -errno : 0;
+	}
+}
+
+static int compare_holders(const void *left, const void *right)
+{
+	const struct socket_holder *a = left, *b = right;
+
+	if (a->cookie != b->cookie)
+		return a->cookie < b->cookie ? -1 : 1;
+	return (a->process_id > b->process_id) - (a->process_id < b->process_id);
+}
+
+int guard_holders(const struct guard *guard, struct socket_holder **ret_holders, size_t *ret_count)
+{
+	struct output output __attribute__((cleanup(output_free))) = {};
+	struct socket_holder *holders;
+	size_t count, kept = 0;
+	int result;
+
+	if (guard->iterators[ITERATOR_HOLDERS] < 0)
+		return -EOPNOTSUPP;
+	result = iterate(guard->iterators[ITERATOR_HOLDERS], &output);
+	if (result)
+		return result;
+	holders = (struct socket_holder *)take_pointer(output.bytes);
+	count = output.length / sizeof(*holders);
+	qsort(holders, count, sizeof(*holders), compare_holders);
+	for (size_t i = 0; i < count; i++)
+		if (!kept || holders[kept - 1].cookie != holders[i].cookie)
+			holders[kept++] = holders[i];
+	*ret_holders = holders;
+	*ret_count = kept;
+	return 0;
 }
 
 int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
 		size_t count)
 {
+	struct output nothing __attribute__((cleanup(output_free))) = {};
 	int result = 0;
 
 	if (guard->iterators[ITERATOR_ADOPT] < 0) {
@@ -284,7 +341,7 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 					BPF_ANY))
 			result = -errno;
 	if (!result)
-		result = iterate(guard->iterators[ITERATOR_ADOPT]);
+		result = iterate(guard->iterators[ITERATOR_ADOPT], &nothing);
 	for (size_t i = 0; i < count; i++)
 		bpf_map_delete_elem(guard->maps[MAP_ADOPTIONS], &cookies[i]);
 	return result;
@@ -293,6 +350,7 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
 		size_t *ret_nudged)
 {
+	struct output nothing __attribute__((cleanup(output_free))) = {};
 	int map = guard->maps[MAP_NUDGES], result = 0;
 	size_t nudged = 0, written;
 
@@ -309,7 +367,7 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 			result = errno == E2BIG ? -ENOSPC : -errno;
 	}
 	if (!result)
-		result = iterate(guard->iterators[ITERATOR_NUDGE]);
+		result = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
 	for (size_t i = 0; i < written; i++) {
 		struct link_nudge nudge = {};
 

@@ -16,7 +16,6 @@
 
 #include "edge/kernel.h"
 
-#define BPFFS "/sys/fs/bpf"
 /* Room for any pin: PIN_ROOT, a guard name, a directory and an entry are far shorter. */
 #define PIN_PATH_MAX 256
 
@@ -49,10 +48,11 @@ struct kernel_hook {
 
 extern const struct kernel_hook kernel_hooks[HOOK_COUNT];
 
-/* Programs that this process runs over the sockets, if the kernel has the means. */
+/* Programs that this process runs over the sockets, or the descriptors, if the kernel has the means. */
 enum guard_iterator {
 	ITERATOR_ADOPT,
 	ITERATOR_NUDGE,
+	ITERATOR_HOLDERS,
 	ITERATOR_COUNT,
 };
 
@@ -120,7 +120,8 @@ __u32 kernel_map_id(int map_fd);
 
 /*
  * 1 when the program `id` uses the map `map_id`: that is how a program of an earlier load of this
- * guard is known.
+ * guard is known. Takes CAP_SYS_ADMIN: a daemon that has given that up takes every program for another's
+ * that its pinned links do not name, and by then there is no other of ours.
  */
 bool kernel_program_uses_map(__u32 id, __u32 map_id);
 

@@ -94,14 +94,20 @@ static void say(json_t *sentences, const char *format, ...)
 
 /* ---- a peer ---- */
 
-static const struct view_holder *holder_of(const struct view_rules *rules, __u64 cookie)
+static int compare_holders(const void *left, const void *right)
 {
-	size_t i;
+	const struct socket_holder *a = left, *b = right;
 
-	for (i = 0; i < rules->holder_count; i++)
-		if (rules->holders[i].cookie == cookie)
-			return &rules->holders[i];
-	return NULL;
+	return a->cookie < b->cookie ? -1 : a->cookie > b->cookie;
+}
+
+static const struct socket_holder *holder_of(const struct view_rules *rules, __u64 cookie)
+{
+	const struct socket_holder key = { .cookie = cookie };
+
+	return rules->holder_count ? bsearch(&key, rules->holders, rules->holder_count, sizeof(key),
+					     compare_holders) :
+				     NULL;
 }
 
 /*
@@ -109,7 +115,7 @@ static const struct view_holder *holder_of(const struct view_rules *rules, __u64
  */
 static json_t *view_slot(const struct view_rules *rules, const struct slot *slot)
 {
-	const struct view_holder *holder = slot->process_id ? NULL : holder_of(rules, slot->cookie);
+	const struct socket_holder *holder = slot->process_id ? NULL : holder_of(rules, slot->cookie);
 	__u32 process_id = holder ? holder->process_id : slot->process_id;
 	const char *command = holder ? holder->command : slot->command;
 

@@ -21,14 +21,9 @@
 #include <jansson.h>
 
 #include <connguard/abi.h>
-#include "edge/kernel.h"
+#include <connguard/holder.h>
 
-/* Who has a socket open, found from outside: for links that came in or are older than the guard. */
-struct view_holder {
-	__u64 cookie;
-	__u32 process_id;
-	char command[COMMAND_LENGTH]; /* NUL-terminated */
-};
+#include "edge/kernel.h"
 
 /*
  * What a document depends on beside the pinned maps. All pointers are borrowed; NULL with a count
@@ -41,7 +36,9 @@ struct view_origin {
 	const bool *features; /* FEATURE_COUNT of them, as probed at start; NULL: probe now (status only) */
 	const char *const *problems; /* sentences: what the daemon knows to be wrong (status only) */
 	size_t problem_count;
-	const struct view_holder *holders;
+	/* Who has which socket open, found from outside, for links that came in or are older than the guard:
+	 * ascending by cookie, each cookie once. */
+	const struct socket_holder *holders;
 	size_t holder_count;
 	/* Recent ones, oldest first: explain picks those of its peer, status looks for a habit. */
 	const struct guard_event *events;
@@ -103,7 +100,7 @@ struct view_rules {
 	const struct exempt_prefix *prefixes;
 	const struct exempt_value *values;
 	size_t prefix_count;
-	const struct view_holder *holders;
+	const struct socket_holder *holders; /* as in struct view_origin */
 	size_t holder_count;
 };
 
