@@ -127,6 +127,7 @@ needs_of() {
 			module|inih|libinih-dev|pkgconfig(inih)|libinih
 			module|jansson|libjansson-dev|pkgconfig(jansson)|jansson
 			module|libmnl|libmnl-dev|pkgconfig(libmnl)|libmnl
+			module|libcap-ng|libcap-ng-dev|pkgconfig(libcap-ng)|libcap-ng
 		EOF
 		;;
 	test)

@@ -288,9 +288,9 @@ def die_with_parent():
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
-def do_inherit(fd):
-    """Another process inherits the socket, as over fork(), and holds it. Its process id."""
-    child = subprocess.Popen(["sleep", "3600"], pass_fds=[fd], preexec_fn=die_with_parent)
+def do_inherit(fd, user=None):
+    """Another process (of another user) inherits the socket, as over fork(), and holds it. Its process id."""
+    child = subprocess.Popen(["sleep", "3600"], pass_fds=[fd], preexec_fn=die_with_parent, user=user)
     children[child.pid] = child
     return child.pid
 

@@ -214,6 +214,24 @@ static void status_daemon(const json_t *document)
 		line("daemon", "none: loaded without one");
 }
 
+/* "keeps net_admin bpf; files by Landlock". */
+static void status_confinement(const json_t *confinement)
+{
+	char names[TEXT_MAX] = "";
+	json_t *name;
+	size_t i;
+
+	if (!json_is_object(confinement))
+		return;
+	json_array_foreach(json_object_get(confinement, "capabilities"), i, name) {
+		size_t end = strlen(names);
+
+		snprintf(names + end, sizeof(names) - end, "%s%s", i ? ", " : "", json_string_value(name));
+	}
+	line("daemon keeps", "%s; %s", *names ? names : "no capability",
+	     is_present(confinement, "landlock") ? "access to its own files only" : "access to all files");
+}
+
 static void status_policy(const json_t *policy)
 {
 	char first[CLOCK_DURATION_TEXT_MAX], second[CLOCK_DURATION_TEXT_MAX];
@@ -336,6 +354,7 @@ void render_status(const json_t *document)
 		printf("%s%" JSON_INTEGER_FORMAT, i ? ", " : "", json_integer_value(port));
 	putchar('\n');
 	status_daemon(document);
+	status_confinement(json_object_get(document, "confinement"));
 	status_hooks(json_object_get(document, "hooks"));
 	status_peers(json_object_get(document, "peers"));
 	status_policy(json_object_get(document, "policy"));

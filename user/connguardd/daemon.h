@@ -4,6 +4,7 @@
  *
  *     main.c        command line, signals, the loop
  *     lifecycle.c   from configuration to a guard in the kernel, reload, the end
+ *     powers.c      what is given up once the guard is there
  *     upkeep.c      time and truth: due peers, the periodic check, own addresses
  *     places.c      the cgroup, the network namespace and the pins come and go: notice, and follow
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
@@ -22,6 +23,7 @@
 
 #include <event2/event.h>
 
+#include "edge/confine.h"
 #include "edge/instance.h"
 #include "edge/kernel.h"
 #include "edge/server.h"
@@ -57,6 +59,7 @@ struct daemon {
 	struct surroundings surroundings;
 	struct instance instance;
 	bool features[FEATURE_COUNT];
+	struct confinement confinement;
 
 	struct event_base *base;
 	struct server *server;
@@ -105,6 +108,21 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size);
  * enforcing.
  */
 void daemon_stop(struct daemon *daemon, bool remove_guard);
+
+/* ---- powers.c ---- */
+
+/*
+ * Give up every capability and all access to files that a daemon which guards has no use for. Fills in
+ * daemon->confinement. Access to files is limited as far as the kernel can, which is logged; a negative
+ * errno, logged: capabilities cannot be given up.
+ */
+int powers_drop(struct daemon *daemon);
+
+/*
+ * Reading a file at reload has failed with `result`: if that is because of powers_drop(), add to the text
+ * what can be done.
+ */
+void powers_explain(const struct daemon *daemon, int result, char *error, size_t error_size);
 
 /* ---- upkeep.c ---- */
 

@@ -135,6 +135,11 @@ int daemon_start(struct daemon *daemon)
 		daemon_stop(daemon, !taken_over);
 		return result;
 	}
+	result = powers_drop(daemon);
+	if (result) {
+		daemon_stop(daemon, !taken_over);
+		return result;
+	}
 	log_info("guard '%s' %s: cgroup %s, %u port%s from %u, mode %s", daemon->name,
 		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup, daemon->config.ports.count,
 		 daemon->config.ports.count == 1 ? "" : "s", daemon->config.ports.number[0],
@@ -158,6 +163,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 		result = furnish_read_known(&config, &known, &known_count, &error);
 	if (result) {
 		snprintf(ret_error, error_size, "%s", *error.text ? error.text : strerror(-result));
+		powers_explain(daemon, result, ret_error, error_size);
 		return result;
 	}
 	fixed = config_restart_option(&daemon->config, &config);

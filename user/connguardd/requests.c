@@ -109,6 +109,7 @@ static struct view_origin origin_of(const struct daemon *daemon)
 				     .now = clock_now_ns(),
 				     .daemon = true,
 				     .peers_max = PROTOCOL_PEERS_MAX,
+				     .confinement = &daemon->confinement,
 				     .features = daemon->features };
 }
 

@@ -21,7 +21,8 @@
  * Pins of the guard NAME are below PIN_ROOT/NAME: maps by their names, links/HOOK,
  * programs/command.
  */
-#define PIN_FILESYSTEM "/sys/fs/bpf"
+#define PIN_PARENT "/sys/fs"
+#define PIN_FILESYSTEM PIN_PARENT "/bpf"
 #define PIN_ROOT PIN_FILESYSTEM "/connguard"
 
 /*

@@ -111,11 +111,23 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 }
 
 /*
- * What is effective at a hook, asked of its cgroup or network namespace: fills in `attached`, the
- * program's id, and `foreign`. Only the maps tell which program is ours: somebody may have put
- * another one into our link. -1: not to be asked.
+ * Whether a program is the guard's: what this process has loaded itself, or one that uses the guard's
+ * maps. A process that has given up CAP_SYS_ADMIN knows the former alone, and by then there is no other.
  */
-static void ask_hook(int target_fd, enum guard_hook hook, __u32 peers_id, struct hook_state *state)
+static bool program_is_ours(const struct guard *guard, enum guard_hook hook, __u32 id)
+{
+	if (guard->programs[hook] >= 0 && kernel_program_id(guard->programs[hook]) == id)
+		return true;
+	return kernel_program_uses_map(id, kernel_map_id(guard->maps[MAP_PEERS]));
+}
+
+/*
+ * What is effective at a hook, asked of its cgroup or network namespace: fills in `attached`, the
+ * program's id, and `foreign`: somebody may have put another program into our link. -1: not to be
+ * asked.
+ */
+static void ask_hook(const struct guard *guard, int target_fd, enum guard_hook hook,
+		     struct hook_state *state)
 {
 	__u32 ids[64], count = 64, flags = 0;
 	/* A namespace has no hierarchy: what is attached is what is effective. */
@@ -125,7 +137,7 @@ static void ask_hook(int target_fd, enum guard_hook hook, __u32 peers_id, struct
 	    bpf_prog_query(target_fd, kernel_hooks[hook].type, query, &flags, ids, &count))
 		return;
 	for (__u32 i = 0; i < count; i++) {
-		if (kernel_program_uses_map(ids[i], peers_id)) {
+		if (program_is_ours(guard, hook, ids[i])) {
 			state->attached = true;
 			state->program_id = ids[i];
 		} else {
@@ -148,14 +160,15 @@ static int open_own_netns(__u64 inode)
 }
 
 /* Where a link holds a program of ours; 0: nowhere, or another's. */
-static __u64 link_holds(int link_fd, enum guard_hook hook, __u32 peers_id, __u32 *ret_program)
+static __u64 link_holds(const struct guard *guard, int link_fd, enum guard_hook hook,
+			__u32 *ret_program)
 {
 	__u32 program;
 	__u64 target;
 
 	/* A link whose cgroup or namespace is gone, or which was detached by force, has no target. */
 	if (link_fd < 0 || kernel_link_target(link_fd, hook, &target, &program) || !target ||
-	    !kernel_program_uses_map(program, peers_id))
+	    !program_is_ours(guard, hook, program))
 		return 0;
 	*ret_program = program;
 	return target;
@@ -182,7 +195,6 @@ static int open_cgroup(const struct guard *guard, int *ret_fd)
 
 int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT])
 {
-	__u32 peers_id = kernel_map_id(guard->maps[MAP_PEERS]);
 	cleanup_close int cgroup_fd = -1;
 	int result = open_cgroup(guard, &cgroup_fd);
 
@@ -196,18 +208,18 @@ int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUN
 		kernel_pin_path(path, guard->name, "links", kernel_hooks[i].name);
 		cleanup_close int pinned_fd = bpf_obj_get(path);
 
-		target = link_holds(pinned_fd, i, peers_id, &state.program_id);
+		target = link_holds(guard, pinned_fd, i, &state.program_id);
 		state.pinned = target != 0;
 		if (!target)
-			target = link_holds(guard->links[i], i, peers_id, &state.program_id);
+			target = link_holds(guard, guard->links[i], i, &state.program_id);
 		if (i == HOOK_SK_LOOKUP) {
 			cleanup_close int netns_fd = open_own_netns(target);
 
 			/* From another namespace only the link can tell. */
 			state.attached = target != 0;
-			ask_hook(netns_fd, i, peers_id, &state);
+			ask_hook(guard, netns_fd, i, &state);
 		} else {
-			ask_hook(cgroup_fd, i, peers_id, &state);
+			ask_hook(guard, cgroup_fd, i, &state);
 		}
 		ret_hooks[i] = state;
 	}

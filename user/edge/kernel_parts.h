@@ -120,8 +120,7 @@ __u32 kernel_map_id(int map_fd);
 
 /*
  * 1 when the program `id` uses the map `map_id`: that is how a program of an earlier load of this
- * guard is known. Takes CAP_SYS_ADMIN: a daemon that has given that up takes every program for another's
- * that its pinned links do not name, and by then there is no other of ours.
+ * guard is known. Takes CAP_SYS_ADMIN: without it the answer is no.
  */
 bool kernel_program_uses_map(__u32 id, __u32 map_id);
 

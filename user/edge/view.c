@@ -689,6 +689,26 @@ static json_t *view_daemon(const struct guard_daemon *daemon, const struct view_
 			 "process_id", number_or_null(daemon->process_id));
 }
 
+/* What the daemon has left of root's powers. */
+static json_t *view_confinement(const struct confinement *confinement, json_t *notes)
+{
+	char names[CONFINE_NAMES_MAX], *rest = names, *name;
+	json_t *capabilities;
+
+	if (!confinement)
+		return json_null();
+	capabilities = json_array();
+	snprintf(names, sizeof(names), "%s", confinement->capabilities);
+	while ((name = strsep(&rest, " ")))
+		if (*name)
+			json_array_append_new(capabilities, json_string(name));
+	if (!confinement->landlock_version)
+		say(notes, "the daemon's access to files is not limited: no Landlock (%s)",
+		    strerror(-confinement->landlock_error));
+	return json_pack("{s:o, s:o}", "capabilities", capabilities, "landlock",
+			 number_or_null(confinement->landlock_version));
+}
+
 static void say_mode(const struct loaded_rules *loaded, json_t *notes)
 {
 	if (loaded->rules.mode == MODE_OFF)
@@ -810,7 +830,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 					origin->now);
 
 	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			     "s:o, s:{s:o, s:o}, s:o}",
+			     "s:o, s:o, s:{s:o, s:o}, s:o}",
 			     "name", origin->name,
 			     "healthy", false,
 			     "source", source_of(origin),
@@ -820,6 +840,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "mode", names_mode(loaded.rules.mode),
 			     "ports", ports,
 			     "daemon", view_daemon(&loaded.daemon, origin, problems, notes),
+			     "confinement", view_confinement(origin->confinement, notes),
 			     "hooks", view_hooks(hooks, problems, notes),
 			     "features", view_features(features, notes),
 			     "policy", view_policy(&loaded.rules.policy),

@@ -23,6 +23,7 @@
 #include <connguard/abi.h>
 #include <connguard/holder.h>
 
+#include "edge/confine.h"
 #include "edge/kernel.h"
 
 /*
@@ -46,6 +47,7 @@ struct view_origin {
 	const __u16 *strange_ports; /* guarded ports with a listener from outside the cgroup (status only) */
 	size_t strange_port_count;
 	size_t peers_max; /* peers that one document may list; 0: any number */
+	const struct confinement *confinement; /* of the daemon; NULL: no daemon (status only) */
 };
 
 /* ---- from the pinned maps: 0 or a negative errno; *ret_document is the caller's (json_decref) ---- */
@@ -55,6 +57,8 @@ struct view_origin {
  *  "cgroup": path|null (gone), "mode", "ports": [number],
  *  "daemon": {"running": bool (it made this document), "alive": bool (it renewed its sign of life in time),
  *             "process_id": number|null},
+ *  "confinement": null (no daemon) | {"capabilities": [name] (those that it keeps),
+ *                                     "landlock": number|null (version; null: file access is not limited)},
  *  "hooks": [{"name", "attached", "pinned", "program_id", "foreign"}],
  *  "features": [{"name", "available", "lack": sentence|null}],
  *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie",

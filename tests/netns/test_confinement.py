@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What the daemon gives up once it guards, and that it can do its work with what it keeps.
+
+All other tests run on a confined daemon as well: it is never anything else.
+"""
+
+import os
+import re
+import shutil
+import signal
+import sys
+
+from harness import TOP, Skip, libc, wait_for
+from registry import test
+from steps import assert_refused, dial, link_in, link_out, listen_home
+
+UNIT = os.path.join(TOP, "scripts", "systemd", "connguardd@.service")
+# capabilities(7)
+CAPABILITIES = {"chown": 0, "dac_read_search": 2, "net_admin": 12, "sys_ptrace": 19, "sys_admin": 21,
+                "sys_resource": 24, "perfmon": 38, "bpf": 39, "net_raw": 13}
+NOBODY = 65534
+
+
+def sets_of(guard):
+    """The capability sets of /proc/PID/status as numbers, and no_new_privs."""
+    with open(f"/proc/{guard.process.pid}/status", encoding="ascii") as file:
+        fields = dict(line.split(":", 1) for line in file)
+    return ({name: int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")},
+            int(fields["NoNewPrivs"]))
+
+
+def kept():
+    """The names of the capabilities that a daemon keeps on this kernel."""
+    version = tuple(int(part) for part in re.match(r"(\d+)\.(\d+)", os.uname().release).groups())
+    with open("/proc/sys/kernel/unprivileged_bpf_disabled", encoding="ascii") as file:
+        for_everybody = file.read().strip() == "0"
+    # Where bpf(2) is for everybody it cannot be told whether it needs one when that ends.
+    return (["net_admin", "dac_read_search"] + ["bpf"] * (version < (5, 19) or for_everybody)
+            + ["sys_ptrace"] * (version < (5, 15)))
+
+
+def bits(names):
+    return sum(1 << CAPABILITIES[name] for name in names)
+
+
+def kernel_has_landlock():
+    """landlock_create_ruleset(NULL, 0, LANDLOCK_CREATE_RULESET_VERSION)"""
+    return libc.syscall(444, None, 0, 1) > 0
+
+
+@test
+def the_daemon_keeps_what_it_needs_and_says_so(lab):
+    guard = lab.guard()
+    confinement = guard.status()["confinement"]
+    sets, no_new_privileges = sets_of(guard)
+    assert sets["CapPrm"] == sets["CapEff"] == bits(kept()), {name: hex(one) for name, one in sets.items()}
+    assert sets["CapInh"] == sets["CapAmb"] == 0 and no_new_privileges == 1, sets
+    assert confinement["capabilities"] == kept(), confinement
+    status, text = guard.cli("status")
+    assert status == 0 and re.search(rf"^daemon keeps +{', '.join(kept())}; ", text, re.M), text
+    # Said in words where it is not so.
+    limited = kernel_has_landlock()
+    assert bool(confinement["landlock"]) == limited, confinement
+    assert ("access to its own files only" in text) == limited, text
+    assert ("no Landlock" in text) != limited and ("no Landlock" in guard.log(1000)) != limited, text
+
+
+def holder_of(guard, peer):
+    link, = guard.peer(peer.address)["links"]
+    return link["process_id"], link["command"]
+
+
+@test
+def it_finds_who_holds_a_link_without_power_over_processes(lab):
+    """A link that came in, held by a process of another user alone."""
+    if shutil.which("setpriv") is None:
+        raise Skip("setpriv is missing")
+    guard, peer = lab.guard(), lab.fresh()
+    link = link_in(lab, peer, listen_home(lab))
+    assert holder_of(guard, peer) == (lab.home.worker.pid, "cgt-home")
+    process = lab.home("inherit", fd=link.here, user=NOBODY)
+    # Both hold it: the one with the lower number is named.
+    both = {lab.home.worker.pid: "cgt-home", process: "sleep"}
+    wait_for(lambda: holder_of(guard, peer) == min(both.items()), lambda: f"{holder_of(guard, peer)}")
+    lab.home("close", fd=link.here)
+    wait_for(lambda: holder_of(guard, peer) == (process, "sleep"), lambda: f"{holder_of(guard, peer)}")
+    lab.home("end", process=process)
+    wait_for(lambda: not guard.peer(peer.address)["links"], "the link is over")
+
+
+@test
+def it_starts_with_what_the_systemd_unit_leaves_it_and_does_all_its_work(lab):
+    if shutil.which("setpriv") is None:
+        raise Skip("setpriv is missing")
+    with open(UNIT, encoding="utf-8") as file:
+        text = file.read()
+    names = [name.lower() for line in re.findall(r"^CapabilityBoundingSet=(.*)$", text, re.M)
+             for name in line.split()]
+    assert {name[4:] for name in names} == set(CAPABILITIES) - {"net_raw"}, names
+    # Each has its line of what it is for.
+    comment = text[text.index("# What root may still do here:"):text.index("CapabilityBoundingSet=")]
+    assert all(name.upper() in comment for name in names), comment
+    guard = lab.own_guard(start=False)
+    listed = ",".join("+" + name[4:] for name in names)
+    guard.wrapper = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{listed}", "--inh-caps=-all"]
+    guard.start()
+    peer, other = lab.fresh(), lab.fresh()
+    link = link_in(lab, peer, listen_home(lab))
+    link_out(lab, other)
+    assert_refused(peer.knock())
+    assert_refused(dial(lab, other))
+    assert holder_of(guard, peer) == (lab.home.worker.pid, "cgt-home")
+    guard.write(dict(guard.options, max_links=2))
+    guard.tell("reload")
+    assert guard.status()["policy"]["max_links"] == 2
+    guard.tell("cut", peer.address)
+    wait_for(lambda: not link.alive(), "the link is cut")
+    guard.stop()
+
+
+@test
+def files_that_editors_replace_are_read_again(lab):
+    guard = lab.own_guard(start=False)
+    path = os.path.join(guard.directory, "peers")
+    peers = [lab.fresh().address for _ in range(3)]
+    guard.write(dict(guard.options, peers=path))
+    for count in (1, 2, 3):
+        # A new file each time, moved into place.
+        with open(path + "~", "w", encoding="utf-8") as file:
+            file.write("".join(f"{address}\n" for address in peers[:count]))
+        os.rename(path + "~", path)
+        if count == 1:
+            guard.start()
+        else:
+            guard.write(dict(guard.options, max_links=count))
+            guard.tell("reload")
+            assert guard.status()["policy"]["max_links"] == count
+        assert [bool(guard.peer(address)) for address in peers] == [i < count for i in range(3)]
+    # Another name in the same place.
+    os.rename(path, path + ".other")
+    guard.write(dict(guard.options, peers=path + ".other"))
+    guard.tell("reload")
+
+
+@test
+def other_files_are_refused_at_reload_with_what_to_do(lab):
+    if not kernel_has_landlock():
+        raise Skip("this kernel has no Landlock, or it is switched off")
+    guard = lab.own_guard()
+    elsewhere = guard.directory + "-elsewhere"
+    os.mkdir(elsewhere)
+    path = os.path.join(elsewhere, "peers")
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{lab.fresh().address}\n")
+    before = guard.status()["policy"]
+
+    def refused(setting):
+        guard.write(dict(guard.options, peers=setting, max_links=5))
+        status, output = guard.cli("reload")
+        assert status == 1 and f"[guard] peers = {setting}: cannot be opened: Permission denied" in output
+        assert "restart connguardd" in output and "/etc/connguard" in output, output
+        assert guard.status()["policy"] == before
+    refused(path)
+    # A link in the right place that leads to a wrong one: what the service may write must not make root's
+    # daemon read what the service may not.
+    link = os.path.join(guard.directory, "link")
+    os.symlink("/etc/shadow", link)
+    refused(link)
+    # By signal it is in the log.
+    guard.signal(signal.SIGHUP)
+    guard.wait_log(r"not reloaded, the last good configuration stays in force: .*restart connguardd")
+    # As said: a restart takes it.
+    guard.write(dict(guard.options, peers=path))
+    guard.end(signal.SIGQUIT)
+    guard.start()
+    assert guard.status()["policy"]["max_links"] == 5
+
+
+# A program in front of the daemon's: from it on the kernel does not know landlock_create_ruleset() any more
+# (seccomp(2); the number is the same on all machines).
+NO_LANDLOCK = [sys.executable, "-S", "-c", """
+import ctypes, os, struct, sys
+LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/filter.h
+ERRNO, ALLOW, ENOSYS, CREATE_RULESET = 0x00050000, 0x7fff0000, 38, 444  # linux/seccomp.h
+code = b"".join(struct.pack("=HBBI", *one) for one in (
+    (LOAD_WORD, 0, 0, 0), (JUMP_IF_EQUAL, 0, 1, CREATE_RULESET), (RETURN, 0, 0, ERRNO | ENOSYS),
+    (RETURN, 0, 0, ALLOW)))
+text = ctypes.create_string_buffer(code, len(code))
+program = ctypes.create_string_buffer(struct.pack("@HP", 4, ctypes.addressof(text)))
+prctl = ctypes.CDLL(None).prctl
+if prctl(38, 1, 0, 0, 0) or prctl(22, 2, program):  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
+    sys.exit("no seccomp")
+os.execvp(sys.argv[1], sys.argv[1:])
+"""]
+
+
+@test
+def where_landlock_is_missing_it_guards_and_says_so(lab):
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    guard.wrapper = NO_LANDLOCK
+    guard.start()
+    guard.wait_log(r"warning: access to files is not limited: no Landlock here \(Function not implemented\)")
+    status, text = guard.cli("status")
+    assert status == 0 and "access to all files" in text and "no Landlock" in text, text
+    assert guard.status()["confinement"]["landlock"] is None
+    sets, _ = sets_of(guard)
+    assert sets["CapPrm"] == bits(kept()), sets
+    link_out(lab, peer)
+    assert_refused(dial(lab, peer))
+    guard.stop()

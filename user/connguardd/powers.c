@@ -1,0 +1,180 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * What the daemon gives up once it guards, and what it keeps. See daemon.h; connguardd(8) has the table,
+ * and the systemd unit what it starts with.
+ */
+#include "connguardd/daemon.h"
+
+#include <errno.h>
+#include <libgen.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <jansson.h>
+#include <linux/capability.h>
+
+#include <connguard/protocol.h>
+
+#include "base/cleanup.h"
+#include "base/log.h"
+
+/* Directories that are named one by one, and those of two files: as named, and where links lead. */
+#define RULES_MAX 12
+
+struct rules {
+	struct confine_rule list[RULES_MAX];
+	char *owned[RULES_MAX]; /* to free */
+	size_t count;
+};
+
+static void rules_free(struct rules *rules)
+{
+	for (size_t i = 0; i < rules->count; i++)
+		free(rules->owned[i]);
+}
+
+/* Takes `directory` over; NULL, where memory ran out or there is no such place, makes no rule. */
+static void allow(struct rules *rules, char *directory, unsigned int access)
+{
+	if (!directory || rules->count == RULES_MAX) {
+		free(directory);
+		return;
+	}
+	rules->owned[rules->count] = directory;
+	rules->list[rules->count++] = (struct confine_rule){ .directory = directory, .access = access };
+}
+
+/*
+ * Read a file that may be replaced at any time, as editors do: its directory, and the one that it really
+ * lies in.
+ */
+static void allow_file(struct rules *rules, const char *path)
+{
+	cleanup_free char *named = strdup(path), *real = realpath(path, NULL);
+
+	if (named)
+		allow(rules, strdup(dirname(named)), CONFINE_READ);
+	if (real)
+		allow(rules, strdup(dirname(real)), CONFINE_READ);
+}
+
+static void confine_daemon_files(struct daemon *daemon)
+{
+	struct rules rules __attribute__((cleanup(rules_free))) = {};
+	char path[CONFIG_PATH_MAX], *pins = NULL, *cgroups = NULL;
+	int version;
+
+	/* Reload. The usual place too, where the peers file may come to be. */
+	allow(&rules, strdup(CONFIG_DIRECTORY), CONFINE_READ);
+	allow_file(&rules, config_path(daemon->sources, path));
+	if (*daemon->config.peers)
+		allow_file(&rules, daemon->config.peers);
+	/* A namespace that is made again under its name. */
+	if (*daemon->config.netns)
+		allow_file(&rules, daemon->config.netns);
+	/* Cgroups below the guard's come and go, and are found again by number. */
+	if (cgroups_mount_point(&cgroups) == 0)
+		allow(&rules, cgroups, CONFINE_READ);
+	/* The mount table, the own network namespace; the SYN timeout of the host. */
+	allow(&rules, strdup("/proc/self"), CONFINE_READ);
+	allow(&rules, strdup("/proc/sys/net/ipv4"), CONFINE_READ);
+	/*
+	 * The pins are removed at the end, or made again when somebody has removed them, or has mounted
+	 * bpffs anew: a rule on bpffs itself would be about the mount that is there now.
+	 */
+	allow(&rules, strdup(PIN_PARENT),
+	      CONFINE_MAKE | CONFINE_REMOVE | CONFINE_REMOVE_DIRECTORIES);
+	if (asprintf(&pins, PIN_ROOT "/%s", daemon->name) >= 0)
+		allow(&rules, pins, CONFINE_READ);
+	/* The control socket and the lock. */
+	allow(&rules, strdup(PROTOCOL_RUN_DIRECTORY), CONFINE_REMOVE);
+
+	version = confine_files(rules.list, rules.count);
+	if (version >= 0) {
+		daemon->confinement.landlock_version = version;
+		return;
+	}
+	daemon->confinement.landlock_error = version;
+	log_warning("access to files is not limited: no Landlock here (%s)", strerror(-version));
+}
+
+/*
+ * Whether bpf(2) does what a running daemon asks of it without a capability. Where it is not for everybody,
+ * Linux has refused all of it to others until 5.18, and has refused only making programs and maps since
+ * 5.19. Found by asking: only while it is not for everybody can that be told apart.
+ */
+static bool bpf_needs_no_capability(struct daemon *daemon)
+{
+	const struct guard_command nobody = { .operation = COMMAND_EXPIRE };
+	struct hook_state hooks[HOOK_COUNT];
+	cleanup_free struct socket_holder *holders = NULL;
+	cleanup_fclose FILE *setting = fopen("/proc/sys/kernel/unprivileged_bpf_disabled", "re");
+	enum guard_mode mode;
+	size_t count;
+
+	return setting && fgetc(setting) > '0' && !guard_mode_read(daemon->guard, &mode) &&
+	       guard_command(daemon->guard, &nobody) == -ENOENT &&
+	       !guard_holders(daemon->guard, &holders, &count) &&
+	       !guard_adopt(daemon->guard, NULL, NULL, 0) && !guard_hooks(daemon->guard, hooks);
+}
+
+/* The most that needed() can name. */
+#define KEPT_MAX 5
+
+/* Writes what to keep to `kept` and returns how many. */
+static size_t needed(struct daemon *daemon, unsigned int kept[KEPT_MAX])
+{
+	size_t count = 0;
+
+	kept[count++] = CAP_NET_ADMIN;       /* destroy sockets, attach and query the hooks */
+	kept[count++] = CAP_DAC_READ_SEARCH; /* files of other users at reload; cgroups by number */
+	if (confine_effective(kept, count) || !bpf_needs_no_capability(daemon))
+		/* A container may have the other one in its place, which the kernel takes as well. */
+		kept[count++] = confine_has_capability(CAP_BPF) ? CAP_BPF : CAP_SYS_ADMIN;
+	if (!daemon->features[FEATURE_SOCKET_ITERATOR])
+		kept[count++] = CAP_SYS_PTRACE;
+	/* Entering a namespace that is made again under its name takes no less. */
+	if (*daemon->config.netns)
+		kept[count++] = CAP_SYS_ADMIN;
+	return count;
+}
+
+int powers_drop(struct daemon *daemon)
+{
+	unsigned int kept[KEPT_MAX];
+	size_t count = needed(daemon, kept);
+	int result;
+
+	/* What libraries would read when they first need it: the time zone, a seed for hash tables. */
+	tzset();
+	json_object_seed(0);
+	/*
+	 * Without the iterator of the kernel only /proc tells who holds a link, which takes power over
+	 * processes, and what Landlock confines has none. Those kernels (before 5.15) are also the ones
+	 * that have no Landlock, but for two.
+	 */
+	if (daemon->features[FEATURE_SOCKET_ITERATOR]) {
+		confine_daemon_files(daemon);
+	} else {
+		daemon->confinement.landlock_error = -EOPNOTSUPP;
+		log_warning("access to files is not limited, and CAP_SYS_PTRACE is kept: on this kernel only "
+			    "/proc tells who holds a link");
+	}
+	result = confine_capabilities(kept, count, daemon->confinement.capabilities);
+	if (result)
+		log_error("giving up capabilities: %s", strerror(-result));
+	return result;
+}
+
+void powers_explain(const struct daemon *daemon, int result, char *error, size_t error_size)
+{
+	size_t end = strlen(error);
+
+	if (result == -EACCES && daemon->confinement.landlock_version)
+		snprintf(error + end, error_size - end,
+			 "; since its start connguardd may read only the directories in which its files were "
+			 "then, and " CONFIG_DIRECTORY ": move it there, or restart connguardd");
+}
