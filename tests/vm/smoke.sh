@@ -129,6 +129,8 @@ cat >"$scratch/conf" <<-EOF
 	[guard]
 	cgroup = /$NAME
 	port = $PORT
+	[backoff]
+	min_uptime = 5m
 EOF
 
 start_daemon
