@@ -16,7 +16,7 @@ HERE=10.77.0.1
 THERE=10.77.0.2
 # How long a condition may take to come true.
 PATIENCE=60
-PLAN=12
+PLAN=13
 
 scratch=$(mktemp -d /tmp/cgt-smoke.XXXXXX)
 tests=0
@@ -137,6 +137,16 @@ start_daemon
 eventually answering
 result 'the daemon loads the guard and says it is whole' $? "$(cat "$scratch/daemon.log" "$scratch/status")"
 [ $failures -eq 0 ] || exit 1
+
+# CAP_DAC_READ_SEARCH and CAP_NET_ADMIN; CAP_SYS_PTRACE before 5.15; CAP_BPF before 5.19, and where bpf(2)
+# is for everybody and so does not tell.
+expected=$((1 << 2 | 1 << 12))
+case $(uname -r) in 5.1[0-4].*) expected=$((expected | 1 << 19)) ;; esac
+case $(uname -r) in 5.1[0-8].*) expected=$((expected | 1 << 39)) ;; esac
+[ "$(cat /proc/sys/kernel/unprivileged_bpf_disabled)" != 0 ] || expected=$((expected | 1 << 39))
+keeps=$((16#$(sed -n 's/^CapPrm:[[:space:]]*//p' "/proc/$daemon/status")))
+[ $keeps -eq $expected ]
+result 'the daemon has given up what it does not need' $? "it keeps $(printf '%x, expected %x' $keeps $expected)"
 refusal='Connection refused'
 ! grep -q 'lacks refusal_errno' "$scratch/status" || refusal='Operation not permitted'
 
