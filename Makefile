@@ -311,6 +311,7 @@ $(NETNS_HELPERS) $(BENCH_LOAD) $(VM_HELPERS): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/.p
 
 # The real requests; what lies below them is in the target.
 $(OUT)/fuzz_control: $(OUT)/obj/user/connguardd/requests.o
+$(OUT)/fuzz_client: $(OUT)/obj/user/connguard/client.o $(OUT)/obj/user/connguard/render.o
 
 $(FUZZ_TARGETS): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.o $(LIBRARY) $(OUT)/.programs
 	$(call say,LINK,$@)

@@ -35,7 +35,6 @@ int client_open(const char *name, struct client **ret_client)
 	struct sockaddr_un address = { .sun_family = AF_UNIX };
 	const struct timeval patience = { .tv_sec = CLIENT_ANSWER_SECONDS };
 	cleanup_close int fd = -1;
-	struct client *client;
 	int length;
 
 	length = snprintf(address.sun_path, sizeof(address.sun_path), PROTOCOL_RUN_DIRECTORY "/%s.sock",
@@ -51,12 +50,20 @@ int client_open(const char *name, struct client **ret_client)
 	 */
 	if (connect(fd, (struct sockaddr *)&address, sizeof(address)))
 		return errno == EAGAIN ? -ETIMEDOUT : -errno;
-	if (fcntl(fd, F_SETFL, O_NONBLOCK))
+	return client_of_connection(take_descriptor(&fd), ret_client);
+}
+
+int client_of_connection(int fd, struct client **ret_client)
+{
+	cleanup_close int connection = fd;
+	struct client *client;
+
+	if (fcntl(connection, F_SETFL, O_NONBLOCK))
 		return -errno;
 	client = calloc(1, sizeof(*client));
 	if (!client)
 		return -ENOMEM;
-	client->fd = take_descriptor(&fd);
+	client->fd = take_descriptor(&connection);
 	*ret_client = client;
 	return 0;
 }
@@ -136,6 +143,49 @@ static int make_room(struct client *client)
 	return 0;
 }
 
+/*
+ * Whatever a daemon says, a terminal shall only show it: control characters in its texts become '?', those
+ * of ISO 6429 too, which UTF-8 spells c2 80 to c2 9f. json_string_set() takes valid UTF-8 only, which this
+ * stays.
+ */
+static int make_text_printable(json_t *text)
+{
+	cleanup_free char *copy = strdup(json_string_value(text));
+	unsigned char *byte = (unsigned char *)copy;
+	bool changed = false;
+
+	if (!copy)
+		return -ENOMEM;
+	for (; *byte; byte++) {
+		bool long_control = byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] <= 0x9f;
+
+		if (*byte >= ' ' && *byte != 0x7f && !long_control)
+			continue;
+		changed = true;
+		*byte = '?';
+		if (long_control)
+			byte[1] = '?';
+	}
+	return changed && json_string_set(text, copy) ? -ENOMEM : 0;
+}
+
+/* The same for every text in it. The parser bounds the depth. */
+static int make_printable(json_t *value)
+{
+	const char *key;
+	json_t *member;
+	int error = 0;
+	size_t i;
+
+	if (json_is_string(value))
+		return make_text_printable(value);
+	json_object_foreach(value, key, member)
+		error = error ? error : make_printable(member);
+	json_array_foreach(value, i, member)
+		error = error ? error : make_printable(member);
+	return error;
+}
+
 /* One line as a JSON object. */
 static int read_object(struct client *client, __u64 deadline_ns, json_t **ret_object)
 {
@@ -171,9 +221,10 @@ static int read_object(struct client *client, __u64 deadline_ns, json_t **ret_ob
 	start = client->buffer + client->consumed;
 	client->consumed = (size_t)(newline + 1 - client->buffer);
 	object = json_loadb(start, (size_t)(newline - start), 0, NULL);
-	if (!json_is_object(object)) {
+	error = json_is_object(object) ? make_printable(object) : -EPROTO;
+	if (error) {
 		json_decref(object);
-		return -EPROTO;
+		return error;
 	}
 	*ret_object = object;
 	return 0;

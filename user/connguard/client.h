@@ -23,13 +23,18 @@ struct client;
  */
 int client_open(const char *name, struct client **ret_client);
 
+/*
+ * The same on a connected stream socket, which is taken over, on failure too, and made non-blocking.
+ */
+int client_of_connection(int fd, struct client **ret_client);
+
 /* NULL is allowed. */
 void client_close(struct client *client);
 
 /*
  * Send a request, {"request": ..., arguments} (taken over, NULL is -ENOMEM), and take its answer.
  * 0: *ret_result is the answer's "result" and the caller's. -EREMOTEIO: the daemon said no,
- * *ret_refusal is its text and the caller's to free(). -ETIMEDOUT; -ECONNRESET: it hung up;
+ * *ret_refusal is its text, printable, and the caller's to free(). -ETIMEDOUT; -ECONNRESET: it hung up;
  * -EPROTO: no sense in the answer; -EMSGSIZE.
  */
 int client_ask(struct client *client, json_t *request, json_t **ret_result, char **ret_refusal);

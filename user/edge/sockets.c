@@ -23,6 +23,12 @@
 /* Largest message of a dump: the most the kernel puts in one, af_netlink.c. */
 #define BUFFER_SIZE 32768
 
+/* The greatest state that a state mask has a bit for; TCP has less than half as many. */
+#define STATE_MAX 31
+
+/* The greatest errno (include/linux/err.h). */
+#define MAX_ERRNO 4095
+
 /* An inconsistent list is asked for anew this often. */
 #define LIST_ATTEMPTS 5
 
@@ -73,7 +79,8 @@ static int socket_decode(const struct nlmsghdr *header, struct tcp_socket *ret_s
 	bool full = false;
 
 	if (mnl_nlmsg_get_payload_len(header) < sizeof(*message) ||
-	    (message->idiag_family != AF_INET && message->idiag_family != AF_INET6))
+	    (message->idiag_family != AF_INET && message->idiag_family != AF_INET6) ||
+	    message->idiag_state > STATE_MAX)
 		return 0;
 	mnl_attr_for_each(attribute, header, sizeof(*message)) {
 		switch (mnl_attr_get_type(attribute)) {
@@ -146,6 +153,12 @@ static int answer_add(struct answer *answer, const struct nlmsghdr *header)
 	return 0;
 }
 
+/* What the kernel says of a request: 0 or a negative errno, and nothing else. */
+static int errno_said(int said)
+{
+	return said <= 0 && said >= -MAX_ERRNO ? said : -EBADMSG;
+}
+
 /*
  * Read up to the end of the answer to the last request, into `answer`. What is left of an earlier
  * request is passed over. The answer is read to its end also after an error of ours: the kernel
@@ -173,7 +186,9 @@ static int answer_read(struct sockets *sockets, struct answer *answer)
 		}
 		header = (const struct nlmsghdr *)sockets->buffer;
 		length = (int)received;
-		for (; mnl_nlmsg_ok(header, length); header = mnl_nlmsg_next(header, &length)) {
+		/* libmnl takes a length beyond 2^31 for a negative one, which fits anywhere. */
+		for (; mnl_nlmsg_ok(header, length) && header->nlmsg_len <= (__u32)length;
+		     header = mnl_nlmsg_next(header, &length)) {
 			if (header->nlmsg_seq != sockets->sequence ||
 			    header->nlmsg_pid != sockets->port_id)
 				continue;
@@ -184,12 +199,12 @@ static int answer_read(struct sockets *sockets, struct answer *answer)
 				result = mnl_nlmsg_get_payload(header);
 				if (mnl_nlmsg_get_payload_len(header) < sizeof(*result))
 					return -EBADMSG;
-				return error ? error : result->error;
+				return error ? error : errno_said(result->error);
 			case NLMSG_DONE:
 				/* The kernel ends a dump that failed half-way with its errno. */
 				if (!error && mnl_nlmsg_get_payload_len(header) >= sizeof(int))
-					error = *(const int *)mnl_nlmsg_get_payload(header);
-				return error < 0 ? error : 0;
+					error = errno_said(*(const int *)mnl_nlmsg_get_payload(header));
+				return error;
 			case SOCK_DIAG_BY_FAMILY:
 				if (!error)
 					error = answer_add(answer, header);
