@@ -280,6 +280,8 @@ def a_hidden_bpffs_is_named(lab):
 @test
 def an_unmounted_bpffs_takes_nothing_from_a_daemon_that_runs(lab):
     apart = Apart(lab)
+    # Else the host's would be in sight beneath it, and the pins be made again there.
+    apart.hide()
     apart.run("mount", "-t", "bpf", "cgt-bpf", "/sys/fs/bpf")
     guard = lab.own_guard(start=False)
     peer = lab.fresh()
@@ -293,8 +295,6 @@ def an_unmounted_bpffs_takes_nothing_from_a_daemon_that_runs(lab):
     prober = Prober(lab, lab.home, peer.dial)
     prober.wait_dials(50)
     apart.run("umount", "/sys/fs/bpf")
-    # Beneath it the host's is in sight, which this guard is not in: a namespace has none then.
-    apart.hide()
     wait_for(lambda: ask("status")[0] == 1, "status tells")
     status, text = ask("status")
     assert "what was pinned is gone" in text and "no bpf file system" in text, text
