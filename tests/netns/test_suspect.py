@@ -9,6 +9,7 @@ import os
 import signal
 
 from harness import IPV4, PORT, SECOND, TIME_SCALE, Skip, now_ns, wait_for, wait_past
+from prober import Prober
 from registry import each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, link_in, link_out,
                    listen_home)
@@ -122,9 +123,8 @@ def silent_link_outlives_a_thousand_knocks(lab, family):
     watch = guard.watch()
     link = link_in(lab, peer, listen_home(lab, family))
     silent(guard, peer.address)
-    prober = peer.host("probe", address=family.home, port=PORT, interval=0.005,
-                       source=peer.address, limit=1000)
-    outcome = peer.host("probe_stop", thread=prober, at_limit=True)
+    outcome = Prober(lab, peer.host, family.home, source=peer.address, interval_us=5000,
+                     limit=1000).stop(at_limit=True)
     assert outcome["dials"] == 1000, outcome
     assert "success" not in outcome["outcomes"], outcome
     assert link.alive()
@@ -289,9 +289,9 @@ def live_link_outlives_deny_max_without_a_daemon(lab):
     link = link_in(lab, peer, listen_home(lab))
     silent_since = now_ns()
     guard.end(signal.SIGKILL)
-    prober = peer.host("probe", address=IPV4.home, port=PORT, interval=0.05, source=peer.address)
+    prober = Prober(lab, peer.host, IPV4.home, source=peer.address, interval_us=50_000)
     wait_past(silent_since + 9 * SECOND)
-    outcome = peer.host("probe_stop", thread=prober)
+    outcome = prober.stop()
     assert outcome["dials"] > 50 and "success" not in outcome["outcomes"], outcome
     assert link.alive()
     guard.start()

@@ -6,22 +6,25 @@ peer and once in the counters. Owns the sums; reads nothing by itself.
 """
 
 # A link begins with one of these and ends with one of those.
-LINK_BEGINS = ("link_outbound", "link_inbound", "link_adopted", "link_duplicate", "link_crossed")
+LINK_BEGINS = ("link_outbound", "link_inbound", "link_adopted", "link_duplicate", "link_crossed",
+               "link_replaced")
 LINK_ENDS = ("link_short", "link_ended", "link_destroyed", "link_cut", "link_unguarded",
-             "link_released")
+             "link_released", "link_dead")
+# A claim begins with one of these.
+CLAIM_BEGINS = ("dial_idle", "dial_exempt", "dial_unproven")
 # A claim that does not become a link ends with one of these.
 CLAIM_ENDS = ("dial_failed", "dial_superseded", "claim_closed", "claim_expired")
 # Dials that are refused, and in observe mode go on with a claim.
-DIAL_REFUSALS = ("dial_linked", "dial_dialing", "dial_backoff", "dial_not_due")
+DIAL_REFUSALS = ("dial_linked", "dial_suspect", "dial_dialing", "dial_backoff", "dial_not_due")
 # Knocks that are refused or held by the peer's state (knock_pending is the table's).
-KNOCK_REFUSALS = ("knock_linked", "knock_tie_lost")
+KNOCK_REFUSALS = ("knock_linked", "knock_suspect", "knock_tie_lost")
 # Nothing of this may happen where there is memory and nobody who meddles with the map.
 NEVER = ("dial_recycled", "link_released")
 # A peer has eight slots at once where nothing is refused to it. A burst of its knocks takes as many,
 # when more of them are retransmitted at one moment than can be held; then a link finds none.
 NO_ROOM = ("dial_unheld", "link_unheld")
-RELEVANT = (*LINK_BEGINS, *LINK_ENDS, *CLAIM_ENDS, *DIAL_REFUSALS, *KNOCK_REFUSALS, *NEVER, *NO_ROOM,
-            "dial_idle", "dial_exempt")
+RELEVANT = (*LINK_BEGINS, *LINK_ENDS, *CLAIM_BEGINS, *CLAIM_ENDS, *DIAL_REFUSALS, *KNOCK_REFUSALS,
+            *NEVER, *NO_ROOM)
 
 
 def relevant(counters):
@@ -45,20 +48,22 @@ class Books:
 
     def links_open(self):
         """Links begun, less those ended and those held: must be 0."""
-        return self.count(LINK_BEGINS) - self.count(LINK_ENDS) - self.held("links")
+        # That a link is dead is only told in observe mode: it stays.
+        ended = self.count(LINK_ENDS) - self.observed.get("link_dead", 0)
+        return self.count(LINK_BEGINS) - ended - self.held("links")
 
     def claims_open(self):
         """Claims made, less those ended, those held, and those that became links the plain way.
 
         What is left became links too many; at most as many as there were of them.
         """
-        made = self.count(("dial_idle", "dial_exempt")) + sum(
+        made = self.count(CLAIM_BEGINS) + sum(
             self.observed.get(name, 0) for name in DIAL_REFUSALS)
         return (made - self.count(CLAIM_ENDS) - self.held("claims")
                 - self.count(("link_outbound",)))
 
     def claims_open_most(self):
-        return self.count(("link_duplicate", "link_crossed"))
+        return self.count(("link_duplicate", "link_crossed", "link_replaced"))
 
     def refusals_open(self):
         """Refusals by the counters, less those by the peers: must be 0 and 0."""

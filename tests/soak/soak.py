@@ -52,6 +52,7 @@ VOID_SECONDS = 2
 GUARD = {
     "port": PORT, "check_interval": "500ms", "initial": "20ms", "max": "200ms",
     "min_uptime": "10ms", "stable_after": "100ms", "hold_max": "100ms", "forget_after": "1h",
+    "suspect_after": "2s", "deny_max": "5s",
 }
 # What a reload may change, beside the above; what is looser than the first lets more links up.
 RELOADS = ({}, {"max_links": 2}, {"initial": "5ms", "max": "50ms"}, {"reject": "drop"},
@@ -59,7 +60,8 @@ RELOADS = ({}, {"max_links": 2}, {"initial": "5ms", "max": "50ms"}, {"reject": "
 LOOSE = ({"max_links": 2}, {"tie_break": "none"})
 # What is worth a look at the end, beside what must hold.
 TOLD = ("dial_idle", "link_outbound", "link_inbound", "link_duplicate", "link_destroyed", "link_cut",
-        "link_unheld", "link_adopted", "link_spared", "dial_unheld", "claim_expired")
+        "knock_suspect", "link_replaced", "link_dead", "link_unheld", "link_adopted", "link_spared",
+        "dial_unheld", "claim_expired")
 MODES = ("off", "observe", "enforce")
 NO_ROUTE = {4: ("198.51.100.1", "198.51.100.2"), 6: ("2001:db8::1", "2001:db8::2")}
 
