@@ -53,7 +53,7 @@ enum cause_subject {
 	X(knock_tie_lost, KNOCK, HOLD, "their dial crosses ours and ours wins the tie") \
 	X(knock_pending, KNOCK, HOLD, "another handshake of the peer is pending") \
 	X(answer_linked, ANSWER, HOLD, "our dial is answered, but the peer is linked already") \
-	X(answer_tie_lost, ANSWER, HOLD, "our dial is answered, but lost the tie to their knock") \
+	X(answer_tie_lost, ANSWER, HOLD, "our dial is answered, but a knock of theirs goes first") \
 	X(dial_failed, CLAIM, NONE, "the dial failed: backoff") \
 	X(dial_superseded, CLAIM, NONE, "the dial ended while the peer is linked: no failure") \
 	X(claim_closed, CLAIM, NONE, "the socket was closed before its SYN left: no failure") \

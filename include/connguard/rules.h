@@ -51,10 +51,10 @@
  */
 #define HOLD_PERIODS 2
 /*
- * Share of hold_max for which a dial that gave way although its number is the greater holds its
- * answer: a half, so that of two guarded ends that both gave way one gives up waiting first, and
- * its dial becomes the link. What is left of hold_max when the answer's retransmission comes, 1 s
- * after the answer (RFC 6298), is ample for its ACK to arrive.
+ * Share of hold_max for which a dial whose number is the greater holds its answer all the same: a
+ * half, so that of two guarded ends that both wait one gives up first, and its dial becomes the
+ * link. What is left of hold_max when the answer's retransmission comes, 1 s after the answer (RFC
+ * 6298), is ample for its ACK to arrive.
  */
 #define HOLD_SHORTENED 2
 /* Exempt for good. */
@@ -740,22 +740,29 @@ static __always_inline void handshake_done(struct pending_handshake *pending,
 /* ---- the answer to our dial ------------------------------------------------------------------ */
 
 /*
- * 1 while the claim's answer has to wait for their handshake: it gave way to it, or it loses the tie
- * to it (a knock that was let in before the claim's SYN left, and which it therefore did not cross).
+ * 1 while the claim's answer has to wait for their handshake: it gave way to it; it loses the tie to
+ * it; or, for a shorter time, it wins. Their knock is pending then because it was let in before the
+ * claim's SYN left, and the other end will complete it unless it is guarded as well. In order it
+ * would have completed it before it could answer us: something was lost, reordered, or left at the
+ * same moment. So the first answer is held, and its retransmission, a second later (RFC 6298), is
+ * not: of two guarded ends the other one waits for us by then.
  */
 static __always_inline int answer_gives_way(const struct slot *claim,
 					    const struct guard_policy *policy,
 					    const struct their_handshake *theirs, __u64 now)
 {
+	__u64 longest = theirs->client_isn >= claim->client_isn ?
+				HOLD_PERIODS * policy->hold_max_ns :
+				policy->hold_max_ns / HOLD_SHORTENED;
+
 	if (claim->yields_until_ns)
 		return now < claim->yields_until_ns;
-	return theirs->client_isn >= claim->client_isn &&
-	       now < claim->since_ns + HOLD_PERIODS * policy->hold_max_ns;
+	return now < claim->since_ns + longest;
 }
 
 /*
  * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor,
- * for a bounded time, while a handshake of theirs that won the tie is on its way, unless there is
+ * for a bounded time, while a handshake of theirs that goes first is on its way, unless there is
  * room for both. Dropping it here keeps the duplicate from both applications: the other end's
  * accept() returns only after our ACK. A dial whose SYN waited so long that its claim is void (Fast
  * Open) may have lost its slot to another; it gives way to a link all the same.

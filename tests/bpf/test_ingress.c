@@ -1336,6 +1336,31 @@ static void check_answer_tie_lost(const char *peer)
 	assert_answer_passes(&ours);
 }
 
+/*
+ * Their knock was let in before our dial began, so the other end is about to complete it: the answer
+ * waits for it even if ours is the greater number, but not its retransmission.
+ */
+static void answer_to_a_later_dial(void **state)
+{
+	const struct guard_policy policy = POLICY_DEFAULTS;
+	struct segment syn = syn_numbered(THERE4, 1000);
+	struct our_dial ours;
+	struct slot claim;
+
+	(void)state;
+	assert_begins(syn);
+	ours = dial_out(THERE4);
+	own(ours.fd, THERE4, SLOT_CLAIM);
+	claim = some_claim(cookie_of(ours.fd), 1001);
+	put_slot(&maps, THERE4, claim);
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), NO_ANSWER);
+	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(answer_tie_lost, 1));
+	next_event(watch, answer_tie_lost);
+	claim.since_ns = now_ns() - policy.hold_max_ns / HOLD_SHORTENED;
+	put_slot(&maps, THERE4, claim);
+	assert_answer_passes(&ours);
+}
+
 static void answer_tie_lost_ipv4(void **state)
 {
 	(void)state;
@@ -1368,6 +1393,8 @@ static void answer_tie_not_lost(void **state)
 		ours = dial_out(THERE4);
 		own(ours.fd, THERE4, SLOT_CLAIM);
 		claim = some_claim(cookie_of(ours.fd), reason == OURS_WINS ? 1001 : 1000);
+		if (reason == OURS_WINS)
+			claim.since_ns = now_ns() - policy.hold_max_ns / HOLD_SHORTENED;
 		if (reason == TIME_IS_UP)
 			claim.since_ns = now_ns() - HOLD_PERIODS * policy.hold_max_ns;
 		if (reason == TOO_LATE) {
@@ -1701,6 +1728,7 @@ static int run_all(void)
 		TEST(answer_linked_ipv6),
 		TEST(answer_tie_lost_ipv4),
 		TEST(answer_tie_lost_ipv6),
+		TEST(answer_to_a_later_dial),
 		TEST(answer_tie_not_lost),
 		TEST(answer_observed),
 		TEST(answer_passes),

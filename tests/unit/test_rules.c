@@ -204,7 +204,7 @@ struct cell {
 	struct expectation smaller; /* their knock, its number smaller than OUR_ISN */
 	struct expectation greater;
 	struct expectation answer; /* SYN-ACK to the last claim in `slots` */
-	/* The same while their handshake of a greater number is pending for another second. */
+	/* The same while their handshake, of whatever number, is pending for another second. */
 	struct expectation crossed;
 };
 
@@ -852,9 +852,9 @@ static void table_is_obeyed_by_the_verdicts(void **state)
 				     &cell->answer);
 			/* A claim whose SYN has not left has no number yet, and no answer. */
 			if (fixture_slot(&peer, claim)->flags & SLOT_SENT)
-				check_answer(cell, "answer, theirs smaller",
+				check_answer(cell, "crossed answer, theirs smaller",
 					     answer_verdict(&peer, &policy, &loser, claim, NOW),
-					     &cell->answer);
+					     &cell->crossed);
 		}
 		assert_memory_equal(&before, &peer, sizeof(peer));
 	}
@@ -1209,7 +1209,7 @@ static void new_dial_has_lost_no_tie(void **state)
 	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, 0);
 	dial_sent(&peer, &policy, 1, OUR_ISN, 50001, 24000, dial.now);
 	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_SENT);
-	assert_cause(answer_verdict(&peer, &policy, &loser, 1, dial.now), CAUSE_none);
+	assert_cause(answer_verdict(&peer, &policy, &loser, 1, dial.now + HOLD / 2), CAUSE_none);
 	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, dial.now), CAUSE_knock_tie_lost);
 	/* Nor when the claim had become void meanwhile. */
 	assert_cause(knocks(&peer, &policy, OUR_ISN + 1, dial.now), CAUSE_knock_tie_won);
@@ -1626,9 +1626,12 @@ static void answer_is_held_while_a_winner_of_theirs_is_pending(void **state)
 	(void)state;
 	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
 	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW), CAUSE_none);
-	/* Smaller: it lost the tie. Equal or greater: it won. */
+	/* Smaller: it lost the tie, and yet it may come up. Equal or greater: it won. */
 	theirs = fixture_theirs(OUR_ISN - 1, NOW + HOLD);
-	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW), CAUSE_none);
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW), CAUSE_answer_tie_lost);
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW + HOLD / 2 - 1),
+		     CAUSE_answer_tie_lost);
+	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW + HOLD / 2), CAUSE_none);
 	theirs.client_isn = OUR_ISN;
 	assert_cause(answer_verdict(&peer, &policy, &theirs, 1, NOW), CAUSE_answer_tie_lost);
 	theirs.client_isn = OUR_ISN + 1;

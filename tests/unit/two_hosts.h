@@ -74,6 +74,7 @@ struct connection {
 enum event_kind {
 	EVENT_DIAL,       /* the application calls connect() */
 	EVENT_FIRST_SYN,  /* the SYN leaves */
+	EVENT_FIRST_ANSWER, /* the SYN-ACK leaves, which a SYN that the hooks have let in gets */
 	EVENT_RETRANSMIT, /* of the SYN or the SYN-ACK, if still unanswered */
 	EVENT_ARRIVAL,    /* of a segment */
 	EVENT_TALK,       /* an established end sends data */
@@ -312,7 +313,7 @@ static inline void end_established(struct world *world, int host, int number)
 		   world_cause(decision.cause), links);
 	if (world->scenario->daemon_dead)
 		return;
-	if (decision.cause == CAUSE_link_duplicate)
+	if (decision.cause == CAUSE_link_duplicate || decision.cause == CAUSE_link_unheld)
 		for (i = 0; i < world->connection_count; i++)
 			if (world->connections[i].cookie[host] == decision.other_cookie)
 				world_plan(world, world->now + world_daemon_delay(world),
@@ -383,7 +384,9 @@ static inline void syn_arrives(struct world *world, int host, int number)
 		world_plan(world, world->now + NS_PER_SECOND, EVENT_RETRANSMIT, host, number,
 			   SEGMENT_SYN_ACK);
 	}
-	world_send(world, host, number, SEGMENT_SYN_ACK);
+	/* Meanwhile a SYN of ours may leave, on another processor. */
+	world_plan(world, world->now + random_below(&world->random, NS_PER_MS / 10),
+		   EVENT_FIRST_ANSWER, host, number, SEGMENT_SYN_ACK);
 }
 
 static inline void syn_ack_arrives(struct world *world, int host, int number)
@@ -587,6 +590,10 @@ static inline void world_event(struct world *world, const struct event *event)
 		break;
 	case EVENT_FIRST_SYN:
 		host_first_syn(world, host, event->connection);
+		break;
+	case EVENT_FIRST_ANSWER:
+		if (connection->state[host] == END_SYN_RECEIVED)
+			world_send(world, host, event->connection, SEGMENT_SYN_ACK);
 		break;
 	case EVENT_RETRANSMIT:
 		host_retransmit(world, event);
