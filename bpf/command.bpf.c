@@ -26,7 +26,8 @@ static __always_inline int creates(enum command_operation operation)
 static __always_inline int ends_a_slot(__u32 cause)
 {
 	return cause == CAUSE_link_released || cause == CAUSE_link_cut ||
-	       cause == CAUSE_link_dead || cause == CAUSE_link_unguarded;
+	       cause == CAUSE_link_dead || cause == CAUSE_link_stalled ||
+	       cause == CAUSE_link_unguarded;
 }
 
 /* For a guard without a daemon: bpftool cannot spell a policy. */
@@ -59,7 +60,8 @@ int command(struct __sk_buff *skb)
 	    (request.operation == COMMAND_RELEASE && !ends_a_slot(request.value)))
 		return -ERROR_INVALID;
 	/* What shows a link to be dead is found in observe mode too, but then the link stays. */
-	if (request.operation == COMMAND_RELEASE && request.value == CAUSE_link_dead)
+	if (request.operation == COMMAND_RELEASE &&
+	    (request.value == CAUSE_link_dead || request.value == CAUSE_link_stalled))
 		enforced = mode_in_force() == MODE_ENFORCE;
 	now = bpf_ktime_get_boot_ns();
 	peer = creates(request.operation) ? peer_get(&request.address) :

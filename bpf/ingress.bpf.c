@@ -241,6 +241,13 @@ static __always_inline int segment_is_valid(const struct segment *segment,
 	       acknowledged <= tcp->snd_nxt - tcp->snd_una + AHEAD_MAX && offset <= AHEAD_MAX;
 }
 
+/* Does it come next, or repeat what has come? Else something before it is missing. */
+static __always_inline int segment_is_in_order(const struct segment *segment,
+					       const struct bpf_tcp_sock *tcp)
+{
+	return (__s32)(segment->sequence - tcp->rcv_nxt) <= 0;
+}
+
 /* The first packet of a tick on a link. Not inline: nearly all packets go without it. */
 static __attribute__((noinline)) void on_evidence(struct __sk_buff *skb, struct bpf_sock *sk,
 						  struct owned_slot *owned, __u32 tick)
@@ -250,18 +257,29 @@ static __attribute__((noinline)) void on_evidence(struct __sk_buff *skb, struct 
 	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct segment segment;
 	struct peer *peer;
+	int in_order;
 	__u64 now;
 
 	if (!tcp || segment_read(skb, &segment) || !segment_is_valid(&segment, tcp))
 		return;
+	in_order = segment_is_in_order(&segment, tcp);
+	if (!in_order && owned->stalled_tick == tick)
+		return;
 	peer = bpf_map_lookup_elem(&peers, &address);
 	if (!peer)
 		return;
-	owned->heard_tick = tick;
+	if (in_order)
+		owned->heard_tick = tick;
+	else
+		owned->stalled_tick = tick;
 	now = bpf_ktime_get_boot_ns();
 	bpf_spin_lock(&peer->lock);
-	if (peer_is(peer, &address, now))
-		link_heard(peer, cookie, now);
+	if (peer_is(peer, &address, now)) {
+		if (in_order)
+			link_heard(peer, cookie, now);
+		else
+			link_stalls(peer, cookie, now);
+	}
 	bpf_spin_unlock(&peer->lock);
 }
 

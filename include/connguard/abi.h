@@ -106,6 +106,8 @@ struct slot {
 				      * segment of the other end; a probe answered). claim: 0 */
 	__u64 doubted_ns;            /* link that shows no life: since when somebody is turned away for its sake. 0:
 				      * nobody, since heard_ns */
+	__u64 stalled_ns;            /* link: since when its segments begin beyond what has come, and none in order
+				      * came: the other end is there, and what it sent before is missing. 0: not */
 	enum slot_kind kind;
 	enum link_direction direction;
 	__u32 client_isn;            /* sequence number of the client's SYN, the tie-break's number */
@@ -205,6 +207,8 @@ struct owned_slot {
 	struct peer_address address;
 	enum slot_kind kind; /* SLOT_FREE: nothing, any more */
 	__u32 heard_tick;    /* of the evidence that slot.heard_ns shows */
+	__u32 stalled_tick;  /* of the last segment that began beyond what has come */
+	__u32 reserved;
 };
 
 /* SYNs of an element of the `handshakes` table that can be held at a time; a power of two. */
@@ -294,8 +298,8 @@ enum command_operation {
 	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
 	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
 	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure. `value` says why, an enum cause:
-			       * link_released, link_cut, link_unguarded or link_dead (that one only told in
-			       * observe mode) */
+			       * link_released, link_cut, link_unguarded, link_dead or link_stalled (these two are
+			       * only told in observe mode) */
 	COMMAND_ADOPT = 8,    /* an established socket that no slot shows: cookie, direction, ports */
 	COMMAND_HEARD = 9,    /* the link of `cookie` showed life at until_ns */
 	COMMAND_SPARE = 10,   /* the doomed link of `cookie` stays; -EBUSY: the peer has another one */
@@ -353,13 +357,13 @@ struct link_nudge {
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 96, "struct slot");
+_Static_assert(sizeof(struct slot) == 104, "struct slot");
 _Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
 _Static_assert(sizeof(struct guard_policy) == 104, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
-_Static_assert(sizeof(struct owned_slot) == 24, "struct owned_slot");
+_Static_assert(sizeof(struct owned_slot) == 32, "struct owned_slot");
 _Static_assert(sizeof(struct pending_handshake) == 64, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 96, "struct guard_event");
 _Static_assert(sizeof(struct guard_command) == 56 &&

@@ -74,7 +74,8 @@ enum cause_subject {
 	X(peer_kicked, PEER, NONE, "the backoff was cleared by command") \
 	X(peer_due, PEER, NONE, "the peer is due: no link, no claim, no backoff left") \
 	X(link_spared, LINK, NONE, "a link too many is the peer's last one: it stays") \
-	X(link_unguarded, LINK, NONE, "the link's port is guarded no longer")
+	X(link_unguarded, LINK, NONE, "the link's port is guarded no longer") \
+	X(link_stalled, LINK, NONE, "the link was stalled: what the peer had sent was lost, and it dials anew")
 
 enum cause {
 #define CAUSE_ENUMERATOR(name, subject, verdict, text) CAUSE_##name,

@@ -345,6 +345,7 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->yields_until_ns = 0;
 	slot->heard_ns = 0;
 	slot->doubted_ns = 0;
+	slot->stalled_ns = 0;
 	slot->direction = DIRECTION_NONE;
 	slot->client_isn = 0;
 	slot->flags = 0;
@@ -409,8 +410,21 @@ static __always_inline void link_heard(struct peer *peer, __u64 cookie, __u64 he
 	if (!slot || slot->kind != SLOT_LINK || slot->heard_ns >= heard_ns)
 		return;
 	slot->heard_ns = heard_ns;
+	slot->stalled_ns = 0;
 	if (slot->doubted_ns <= heard_ns)
 		slot->doubted_ns = 0;
+}
+
+/*
+ * A segment of the link of `cookie` began beyond what has come. That is no evidence of life: the
+ * other end's application may have closed it long ago, and its FIN be lost with what went before.
+ */
+static __always_inline void link_stalls(struct peer *peer, __u64 cookie, __u64 now)
+{
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (slot && slot->kind == SLOT_LINK && !slot->stalled_ns)
+		slot->stalled_ns = now;
 }
 
 /* How many more links the peer may have. */
@@ -512,6 +526,7 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->yields_until_ns = 0;
 	slot->heard_ns = 0;
 	slot->doubted_ns = 0;
+	slot->stalled_ns = 0;
 	slot->flags = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
@@ -845,6 +860,7 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	/* An adopted one is taken on trust, for as long as one that was just heard from. */
 	mine->heard_ns = link->now;
 	mine->doubted_ns = 0;
+	mine->stalled_ns = 0;
 	if (!(mine->flags & SLOT_SENT))
 		mine->client_isn = link->client_isn;
 	mine->local_port = link->local_port;

@@ -1534,6 +1534,9 @@ static struct our_dial link_out(const char *peer)
 	return ours;
 }
 
+/* Of the link, after the last segment: since when something is missing before it. */
+static __u64 stalled_ns;
+
 /*
  * Send a segment on the link, whose socket storage is as new, and tell whether it was taken for a
  * sign of life. The probe behind it shows that it has arrived.
@@ -1549,6 +1552,7 @@ static bool heard_by(struct our_dial *ours, struct segment segment)
 	own(ours->fd, peer, SLOT_LINK);
 	answer_to(&segment, NULL);
 	after = get_peer(&maps, peer).slots[0];
+	stalled_ns = after.stalled_ns;
 	if (after.heard_ns == slot.heard_ns) {
 		assert_int_equal(after.doubted_ns, slot.doubted_ns);
 		return false;
@@ -1581,10 +1585,20 @@ static void check_evidence(const char *peer)
 	segment.sequence--;
 	assert_false(heard_by(&ours, segment));
 	segment = next_of(&ours, TH_ACK);
-	segment.sequence += AHEAD - 1;
-	assert_true(heard_by(&ours, segment));
+	segment.sequence += AHEAD;
+	assert_false(heard_by(&ours, segment));
+	assert_int_equal(stalled_ns, 0);
+	/* What has a hole before it, be it of one octet, is no evidence, but remembered. */
+	segment.sequence--;
+	assert_false(heard_by(&ours, segment));
+	assert_true(stalled_ns + NS_PER_SECOND > now_ns() && stalled_ns <= now_ns());
+	segment = next_of(&ours, TH_ACK);
 	segment.sequence++;
 	assert_false(heard_by(&ours, segment));
+	assert_int_not_equal(stalled_ns, 0);
+	segment.sequence--;
+	assert_true(heard_by(&ours, segment));
+	assert_int_equal(stalled_ns, 0);
 	/* It acknowledges what was acknowledged before, or will not be sent for long. */
 	segment = next_of(&ours, TH_ACK);
 	segment.acknowledgment--;
@@ -1603,12 +1617,16 @@ static void check_evidence(const char *peer)
 	segment.sequence += AHEAD - 1;
 	segment.flags = TH_SYN | TH_ACK;
 	assert_false(heard_by(&ours, segment));
+	assert_int_equal(stalled_ns, 0);
 	segment.flags = TH_RST | TH_ACK;
 	assert_false(heard_by(&ours, segment));
+	assert_int_equal(stalled_ns, 0);
 	segment.flags = TH_PUSH;
 	assert_false(heard_by(&ours, segment));
+	assert_int_equal(stalled_ns, 0);
 	segment.flags = TH_PUSH | TH_ACK;
-	assert_true(heard_by(&ours, segment));
+	assert_false(heard_by(&ours, segment));
+	assert_int_not_equal(stalled_ns, 0);
 	assert_silent(watch);
 	close(ours.fd);
 }

@@ -484,17 +484,35 @@ static void step_heard(struct story *story)
 
 		if (slot->kind == SLOT_LINK && slot->cookie == cookie) {
 			slot->doubted_ns = slot->heard_ns == story->now ? slot->doubted_ns : 0;
+			slot->stalled_ns = slot->heard_ns == story->now ? slot->stalled_ns : 0;
 			slot->heard_ns = story->now;
 		}
 	}
 	must(!memcmp(story->peer, &was, sizeof(was)));
 }
 
+static void step_stalls(struct story *story)
+{
+	__u64 cookie = a_cookie(story);
+	struct peer was = *story->peer;
+	int i;
+
+	link_stalls(story->peer, cookie, story->now);
+	for (i = 0; i < PEER_SLOTS; i++) {
+		struct slot *slot = &was.slots[i];
+
+		if (slot->kind == SLOT_LINK && slot->cookie == cookie && !slot->stalled_ns)
+			slot->stalled_ns = story->now;
+	}
+	must(!memcmp(story->peer, &was, sizeof(was)));
+}
+
 static void step_release(struct story *story)
 {
-	static const enum cause causes[] = { CAUSE_link_released, CAUSE_link_cut, CAUSE_link_dead };
+	static const enum cause causes[] = { CAUSE_link_released, CAUSE_link_cut, CAUSE_link_dead,
+					     CAUSE_link_stalled };
 	__u64 cookie = input_below(&story->input, COOKIES + 1);
-	enum cause cause = causes[input_below(&story->input, 3)];
+	enum cause cause = causes[input_below(&story->input, 4)];
 	const struct peer was = *story->peer;
 	struct decision decision;
 
@@ -577,7 +595,7 @@ static void (*const steps[])(struct story *story) = {
 	step_dial,      step_dial,   step_sent,    step_sent,   step_knock,   step_handshake,
 	step_handshake, step_answer, step_link,    step_link,   step_end,     step_end,
 	step_release,   step_heard,  step_expire, step_command, step_forget, step_handshake_done, step_time,
-	step_time,
+	step_time,      step_stalls,
 };
 
 /* ---- the story ------------------------------------------------------------------------------- */

@@ -6,9 +6,10 @@ the probing alone.
 """
 
 import os
+import re
 import signal
 
-from harness import IPV4, PORT, SECOND, TIME_SCALE, Skip, now_ns, wait_for, wait_past
+from harness import IPV4, PORT, SECOND, TIME_SCALE, Skip, now_ns, run, wait_for, wait_past
 from prober import Prober
 from registry import each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, link_in, link_out,
@@ -22,7 +23,7 @@ RESETS = "tcp flags & rst == rst"
 
 
 class Case:
-    """A peer whose host crashes: its link, and whether data was on its way."""
+    """A peer whose host crashes, or whose wire is cut: its link, and what is special about it."""
 
     def __init__(self, lab, family, listener, direction, data, same_port=False):
         self.peer = lab.fresh(family)
@@ -114,6 +115,46 @@ def link_that_nothing_answers_for_is_dead_after_three_probes(lab, family):
         event = watch.event(case.peer, "link_dead", cookie=case.link.cookie)
         assert event["enforced"] is True and event["attempts"] == 0, event
     watch.counted_at_least(link_dead=4, link_inbound=4, knock_suspect=4)
+
+
+def not_repeated_soon(host):
+    """How many closed sockets of the host will not repeat their FIN in the next five seconds."""
+    _status, text = run(*host.inside("ss", "-Htno", "state", "fin-wait-1"))
+    return sum(float(left) >= 5 for left in re.findall(r"timer:\(on,([\d.]+)sec,", text))
+
+
+@test
+def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
+    """A link that one end has closed while the wire was cut: its kernel still answers probes, and the FIN
+    may come as much later as the cut has lasted (RFC 6298 doubles the time-out)."""
+    guard = lab.guard(**OPTIONS)
+    watch, listener = guard.watch(), listen_home(lab)
+    knocking, quiet = [[Case(lab, IPV4, listener, direction, what) for direction in ("inbound", "outbound")]
+                       for what in ("knocks", "does not knock")]
+    host = knocking[0].peer.host
+    mend = lab.home.eat("input", f"ip saddr {{ {', '.join(c.peer.address for c in knocking + quiet)} }}")
+    for case in knocking + quiet:
+        host("send", fd=case.link.there, text="good bye")
+        host("close", fd=case.link.there)
+    wait_for(lambda: not_repeated_soon(host) == 4, "what is lost is not repeated for seconds", 15)
+    mend()
+    # Nobody but our own application asks for a link to these: they keep what they have.
+    for case in quiet:
+        assert_dial_refused(lab, watch, case.peer, "dial_suspect")
+    for name, seconds in come_back(lab, knocking, IPV4).items():
+        print(f"# {name}: in after {seconds:.2f} s", flush=True)
+        assert seconds > 1.7, "time to repeat what was lost"
+    assert_one_new_link(guard, knocking)
+    for case in knocking:
+        event = watch.event(case.peer, "link_stalled", cookie=case.link.cookie)
+        assert event["verdict"] == "none" and event["enforced"] is True, event
+    for case in quiet:
+        links = guard.peer(case.peer.address)["links"]
+        assert [link["cookie"] for link in links] == [case.link.cookie] and links[0]["stalled_ns"], links
+    # What was missing comes, and the end with it.
+    for case in quiet:
+        watch.event(case.peer, "link_ended", seconds=20, cookie=case.link.cookie)
+    assert "link_dead" not in watch.grown()
 
 
 @each_family

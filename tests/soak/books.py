@@ -9,7 +9,7 @@ peer and once in the counters. Owns the sums; reads nothing by itself.
 LINK_BEGINS = ("link_outbound", "link_inbound", "link_adopted", "link_duplicate", "link_crossed",
                "link_replaced")
 LINK_ENDS = ("link_short", "link_ended", "link_destroyed", "link_cut", "link_unguarded",
-             "link_released", "link_dead")
+             "link_released", "link_dead", "link_stalled")
 # A claim begins with one of these.
 CLAIM_BEGINS = ("dial_idle", "dial_exempt", "dial_unproven")
 # A claim that does not become a link ends with one of these.
@@ -48,8 +48,8 @@ class Books:
 
     def links_open(self):
         """Links begun, less those ended and those held: must be 0."""
-        # That a link is dead is only told in observe mode: it stays.
-        ended = self.count(LINK_ENDS) - self.observed.get("link_dead", 0)
+        # That a link is dead or stalled is only told in observe mode: it stays.
+        ended = self.count(LINK_ENDS) - self.observed.get("link_dead", 0) - self.observed.get("link_stalled", 0)
         return self.count(LINK_BEGINS) - ended - self.held("links")
 
     def claims_open(self):

@@ -56,6 +56,33 @@ static void an_answer_is_life(void **state)
 	assert_int_equal(life_judge(&trial, &signs, now), LIFE_ALIVE);
 }
 
+/* An answer with a hole before it: the peer is there and cannot use the link. */
+static void an_answer_with_a_hole_before_it_is_none(void **state)
+{
+	struct life_trial trial = { .began_ns = BEGAN, .knocked = true };
+	__u64 stalled = BEGAN + 10 * NS_PER_MS, late = stalled + LIFE_STALLED_NS;
+	struct life_signs signs = silence(0, 0, BEGAN);
+
+	(void)state;
+	signs.silent_ns = 1 * NS_PER_MS;
+	signs.stalled_ns = stalled;
+	assert_int_equal(life_judge(&trial, &signs, late - 1), LIFE_UNDECIDED);
+	assert_int_equal(life_judge(&trial, &signs, late), LIFE_STALLED);
+	/* What was missing has come. */
+	signs.stalled_ns = 0;
+	assert_int_equal(life_judge(&trial, &signs, late), LIFE_ALIVE);
+	/* It has been so for long, but the peer has not answered in the trial. */
+	signs.stalled_ns = BEGAN - 60 * NS_PER_SECOND;
+	signs.silent_ns = LONG_SILENT;
+	assert_int_equal(life_judge(&trial, &signs, late), LIFE_UNDECIDED);
+	signs.silent_ns = 1 * NS_PER_MS;
+	assert_int_equal(life_judge(&trial, &signs, BEGAN + NS_PER_SECOND), LIFE_STALLED);
+	/* The peer has not knocked: nobody asks for another link but us. */
+	trial.knocked = false;
+	assert_int_equal(life_judge(&trial, &signs, late), LIFE_UNDECIDED);
+	assert_int_equal(life_judge(&trial, &signs, BEGAN + LIFE_GIVE_UP_NS), LIFE_UNKNOWN);
+}
+
 static void no_link_is_the_end(void **state)
 {
 	const struct life_signs gone = {};
@@ -137,6 +164,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_is_life),
+		cmocka_unit_test(an_answer_with_a_hole_before_it_is_none),
 		cmocka_unit_test(no_link_is_the_end),
 		cmocka_unit_test(unanswered_questions_are_death),
 		cmocka_unit_test(kinds_of_questions_do_not_add_up),

@@ -1056,6 +1056,34 @@ static void sign_of_life_ends_the_doubt(void **state)
 	assert_int_equal(fixture_slot(&peer, 1)->heard_ns, 0);
 }
 
+/* A segment with a hole before it says when the trouble began, and is no evidence of life. */
+static void segments_with_a_hole_before_them_prove_nothing(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	__u64 silent = NOW + policy.suspect_after_ns;
+	struct peer peer = fixture_peer(), before;
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	before = peer;
+	link_stalls(&peer, 2, silent);
+	link_stalls(&peer, 0, silent);
+	assert_memory_equal(&before, &peer, sizeof(peer));
+	link_stalls(&peer, 1, silent);
+	link_stalls(&peer, 1, silent + 1);
+	assert_int_equal(fixture_slot(&peer, 1)->stalled_ns, silent);
+	assert_int_equal(fixture_slot(&peer, 1)->heard_ns, NOW);
+	assert_cause(knocks(&peer, &policy, 6, silent), CAUSE_knock_suspect);
+	link_heard(&peer, 1, silent + 2);
+	assert_int_equal(fixture_slot(&peer, 1)->stalled_ns, 0);
+	assert_cause(knocks(&peer, &policy, 6, silent + 2), CAUSE_knock_linked);
+	/* A claim has no segments. */
+	peer = fixture_peer();
+	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
+	link_stalls(&peer, 1, silent);
+	assert_int_equal(fixture_slot(&peer, 1)->stalled_ns, 0);
+}
+
 /* Of two links one is dead: what is heard of the other is no proof for it. */
 static void doubt_ends_for_each_link_by_its_own_life(void **state)
 {
@@ -2748,6 +2776,9 @@ static void release_is_no_failure(void **state)
 	assert_cause(slot_release(&peer, 3, CAUSE_link_dead, NOW + 4), CAUSE_link_dead);
 	assert_int_equal(peer.attempts, 2);
 	assert_int_equal(peer.next_attempt_ns, 0);
+	arrange_link(&peer, 3, DIRECTION_OUTBOUND, OUR_ISN, NOW + 3);
+	assert_cause(slot_release(&peer, 3, CAUSE_link_stalled, NOW + 4), CAUSE_link_stalled);
+	assert_int_equal(peer.attempts, 2);
 	arrange_link(&peer, 3, DIRECTION_INBOUND, 5, NOW + 3);
 	assert_cause(slot_release(&peer, 3, CAUSE_link_unguarded, NOW + 4), CAUSE_link_unguarded);
 	assert_int_equal(fixture_count(&peer, SLOT_FREE), PEER_SLOTS);
@@ -2956,6 +2987,7 @@ int main(void)
 		cmocka_unit_test(claims_expire_by_themselves),
 		cmocka_unit_test(link_refuses_for_as_long_as_it_shows_life),
 		cmocka_unit_test(sign_of_life_ends_the_doubt),
+		cmocka_unit_test(segments_with_a_hole_before_them_prove_nothing),
 		cmocka_unit_test(doubt_ends_for_each_link_by_its_own_life),
 		cmocka_unit_test(newcomer_replaces_a_link_without_proof),
 		cmocka_unit_test(dial_beside_a_link_without_proof_can_fail),

@@ -54,6 +54,7 @@ struct socket {
 	__u64 void_at; /* dialing and sent: the claim is worth nothing from then on */
 	__u64 yields_until; /* its claim gave way; 0: not */
 	__u64 heard;        /* a link's last sign of life */
+	__u64 stalled;      /* something of it is missing, since when; 0: nothing */
 	__u64 doubted;      /* somebody was first turned away for its sake, in its silence; 0: not */
 };
 
@@ -270,7 +271,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, !(slot->flags & (SLOT_ADOPTED | SLOT_DOOMED)));
 		must(life, slot->expires_ns == socket->void_at);
 		must(life, slot->yields_until_ns == socket->yields_until);
-		must(life, !slot->heard_ns && !slot->doubted_ns);
+		must(life, !slot->heard_ns && !slot->doubted_ns && !slot->stalled_ns);
 		/* Every claim ends. */
 		must(life, slot->expires_ns > slot->since_ns);
 		must(life, slot->expires_ns <= life->now + life->policy.claim_max_ns ||
@@ -283,6 +284,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, !slot->yields_until_ns);
 		must(life, slot->heard_ns == socket->heard);
 		must(life, slot->doubted_ns == socket->doubted);
+		must(life, slot->stalled_ns == socket->stalled);
 		must(life, slot->expires_ns == 0);
 	}
 	if (socket->state != SOCKET_DIALING)
@@ -499,6 +501,7 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	socket->adopted = adopted;
 	socket->since = socket->heard = life->now;
 	socket->doubted = 0;
+	socket->stalled = 0;
 	must(life, decision.verdict == VERDICT_NONE);
 	must(life, decision.attempts == life->attempts);
 	if (links < limit || exempt(life) || adopted || life->mode == MODE_OFF) {
@@ -795,6 +798,18 @@ static void step_end(struct life *life)
 		end(life, cookie);
 }
 
+/* A segment arrives that begins beyond what has come, on a link or on what is none. */
+static void step_stalls(struct life *life)
+{
+	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
+	struct socket *socket = &life->sockets[cookie];
+
+	link_stalls(&life->peer, cookie, life->now);
+	tell(life, "socket %llu stalls", cookie);
+	if (cookie && 1U << socket->state & LINKS && !socket->stalled)
+		socket->stalled = life->now;
+}
+
 /* A valid segment arrives on a link, or on what is none. */
 static void step_heard(struct life *life)
 {
@@ -810,6 +825,7 @@ static void step_heard(struct life *life)
 	if (!cookie || !(1U << socket->state & LINKS) || socket->heard >= heard)
 		return;
 	socket->heard = heard;
+	socket->stalled = 0;
 	if (socket->doubted <= heard)
 		socket->doubted = 0;
 }
@@ -818,8 +834,9 @@ static void step_release(struct life *life)
 {
 	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
 	int held = cookie && life->sockets[cookie].state != SOCKET_GONE;
-	static const enum cause causes[] = { CAUSE_link_cut, CAUSE_link_released, CAUSE_link_dead };
-	enum cause cause = causes[random_below(&life->random, 3)];
+	static const enum cause causes[] = { CAUSE_link_cut, CAUSE_link_released, CAUSE_link_dead,
+					     CAUSE_link_stalled };
+	enum cause cause = causes[random_below(&life->random, 4)];
 	struct decision decision;
 
 	decision = slot_release(&life->peer, cookie, cause, life->now);
@@ -1014,6 +1031,8 @@ static void peer_and_model_agree(void **state)
 					step_release(&life);
 				else if (random_once_in(&life.random, 4))
 					step_expire(&life);
+				else if (random_once_in(&life.random, 4))
+					step_stalls(&life);
 				else
 					step_heard(&life);
 				break;

@@ -466,7 +466,8 @@ static void explain_slots(const char *label, const json_t *slots)
 		     is_set(slot, "adopted") ? ", older than the guard" : "",
 		     is_set(slot, "doomed") ? ", a duplicate: being destroyed" : "");
 		if (is_present(slot, "silent_ns"))
-			line("", "last sign of life %s ago%s", span(number_of(slot, "silent_ns"), age),
+			line("", "last sign of life %s ago%s%s", span(number_of(slot, "silent_ns"), age),
+			     is_present(slot, "stalled_ns") ? "; what was sent since is missing" : "",
 			     is_present(slot, "doubted_ns") ? "; in doubt, being probed" : "");
 	}
 }

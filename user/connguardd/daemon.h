@@ -188,8 +188,9 @@ void probing_stop(struct daemon *daemon);
 
 /*
  * The peer was turned away for the sake of links that show no life: find out whether they have any.
+ * `knocked`: it was the peer itself that asked for a new one.
  */
-void probing_doubt(struct daemon *daemon, const struct peer_address *address);
+void probing_doubt(struct daemon *daemon, const struct peer_address *address, bool knocked);
 
 /* ---- requests.c ---- */
 

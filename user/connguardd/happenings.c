@@ -152,7 +152,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_knock_tie_lost:
 	case CAUSE_answer_linked:
 	case CAUSE_answer_tie_lost:
-		probing_doubt(daemon, &event->address);
+		probing_doubt(daemon, &event->address, names_cause_subject(event->cause) == SUBJECT_KNOCK);
 		break;
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
@@ -166,6 +166,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_released:
 	case CAUSE_link_cut:
 	case CAUSE_link_dead:
+	case CAUSE_link_stalled:
 	case CAUSE_link_unguarded:
 	case CAUSE_claim_closed:
 	case CAUSE_claim_expired:

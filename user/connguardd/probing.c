@@ -3,7 +3,7 @@
  * Silent links whose peers dial or knock: is the other end still there? See daemon.h.
  *
  * TCP is made to ask (guard_nudge()), looked at ten times a second, and judged by pure/life.h. A
- * link that is dead is released and destroyed, so that the peer's next SYN gets in; of one that
+ * link that is dead or stalled is released and destroyed, so that the peer's next SYN gets in; of one that
  * lives the evidence is noted, and its keepalive timer is set back.
  */
 #include "connguardd/daemon.h"
@@ -36,12 +36,12 @@ struct probing {
 	size_t count;
 };
 
-static bool on_trial(const struct probing *probing, __u64 cookie)
+static struct trial *trial_of(struct probing *probing, __u64 cookie)
 {
 	for (size_t i = 0; i < probing->count; i++)
 		if (probing->trials[i].socket.cookie == cookie)
-			return true;
-	return false;
+			return &probing->trials[i];
+	return NULL;
 }
 
 static void look_soon(struct probing *probing)
@@ -52,8 +52,7 @@ static void look_soon(struct probing *probing)
 		evtimer_add(probing->look, &interval);
 }
 
-/* Put the links that are silent on trial. */
-void probing_doubt(struct daemon *daemon, const struct peer_address *address)
+void probing_doubt(struct daemon *daemon, const struct peer_address *address, bool knocked)
 {
 	struct probing *probing = daemon->probing;
 	__u64 now = clock_now_ns(), cookies[PEER_SLOTS];
@@ -66,15 +65,21 @@ void probing_doubt(struct daemon *daemon, const struct peer_address *address)
 	    guard_policy_read(daemon->guard, &policy))
 		return;
 	for (int i = 0; i < PEER_SLOTS && probing->count < TRIALS_MAX; i++) {
-		struct trial *trial = &probing->trials[probing->count];
 		const struct slot *slot = &peer.slots[i];
+		struct trial *trial;
 
-		if (!slot_is_link(slot) || slot_shows_life(slot, &policy, now) ||
-		    on_trial(probing, slot->cookie) ||
-		    sockets_find(daemon->surroundings.sockets, slot->cookie, &trial->socket))
+		if (!slot_is_link(slot) || slot_shows_life(slot, &policy, now))
+			continue;
+		trial = trial_of(probing, slot->cookie);
+		if (trial) {
+			trial->life.knocked |= knocked;
+			continue;
+		}
+		trial = &probing->trials[probing->count];
+		if (sockets_find(daemon->surroundings.sockets, slot->cookie, &trial->socket))
 			continue;
 		trial->address = *address;
-		trial->life = (struct life_trial){ .began_ns = now };
+		trial->life = (struct life_trial){ .began_ns = now, .knocked = knocked };
 		probing->count++;
 		cookies[begun++] = slot->cookie;
 	}
@@ -92,6 +97,9 @@ static enum life_verdict judge(struct daemon *daemon, struct trial *trial, __u64
 {
 	struct socket_vitals vitals;
 	struct life_signs signs = {};
+	const struct slot *slot;
+	struct peer peer;
+	/* Before the slot: an answer is in there before TCP has seen it. */
 	int result = sockets_vitals(daemon->surroundings.sockets, &trial->socket, &vitals);
 
 	if (result && result != -ENOENT)
@@ -102,6 +110,10 @@ static enum life_verdict judge(struct daemon *daemon, struct trial *trial, __u64
 		signs.probes = vitals.unanswered_probes;
 		signs.retransmissions = vitals.unanswered_retransmissions;
 		signs.round_trip_ns = vitals.round_trip_ns;
+	}
+	if (!guard_peer_read(daemon->guard, &trial->address, &peer)) {
+		slot = slot_of(&peer, trial->socket.cookie);
+		signs.stalled_ns = slot ? slot->stalled_ns : 0;
 	}
 	return life_judge(&trial->life, &signs, now);
 }
@@ -116,14 +128,14 @@ static void heard(struct daemon *daemon, const struct trial *trial, __u64 now)
 	guard_command(daemon->guard, &command);
 }
 
-static void dead(struct daemon *daemon, const struct trial *trial)
+static void end(struct daemon *daemon, const struct trial *trial, enum cause cause)
 {
 	char text[ADDRESS_TEXT_MAX];
-	int result = links_end_dead(daemon->guard, daemon->surroundings.sockets, &trial->address,
-				    &trial->socket);
+	int result = links_end_useless(daemon->guard, daemon->surroundings.sockets,
+				       &trial->address, &trial->socket, cause);
 
 	if (result && result != -ENOENT)
-		log_warning("%s: a dead link cannot be destroyed: %s",
+		log_warning("%s: a link that is of no use cannot be destroyed: %s",
 			    address_to_text(&trial->address, text), strerror(-result));
 }
 
@@ -147,7 +159,9 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 		if (verdict == LIFE_ALIVE)
 			heard(daemon, trial, now);
 		else if (verdict == LIFE_DEAD)
-			dead(daemon, trial);
+			end(daemon, trial, CAUSE_link_dead);
+		else if (verdict == LIFE_STALLED)
+			end(daemon, trial, CAUSE_link_stalled);
 		over[over_count++] = trial->socket.cookie;
 	}
 	probing->count = kept;

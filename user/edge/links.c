@@ -58,13 +58,14 @@ int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 	return another ? sockets_destroy(sockets, &victim) : -EBUSY;
 }
 
-int links_end_dead(const struct guard *guard, struct sockets *sockets,
-		   const struct peer_address *address, const struct tcp_socket *socket)
+int links_end_useless(const struct guard *guard, struct sockets *sockets,
+		      const struct peer_address *address, const struct tcp_socket *socket,
+		      enum cause cause)
 {
 	const struct guard_command release = { .operation = COMMAND_RELEASE,
 					       .address = *address,
 					       .cookie = socket->cookie,
-					       .value = CAUSE_link_dead,
+					       .value = cause,
 					       .local_port = socket->local_port,
 					       .remote_port = socket->remote_port };
 	enum guard_mode mode;

@@ -28,11 +28,12 @@ int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 			  const struct peer_address *address, __u64 cookie);
 
 /*
- * End a link whose other end is dead: its slot is freed first, so that no later end of the socket is
- * taken for a failure. In observe mode it is only told, and stays. 0, -ENOENT: it is gone already, or
- * the errno of destroying it.
+ * End a link that its peer cannot use, `cause` is link_dead or link_stalled: its slot is freed first,
+ * so that no later end of the socket is taken for a failure. In observe mode it is only told, and
+ * stays. 0, -ENOENT: it is gone already, or the errno of destroying it.
  */
-int links_end_dead(const struct guard *guard, struct sockets *sockets,
-		   const struct peer_address *address, const struct tcp_socket *socket);
+int links_end_useless(const struct guard *guard, struct sockets *sockets,
+		      const struct peer_address *address, const struct tcp_socket *socket,
+		      enum cause cause);
 
 #endif

@@ -119,7 +119,7 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 	__u32 process_id = holder ? holder->process_id : slot->process_id;
 	const char *command = holder ? holder->command : slot->command;
 
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}",
 			 "kind", names_slot_kind(slot->kind),
 			 "direction", names_direction(slot->direction),
 			 "cookie", number(slot->cookie),
@@ -137,7 +137,8 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 			 "heard_ns", number_or_null(slot->heard_ns),
 			 "silent_ns", slot->heard_ns ? number(age(slot->heard_ns, rules->now)) :
 						       json_null(),
-			 "doubted_ns", number_or_null(slot->doubted_ns));
+			 "doubted_ns", number_or_null(slot->doubted_ns),
+			 "stalled_ns", number_or_null(slot->stalled_ns));
 }
 
 /* The links, doomed ones too, or the claims that the rules still see. */

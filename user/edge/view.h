@@ -120,7 +120,9 @@ struct view_rules {
  * "remote_port",
  *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent", "adopted", "doomed": bool,
  *  "expires_ns": number|null, "heard_ns", "silent_ns": number|null (a link's last sign of life, and how long
- *  ago that was), "doubted_ns": number|null (since when the peer is turned away for it although it is silent)}. Expired claims are left out: the rules do not see them either.
+ *  ago that was), "doubted_ns": number|null (since when the peer is turned away for it although it is silent),
+ *  "stalled_ns": number|null (since when its segments begin beyond what has come)}.
+ * Expired claims are left out: the rules do not see them either.
  */
 json_t *view_peer(const struct view_rules *rules, const struct peer *peer);
 

@@ -9,8 +9,12 @@ enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *
 	if (!signs->established)
 		return LIFE_ENDED;
 	/* Told in milliseconds, rounded down: what came just before the trial is not taken for an answer. */
-	if (now > trial->began_ns && signs->silent_ns + NS_PER_MS < now - trial->began_ns)
-		return LIFE_ALIVE;
+	if (now > trial->began_ns && signs->silent_ns + NS_PER_MS < now - trial->began_ns) {
+		if (!signs->stalled_ns)
+			return LIFE_ALIVE;
+		if (trial->knocked && now - signs->stalled_ns >= LIFE_STALLED_NS)
+			return LIFE_STALLED;
+	}
 	if (signs->probes < LIFE_QUESTIONS && signs->retransmissions < LIFE_QUESTIONS)
 		trial->exhausted_ns = 0;
 	else if (!trial->exhausted_ns)

@@ -6,7 +6,12 @@
  * for the other end's sign of life, looks now and then, and acts on the verdict.
  *
  * The law it keeps: silence alone never kills (edge case 2). A link is dead only when TCP itself has
- * asked several times and nobody has answered, and alive as soon as anything at all has come.
+ * asked several times and nobody has answered, and alive as soon as anything has come in order.
+ *
+ * A third case lies between: the other end answers, but with segments that begin beyond what has
+ * come. What it had sent before was lost with a cut wire, and it repeats that as seldom as TCP's
+ * backoff has it, up to the length of the outage later (RFC 6298). That may have been its FIN: its
+ * application closed the link long ago. So while it also knocks, the link gives way to the knock.
  */
 #ifndef PURE_LIFE_H
 #define PURE_LIFE_H
@@ -23,6 +28,11 @@
 #define LIFE_QUESTIONS 3
 /* The last question's answer is waited for at least this long, and for two round trips. */
 #define LIFE_PATIENCE_NS (400 * NS_PER_MS)
+/*
+ * So long may something be missing of a link whose peer knocks: two of the peer's SYNs are held, and
+ * one that comes 2 s after the first gets in (linear time-outs), or 3 s after it (RFC 6298).
+ */
+#define LIFE_STALLED_NS (1800 * NS_PER_MS)
 /* Without a verdict by then the probing is given up: liveness and deny_max go on. */
 #define LIFE_GIVE_UP_NS (20 * NS_PER_SECOND)
 /* How often to look: the peer's SYN comes again after 1 s and after 3 s (RFC 6298). */
@@ -32,6 +42,7 @@ enum life_verdict {
 	LIFE_UNDECIDED, /* look again after LIFE_LOOK_NS */
 	LIFE_ALIVE,
 	LIFE_DEAD,
+	LIFE_STALLED,   /* the other end is there, asks for a new link, and cannot use this one */
 	LIFE_ENDED,     /* no link any more: there is nothing left to judge */
 	LIFE_UNKNOWN,   /* given up */
 };
@@ -40,12 +51,15 @@ enum life_verdict {
 struct life_trial {
 	__u64 began_ns;     /* when TCP was asked to ask */
 	__u64 exhausted_ns; /* since when LIFE_QUESTIONS are unanswered; 0: not yet */
+	bool knocked;       /* the peer itself asks for a new link */
 };
 
-/* What TCP says of it at one time. */
+/* What TCP and the hooks say of it at one time. */
 struct life_signs {
 	bool established;
 	__u64 silent_ns;     /* since the last segment that TCP accepted */
+	__u64 stalled_ns;    /* slot.stalled_ns: since when something is missing, and nothing came in
+			      * order; 0: nothing is */
 	__u32 probes;        /* keepalive or zero-window probes unanswered so far */
 	__u32 retransmissions; /* time-outs in a row of unacknowledged data */
 	__u64 round_trip_ns; /* 0: not measured */
