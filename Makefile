@@ -130,8 +130,8 @@ FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 
 # ---- targets ---------------------------------------------------------------------------------------
 
-.PHONY: all build-tests build-demo build-bench build-vm build-fuzz test test-vm demo bench soak \
-	fuzz lint install uninstall clean help FORCE
+.PHONY: all build-tests build-demo build-bench build-vm build-fuzz build-services test test-vm \
+	test-services demo bench soak fuzz lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
@@ -144,6 +144,8 @@ build-bench: all $(BENCH_LOAD)
 build-vm: build-tests $(VM_HELPERS)
 
 build-fuzz: $(FUZZ_TARGETS)
+
+build-services: all $(NETNS_HELPERS)
 
 # Set-up comes first and may install the very tools that the rules below ask for, hence a make of its
 # own for the build that follows. It runs on all processors unless the caller chose a number.
@@ -159,6 +161,11 @@ test-vm: ## the same under other kernels, in emulated guests; needs root (KERNEL
 	$(Q)scripts/bootstrap.sh build test vm
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-vm
 	$(Q)BUILD='$(BUILD)' scripts/vm-matrix.sh $(KERNELS)
+
+test-services: ## install BIRD and Redis, build, measure both unguarded and guarded; needs root
+	$(Q)scripts/bootstrap.sh build services
+	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-services
+	$(Q)BUILD='$(BUILD)' BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" tests/run.sh services
 
 demo: ## install what is missing, build, show the race unguarded and guarded; needs root (DEMO_JSON=FILE)
 	$(Q)scripts/bootstrap.sh build demo
@@ -192,9 +199,9 @@ clean: ## remove everything that was built
 help: ## show this
 	@awk 'BEGIN { print "usage: make [TARGET] [VARIABLE=VALUE]...\n" } \
 		/^[a-z-]+:.*## / { name = $$1; sub(":.*", "", name); sub(".*## ", ""); \
-			printf "  %-12s %s\n", name, $$0 }' Makefile
+			printf "  %-13s %s\n", name, $$0 }' Makefile
 	@echo
-	@printf '  %-12s %s\n' \
+	@printf '  %-13s %s\n' \
 		'V=1' 'show whole commands' \
 		'SAN=1' 'build with sanitizers, into $(BUILD)/san' \
 		'CC, CLANG' 'the compilers: $(CC), $(CLANG)' \
@@ -329,6 +336,7 @@ INSTALL_FILES := \
 	$(foreach file,$(wildcard scripts/completion/*.bash),$(COMPLETIONDIR)|644|$(file)) \
 	$(foreach file,$(wildcard scripts/connguard.conf.example README.md CHANGELOG.md) LICENSE, \
 		$(DOCDIR)|644|$(file)) \
+	$(foreach file,$(sort $(wildcard scripts/examples/*.conf)),$(DOCDIR)/examples|644|$(file)) \
 	$(foreach file,$(sort $(wildcard LICENSES/*.txt)),$(DOCDIR)/LICENSES|644|$(file))
 INSTALL_TEXTS := \
 	$(foreach section,5 8,$(foreach file,$(sort $(wildcard man/*.$(section))), \
@@ -362,7 +370,7 @@ install: all ## install programs, BPF object, scripts, man pages and systemd uni
 
 uninstall: ## remove what install put there; configuration stays
 	$(Q)rm -f $(foreach entry,$(INSTALL_FILES) $(INSTALL_TEXTS),$(call placed,$(entry)))
-	$(Q)for directory in $(DOCDIR)/LICENSES $(DOCDIR) $(LIBDIR) $(SYSCONFDIR)/connguard; do \
+	$(Q)for directory in $(DOCDIR)/LICENSES $(DOCDIR)/examples $(DOCDIR) $(LIBDIR) $(SYSCONFDIR)/connguard; do \
 		[ ! -d $(DESTDIR)$$directory ] || \
 			rmdir --ignore-fail-on-non-empty $(DESTDIR)$$directory; \
 	done

@@ -6,11 +6,13 @@
 # "N passed, N failed, N skipped". Exits 1 when anything failed or when no test ran.
 #
 # usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), bpf, netns, soak; default: all
+#        run.sh services      not among all: real services, which `make test-services` installs
 #
 # Every suite speaks TAP: cmocka when told to, tests/netns/run.py by itself. So there is one reader.
 #
 # environment: BUILD              where things were built (build)
 #              CONNGUARD_BUILD    the daemon and the CLI that netns and soak run, see below
+#              NETNS_JOBS         namespace tests at a time (2): they wait most of their time
 #              SOAK_SECONDS       how long the soak runs (20)
 #              SOAK_SEED          repeats its choices (1: a failure is the fault of the change at hand)
 set -u
@@ -23,6 +25,7 @@ export CONNGUARD_BUILD=${CONNGUARD_BUILD:-$BUILD/san}
 # Seconds. Far above what each takes; they end what hangs.
 PROGRAM_LIMIT=300
 NETNS_LIMIT=3600
+SERVICES_LIMIT=1200
 
 LOGS=$BUILD/test-logs
 # Lines printed for one failing test; the log has them all.
@@ -248,7 +251,8 @@ suite_netns() {
 		skip netns 'making network namespaces needs root'
 		return 0
 	fi
-	run_program netns "$NETNS_LIMIT" live python3 tests/netns/run.py
+	run_program netns "$NETNS_LIMIT" live \
+		python3 tests/netns/run.py --jobs "${NETNS_JOBS:-2}"
 }
 
 suite_soak() {
@@ -260,12 +264,29 @@ suite_soak() {
 	SOAK_SEED=${SOAK_SEED:-1} run_program soak "$NETNS_LIMIT" live python3 tests/soak/soak.py
 }
 
+# Times are compared there: with the build that operators run.
+suite_services() {
+	local table=$BUILD/services.txt
+	if [ "$(id -u)" -ne 0 ]; then
+		skip services 'making network namespaces needs root'
+		return 0
+	fi
+	rm -f "$table"
+	run_program services "$SERVICES_LIMIT" live \
+		env CONNGUARD_BUILD="$BUILD" python3 tests/services/run.py
+	if [ -e "$table" ]; then
+		echo
+		cat "$table"
+		echo
+	fi
+}
+
 [ $# -gt 0 ] || set -- lint unit san bpf netns soak
 for suite in "$@"; do
 	case $suite in
-	lint | unit | san | bpf | netns | soak) ;;
+	lint | unit | san | bpf | netns | soak | services) ;;
 	*)
-		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, bpf, netns or soak)" >&2
+		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, bpf, netns, soak or services)" >&2
 		exit 2
 		;;
 	esac

@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs the namespace tests: real sockets, real guards. Speaks TAP.
 
-usage: run.py [--list] [-k PATTERN]... [--fail-fast]
-  -k PATTERN    only tests whose name matches this regular expression (any of several)
+usage: run.py [--list] [-k PATTERN]... [--fail-fast] [--jobs NUMBER]
+  -k PATTERN     only tests whose name matches this regular expression (any of several)
+  --jobs NUMBER  so many runners side by side, each with hosts of its own (1). Tests wait most of their
+                 time. A runner takes file after file; results come in the order in which tests end
 
 Tests are the functions that test_*.py beside this file register (registry.py). Needs root. Exit
 status 1 when a test failed.
@@ -15,17 +17,22 @@ environment: BUILD                  where the test programs were built (build)
 """
 
 import argparse
+import contextlib
 import glob
 import importlib
+import io
+import itertools
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import traceback
 
+HERE = os.path.dirname(os.path.abspath(__file__))
 sys.dont_write_bytecode = True
-sys.path.insert(0, os.path.dirname(os.path.abspath(__file__)))
+sys.path.insert(0, HERE)
 
 import harness  # noqa: E402
 import registry  # noqa: E402
@@ -43,15 +50,47 @@ def interrupt(number, _frame):
 
 
 def too_long(_number, _frame):
-    raise AssertionError(f"the test takes longer than {TEST_SECONDS * harness.TIME_SCALE:g} s")
+    raise AssertionError("the test takes longer than it may")
 
 
-def load_tests(patterns):
-    here = os.path.dirname(os.path.abspath(__file__))
-    for path in sorted(glob.glob(os.path.join(here, "test_*.py"))):
+def load_tests(directory, patterns):
+    for path in sorted(glob.glob(os.path.join(directory, "test_*.py"))):
         importlib.import_module(os.path.basename(path)[:-3])
     return [test for test in registry.tests
             if not patterns or any(re.search(pattern, test.name) for pattern in patterns)]
+
+
+def by_file(tests):
+    """The tests of each file, with their numbers."""
+    return [list(file) for _module, file in itertools.groupby(
+        enumerate(tests, 1), lambda numbered: numbered[1].function.__module__)]
+
+
+def to_be_shared(files):
+    """A pipe of one octet for each file: who reads it has the file. The large ones first, so that none is
+    left for the end."""
+    left, entry = os.pipe()
+    os.write(entry, bytes(sorted(range(len(files)), key=lambda file: -len(files[file]))))
+    os.close(entry)
+    return left
+
+
+def taken_from(left, files):
+    """The tests, with their numbers, of the files that other runners leave."""
+    while taken := os.read(left, 1):
+        yield from files[taken[0]]
+
+
+@contextlib.contextmanager
+def in_one_piece():
+    """What is printed meanwhile comes out at once, not mixed with what another runner prints."""
+    text = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(text):
+            yield
+    finally:
+        sys.stdout.flush()
+        os.write(sys.stdout.fileno(), text.getvalue().encode())
 
 
 def explain_failure(lab, test):
@@ -63,14 +102,15 @@ def explain_failure(lab, test):
             lines += [f"-- log of {guard.name} --"] + log.splitlines()
     for line in lines:
         print(f"# {line}")
-    print(f"# again: python3 tests/netns/run.py -k '^{re.escape(test.name)}$'", flush=True)
+    program = os.path.relpath(sys.argv[0], harness.TOP)
+    print(f"# again: python3 {program} -k '^{re.escape(test.name)}$'", flush=True)
 
 
-def run_test(lab, number, test):
+def run_test(lab, number, test, seconds):
     """True unless it failed."""
     began = time.monotonic()
     name = test.name.replace("#", "")
-    signal.setitimer(signal.ITIMER_REAL, TEST_SECONDS * harness.TIME_SCALE)
+    signal.setitimer(signal.ITIMER_REAL, seconds * harness.TIME_SCALE)
     try:
         try:
             test.run(lab)
@@ -96,32 +136,18 @@ def run_test(lab, number, test):
     return True
 
 
-def main():
-    parser = argparse.ArgumentParser(description="namespace tests")
-    parser.add_argument("-k", action="append", metavar="PATTERN", default=[])
-    parser.add_argument("--list", action="store_true")
-    parser.add_argument("--fail-fast", action="store_true")
-    options = parser.parse_args()
-    tests = load_tests(options.k)
-    if options.list:
-        for test in tests:
-            print(test.name)
-        return 0
-    if os.geteuid() != 0:
-        print("1..0 # SKIP making network namespaces needs root")
-        return 0
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, interrupt)
-    signal.signal(signal.SIGALRM, too_long)
-    print(f"1..{len(tests)}", flush=True)
-    lab = harness.Lab()
+def run_tests(tests, laboratory, test_seconds, fail_fast):
+    """Run these tests, with their numbers, in a laboratory of this class. The exit status."""
+    lab = laboratory()
     failed = 0
     try:
         lab.set_up()
-        for number, test in enumerate(tests, 1):
-            if not run_test(lab, number, test):
+        for number, test in tests:
+            with in_one_piece():
+                passed = run_test(lab, number, test, test_seconds)
+            if not passed:
                 failed += 1
-                if options.fail_fast:
+                if fail_fast:
                     break
         try:
             lab.retire_shared()
@@ -134,6 +160,53 @@ def main():
     finally:
         lab.tear_down()
     return 1 if failed else 0
+
+
+def run_side_by_side(jobs, left):
+    """So many runners like this one, which share what there is. The exit status."""
+    runners = [subprocess.Popen([sys.executable, *sys.argv, "--jobs", "1", "--share", str(left)], pass_fds=[left],
+                                preexec_fn=lambda: harness.die_with_parent(signal.SIGTERM))
+               for _job in range(jobs)]
+    failed = False
+    for runner in runners:
+        while runner.returncode is None:
+            try:
+                failed |= runner.wait() != 0
+            except Interrupted:
+                for other in runners:
+                    other.terminate()
+    return 1 if failed else 0
+
+
+def main(directory=HERE, laboratory=harness.Lab, test_seconds=TEST_SECONDS):
+    """Run the test_*.py of a directory, in laboratories of this class."""
+    parser = argparse.ArgumentParser(description="namespace tests")
+    parser.add_argument("-k", action="append", metavar="PATTERN", default=[])
+    parser.add_argument("--list", action="store_true")
+    parser.add_argument("--fail-fast", action="store_true")
+    parser.add_argument("--jobs", type=int, metavar="NUMBER", default=1)
+    parser.add_argument("--share", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    tests = load_tests(directory, options.k)
+    if options.list:
+        for test in tests:
+            print(test.name)
+        return 0
+    if os.geteuid() != 0:
+        print("1..0 # SKIP making network namespaces needs root")
+        return 0
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, interrupt)
+    signal.signal(signal.SIGALRM, too_long)
+    files = by_file(tests)
+    if options.share is None:
+        print(f"1..{len(tests)}", flush=True)
+        if options.jobs > 1:
+            return run_side_by_side(options.jobs, to_be_shared(files))
+        numbered = itertools.chain(*files)
+    else:
+        numbered = taken_from(options.share, files)
+    return run_tests(numbered, laboratory, test_seconds, options.fail_fast)
 
 
 if __name__ == "__main__":
