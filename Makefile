@@ -131,7 +131,7 @@ FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 # ---- targets ---------------------------------------------------------------------------------------
 
 .PHONY: all build-tests build-demo build-bench build-vm build-fuzz build-services test test-vm \
-	test-services demo bench soak fuzz lint install uninstall clean help FORCE
+	test-services demo bench soak fuzz model lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
@@ -190,7 +190,11 @@ fuzz: ## install what is missing, build, run each fuzz target for FUZZ_SECONDS
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=fuzz CC='$(CLANG)' build-fuzz
 	$(Q)BUILD='$(BUILD)' FUZZ_SECONDS='$(FUZZ_SECONDS)' tests/fuzz/run.sh
 
-lint: ## check scripts, licences, include direction and white space
+model: ## install what is missing, search all orders of events between two hosts (a few minutes)
+	$(Q)scripts/bootstrap.sh model
+	$(Q)BUILD='$(BUILD)' CC='$(CC)' tests/model/run.py
+
+lint: ## check scripts, licences, include direction, white space and the names in the model
 	$(Q)scripts/lint.sh
 
 clean: ## remove everything that was built

@@ -8,7 +8,8 @@
 #
 # Packages may bring daemons. None of them is started, nor left to start at the next boot.
 #
-# usage: bootstrap.sh [--check] [build] [test] [demo] [lint] [vm] [fuzz] [services]   (default: build)
+# usage: bootstrap.sh [--check] [GROUP]...     (default: build)
+#          GROUP: build, test, demo, lint, vm, fuzz, model, services
 #        bootstrap.sh --print-bpftool | --print-virtiofsd
 #   --check            install nothing: name what is missing and exit 1
 #   --print-bpftool    print the path of a bpftool that runs on this kernel, exit 1 if there is none
@@ -169,6 +170,14 @@ needs_of() {
 	fuzz)
 		cat <<-'EOF'
 			fuzzer||clang @clang_runtime|clang compiler-rt|clang compiler-rt
+		EOF
+		;;
+	model)
+		cat <<-'EOF'
+			compiler||gcc libc6-dev|gcc glibc-devel|gcc
+			header|linux/bpf.h|linux-libc-dev|kernel-headers|linux-api-headers
+			command|spin|spin||
+			command|python3|python3|python3|python
 		EOF
 		;;
 	services)
@@ -390,10 +399,10 @@ for argument in "$@"; do
 		find_virtiofsd
 		exit
 		;;
-	build | test | demo | lint | vm | fuzz | services) groups+=("$argument") ;;
+	build | test | demo | lint | vm | fuzz | model | services) groups+=("$argument") ;;
 	*)
 		say "unknown argument '$argument' (expected --check, --print-bpftool, --print-virtiofsd," \
-			'build, test, demo, lint, vm, fuzz, services)'
+			'build, test, demo, lint, vm, fuzz, model, services)'
 		exit 2
 		;;
 	esac

@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 #
 # Checks what compilers do not: shell scripts with shellcheck, and the rules of scripts/lint_rules.py
-# (licences, include direction, white space, Python syntax). Prints "file:line: message" for each
+# (licences, include direction, white space, Python syntax, the names in the model), and whether the model's
+# deliberate mistakes still fit the rules. Prints "file:line: message" for each
 # finding and exits 1 when there is any; otherwise its last line is "lint: clean".
 set -eu
 cd "$(dirname "$0")/.."
@@ -42,6 +43,7 @@ if [ ${#scripts[@]} -gt 0 ]; then
 	shellcheck --external-sources --exclude=SC2317,SC2329 --format=gcc "${scripts[@]}" || status=1
 fi
 printf '%s\n' "${files[@]}" | python3 scripts/lint_rules.py || status=1
+python3 tests/model/run.py --check || status=1
 
 [ $status -ne 0 ] || echo 'lint: clean'
 exit $status

@@ -14,8 +14,8 @@ SPDX = "SPDX-License-Identifier: "
 BOTH_LICENCES = "GPL-2.0-only OR BSD-2-Clause"
 OWN_LICENCE = "BSD-2-Clause"
 # The files that must name their licence: sources, not prose, data or pictures.
-SOURCE = re.compile(r"(\.(c|h|py|sh|bash|js|go|[1-9]|service|example)|(^|/)Makefile|^\.ci/run)$")
-TEXT = re.compile(r"(\.(c|h|py|sh|bash|js|go|[1-9]|service|example|md|conf)|(^|/)Makefile|^\.ci/run)$")
+SOURCE = re.compile(r"(\.(c|h|pml|py|sh|bash|js|go|[1-9]|service|example)|(^|/)Makefile|^\.ci/run)$")
+TEXT = re.compile(r"(\.(c|h|pml|py|sh|bash|js|go|[1-9]|service|example|md|conf)|(^|/)Makefile|^\.ci/run)$")
 INCLUDE = re.compile(r'^\s*#\s*include\s*([<"])([^>"]+)[>"]')
 
 # Only these files of userspace speak to libbpf and see the programs.
@@ -31,6 +31,15 @@ LAYERS = {
     "connguardd": {"base", "pure", "edge", "connguardd"},
     "connguard": {"base", "pure", "edge", "connguard"},
 }
+# The model names the functions that its steps stand for, in comments: "rules: NAME(), NAME()" and
+# "rules left out: NAME()" to the end of the paragraph, "NAME() of user/FILE.c" elsewhere.
+RULES = "include/connguard/rules.h"
+MODEL = "tests/model/"
+COMMENT = re.compile(r"/\*.*?\*/", re.DOTALL)
+RULES_NAMED = re.compile(r"rules(?: left out)?:((?:.|\n(?! \*\s*\n))*)")
+USER_NAMED = re.compile(r"((?:\w+\(\)(?: and |, )?)+)\s+of\s+(user/[\w/]+\.[ch])")
+NAME = re.compile(r"(\w+)\(\)")
+
 # Layers that must stay free of the event loop, through whatever they include as well.
 NO_EVENT_LOOP = {"pure", "connguard"}
 
@@ -74,7 +83,7 @@ def check_white_space(path, text, lines):
             report(path, number, "blank before a tab in the indentation")
         if path.endswith(".py") and "\t" in indent:
             report(path, number, "tab in the indentation of Python")
-        if path.endswith((".c", ".h")):
+        if path.endswith((".c", ".h", ".pml")):
             if indent.startswith("        "):
                 report(path, number, "indented with blanks, expected tabs")
 
@@ -166,6 +175,39 @@ def check_event_loop(sources):
                 report(path, 1, f"user/{parts[1]} must not see libevent: {' -> '.join(chain)}")
 
 
+def functions_of(lines):
+    """What is defined or declared in C: what is called by a name never begins a line."""
+    return {name for line in lines if re.match(r"[A-Za-z_}]", line)
+            for name in re.findall(r"(\w+)\(", line)}
+
+
+def check_model(sources):
+    """The model names functions that there are, and every rule that the hooks ask."""
+    rules = functions_of(sources.get(RULES, []))
+    named = set()
+    for path, lines in sources.items():
+        if not path.startswith(MODEL):
+            continue
+        text = "\n".join(lines)
+        for comment in COMMENT.finditer(text):
+            line = text.count("\n", 0, comment.start()) + 1
+            for part in RULES_NAMED.findall(comment.group()):
+                for name in NAME.findall(part):
+                    named.add(name)
+                    if name not in rules:
+                        report(path, line, f"{RULES} has no function {name}()")
+            for part, file in USER_NAMED.findall(comment.group()):
+                for name in NAME.findall(part):
+                    if name not in functions_of(sources.get(file, [])):
+                        report(path, line, f"{file} has no function {name}()")
+    hooks = "\n".join(line for path, lines in sources.items() if path.startswith("bpf/")
+                      for line in lines)
+    for name in sorted(rules - named):
+        if named and re.search(rf"\b{name}\(", hooks):
+            report(RULES, 1, f"the hooks ask {name}(), but the model names it neither as a step's rule "
+                   "nor as one that is left out")
+
+
 def main():
     paths = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     sources = {}
@@ -184,8 +226,9 @@ def main():
         if SOURCE.search(path):
             check_licence(path, lines)
         check_white_space(path, text, lines)
-        if path.endswith((".c", ".h")):
+        if path.endswith((".c", ".h", ".pml")):
             sources[path] = lines
+        if path.endswith((".c", ".h")):
             for directory, check in CHECKS.items():
                 if path.startswith(directory):
                     for number, quoted, name in includes_of(lines):
@@ -196,6 +239,7 @@ def main():
             except SyntaxError as error:
                 report(path, error.lineno or 1, f"Python: {error.msg}")
     check_event_loop(sources)
+    check_model(sources)
     return 1 if findings else 0
 
 
