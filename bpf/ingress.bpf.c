@@ -119,7 +119,10 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	if (segment_read(skb, &segment) ||
 	    address_equal(&segment.source, &segment.destination))
 		return PACKET_PASS;
-	pending = handshake_of(&segment.source);
+	if (segment.flags != TCP_SYN && !(segment.flags & TCP_RST))
+		return PACKET_PASS;
+	knock.now = bpf_ktime_get_boot_ns();
+	pending = handshake_of(&segment.source, knock.now);
 	/*
 	 * RST to a listener: the other end knows nothing of the handshake any more, a new one need
 	 * not wait for it.
@@ -131,7 +134,6 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	}
 	if (segment.flags != TCP_SYN)
 		return PACKET_PASS;
-	knock.now = bpf_ktime_get_boot_ns();
 	switch (exemption_of(&segment.source, knock.now)) {
 	case EXEMPT_SELF:
 		return PACKET_PASS;
@@ -201,7 +203,7 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	happening.local_port = segment.destination_port;
 	happening.remote_port = segment.source_port;
 	/* One lock at a time: what is learned here may be a little old below, as on the wire. */
-	pending = handshake_of(&happening.address);
+	pending = handshake_of(&happening.address, now);
 	if (pending) {
 		bpf_spin_lock(&pending->lock);
 		theirs = handshake_pending(pending, &happening.address, now);

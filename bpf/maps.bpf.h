@@ -181,22 +181,34 @@ static __always_inline int daemon_alive(__u64 now)
 }
 
 /*
- * The peer's element of the handshake table, or NULL. Which elements collide matters little, so a
- * cheap mix does.
+ * The peer's element of the handshake table, or NULL. It has two places to choose from: the one that
+ * is its own, else the first, unless that one is another's and the second is free. So hundreds of
+ * peers that knock at the same time hardly ever are without one. Looked at here without the locks:
+ * whose the element is must be asked again under its lock, and the rules do.
  */
 static __always_inline struct pending_handshake *
-handshake_of(const struct peer_address *address)
+handshake_of(const struct peer_address *address, __u64 now)
 {
-	__u64 words[2];
-	__u32 index;
+	const struct pending_handshake *one, *other;
+	__u32 first, second, place;
+	__u64 words[2], hash;
 
 	__builtin_memcpy(words, address->bytes, sizeof(words));
 	/* Multiplicative hashing: a product's top bits depend on all bits, once the top is folded in. */
-	words[0] ^= words[1];
-	words[0] ^= words[0] >> 32;
-	words[0] *= 0x9e3779b97f4a7c15ULL;
-	index = words[0] >> (64 - HANDSHAKES_BITS);
-	return bpf_map_lookup_elem(&handshakes, &index);
+	hash = words[0] ^ words[1];
+	hash ^= hash >> 32;
+	hash *= 0x9e3779b97f4a7c15ULL;
+	first = hash >> (64 - HANDSHAKES_BITS);
+	second = (hash >> (64 - 2 * HANDSHAKES_BITS)) & (HANDSHAKES - 1);
+	one = bpf_map_lookup_elem(&handshakes, &first);
+	other = bpf_map_lookup_elem(&handshakes, &second);
+	if (!one || !other)
+		return 0;
+	place = pick(address_equal(&one->address, address), first,
+		     pick(address_equal(&other->address, address) |
+				  (before(now, one->until_ns) & (1 ^ before(now, other->until_ns))),
+			  second, first));
+	return bpf_map_lookup_elem(&handshakes, &place);
 }
 
 /*

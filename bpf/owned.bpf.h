@@ -142,7 +142,7 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 			decision = link_up(peer, rules, &link);
 		bpf_spin_unlock(&peer->lock);
 	}
-	pending = handshake_of(&happening.address);
+	pending = handshake_of(&happening.address, link.now);
 	if (pending) {
 		bpf_spin_lock(&pending->lock);
 		handshake_done(pending, &happening.address, link.remote_port);

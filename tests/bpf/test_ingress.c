@@ -1061,26 +1061,43 @@ static void pending_of_neighbours(void **state)
 		}
 }
 
+/* The element of the table that THERE4 has becomes another peer's. Returns its index. */
+static int give_away(const char *other)
+{
+	struct pending_handshake pending;
+	int index = find_handshake(&maps, THERE4, &pending);
+
+	assert_true(index >= 0);
+	pending.address = key_of(other);
+	put_handshake(&maps, index, &pending);
+	return index;
+}
+
 /*
- * Two peers that share an element of the table: the second gets no hold, and takes nothing from the
- * first.
+ * A peer whose element is another's takes its second one. When that is another's as well it gets no
+ * hold, and takes nothing from the others.
  */
 static void pending_shared_element(void **state)
 {
 	struct segment first = syn_from(THERE4), second = syn_from(THERE4),
-		       third = syn_from(THERE4);
-	static const char *const sharing = "10.98.4.77";
+		       third = syn_from(THERE4), fourth = syn_from(THERE4),
+		       fifth = syn_from(THERE4);
+	static const char *const sharing = "10.98.4.77", *const sharing_too = "10.98.4.78";
 	struct pending_handshake pending;
-	int index;
+	int index, other_index;
 
 	(void)state;
 	assert_begins(first);
-	index = find_handshake(&maps, THERE4, &pending);
-	pending.address = key_of(sharing);
-	put_handshake(&maps, index, &pending);
+	index = give_away(sharing);
 	assert_begins(second);
-	assert_begins(third);
-	assert_counted(watch, ENFORCED(knock_idle, 3));
+	assert_dropped(third);
+	assert_counted(watch, ENFORCED(knock_idle, 2), ENFORCED(knock_pending, 1));
+	next_event(watch, knock_pending);
+	other_index = give_away(sharing_too);
+	assert_int_not_equal(index, other_index);
+	assert_begins(fourth);
+	assert_begins(fifth);
+	assert_counted(watch, ENFORCED(knock_idle, 2));
 	assert_int_equal(find_handshake(&maps, sharing, &pending), index);
 	assert_int_equal(pending.remote_port, first.source_port);
 	/*
@@ -1092,11 +1109,11 @@ static void pending_shared_element(void **state)
 	for (int i = 0; i < HELD_PORTS; i++)
 		pending.held_ports[i] = 1 + i;
 	put_handshake(&maps, index, &pending);
-	third.source_port = ++last_port;
-	assert_begins(third);
+	fourth.source_port = ++last_port;
+	assert_begins(fourth);
 	assert_int_equal(find_handshake(&maps, THERE4, &pending), index);
-	second.source_port = ++last_port;
-	assert_begins(second);
+	fifth.source_port = ++last_port;
+	assert_begins(fifth);
 	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_hold_spent, 1));
 }
 
