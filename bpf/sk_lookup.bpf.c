@@ -36,6 +36,25 @@ static __always_inline void addresses_read(struct bpf_sk_lookup *ctx, struct pee
 	}
 }
 
+/*
+ * With a SYN cookie the last ACK of a handshake finds no request and comes by here. Where dials that
+ * cross are left to the service, ours may have become a link since the SYN was let in. Refused now,
+ * the one would die for the sake of the other, and at the other end, guarded as well, the other for
+ * the sake of the one. (Under the tie-break it has lost: refusing it keeps it from the service.)
+ */
+static __always_inline int is_awaited(const struct peer_address *address, const struct knock *knock)
+{
+	struct pending_handshake *pending = handshake_of(address, knock->now);
+	int awaited;
+
+	if (!pending)
+		return 0;
+	bpf_spin_lock(&pending->lock);
+	awaited = handshake_awaited(pending, address, knock->remote_port, knock->now);
+	bpf_spin_unlock(&pending->lock);
+	return awaited;
+}
+
 SEC("sk_lookup")
 int lookup(struct bpf_sk_lookup *ctx)
 {
@@ -62,6 +81,8 @@ int lookup(struct bpf_sk_lookup *ctx)
 	happening.now = knock.now;
 	happening.local_port = ctx->local_port;
 	happening.remote_port = knock.remote_port;
+	if (rules->tie_break == TIE_BREAK_NONE && is_awaited(&happening.address, &knock))
+		return SK_PASS;
 	bpf_spin_lock(&peer->lock);
 	if (peer_is(peer, &happening.address, knock.now))
 		decision = knock_decide(peer, rules, &knock);

@@ -744,6 +744,15 @@ handshake_pending(const struct pending_handshake *pending, const struct peer_add
 	return theirs;
 }
 
+/* 1 while the handshake from this port, which was let in, is not a link yet, as far as the table knows. */
+static __always_inline int handshake_awaited(const struct pending_handshake *pending,
+					     const struct peer_address *address, __u16 remote_port,
+					     __u64 now)
+{
+	return address_equal(&pending->address, address) && pending->remote_port == remote_port &&
+	       pending->until_ns > now;
+}
+
 /* The handshake became a link, or never will: it is pending no longer. */
 static __always_inline void handshake_done(struct pending_handshake *pending,
 					   const struct peer_address *address, __u16 remote_port)

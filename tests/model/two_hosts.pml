@@ -23,8 +23,9 @@
  * rules left out: peer_is() and peer_forget() (one peer, which stays), peer_due() and peer_idle()
  * (announcing is not refusing), claims_expire() (a claim is void without it), backoff_clear()
  * (kick), dial_led_away() (no other programs), liveness_settings() (KEEPALIVE stands for it),
- * link_stalls() (links carry nothing that could be lost). Nor is there the central dial policy, an
- * exempt peer, observe mode, an adopted link, a SYN cookie, or one 4-tuple on which both dial.
+ * link_stalls() (links carry nothing that could be lost), handshake_awaited() (no SYN cookies). Nor
+ * is there the central dial policy, an exempt peer, observe mode, an adopted link, or one 4-tuple on
+ * which both dial.
  */
 #include "words.h"
 

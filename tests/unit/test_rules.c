@@ -2016,6 +2016,10 @@ static void their_handshake_is_known_while_it_is_pending(void **state)
 	theirs = handshake_pending(&pending, &other, NOW);
 	assert_int_equal(theirs.until_ns, 0);
 	assert_int_equal(theirs.client_isn, 0);
+	assert_true(handshake_awaited(&pending, &peer, 1001, NOW + HOLD - 1));
+	assert_false(handshake_awaited(&pending, &peer, 1001, NOW + HOLD));
+	assert_false(handshake_awaited(&pending, &peer, 1002, NOW));
+	assert_false(handshake_awaited(&pending, &other, 1001, NOW));
 	assert_memory_equal(&before, &pending, sizeof(pending));
 	/* A SYN that is held is not the pending one, one that takes its place is. */
 	handshake(&pending, &peer, 1002, 1, NOW);
