@@ -36,9 +36,12 @@ V ?= 0
 SAN ?=
 BUILD ?= build
 OUT := $(BUILD)$(if $(filter fuzz,$(SAN)),/fuzz,$(if $(SAN),/san))
-# How long `make fuzz` runs each target, and `make soak` runs.
+# How long `make fuzz` runs each target, and `make soak` runs; rounds of each configuration that
+# `make crossing` runs, and the seed they are drawn from (none: the time).
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 60
+ROUNDS ?= 10000
+SEED ?=
 
 # ---- tools and flags -------------------------------------------------------------------------------
 
@@ -120,6 +123,10 @@ WIRE_OBJECTS := $(call objects,$(WIRE_SOURCES))
 RACER := $(if $(RACER_OBJECTS),$(OUT)/tests/racer)
 WIRE := $(if $(WIRE_OBJECTS),$(OUT)/tests/wire)
 
+# Every source in tests/crossing is a program, but for the plan, which is linked into each.
+CROSSING_SUPPORT := $(call objects,tests/crossing/plan.c)
+CROSSING := $(patsubst %.c,$(OUT)/%,$(filter-out tests/crossing/plan.c,$(call sources,tests/crossing)))
+
 NETNS_HELPERS := $(patsubst %.c,$(OUT)/%,$(call sources,tests/netns))
 BENCH_LOAD := $(patsubst %.c,$(OUT)/%,$(call sources,tests/bench))
 VM_HELPERS := $(patsubst %.c,$(OUT)/%,$(call sources,tests/vm))
@@ -131,11 +138,11 @@ FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 # ---- targets ---------------------------------------------------------------------------------------
 
 .PHONY: all build-tests build-demo build-bench build-vm build-fuzz build-services test test-vm \
-	test-services demo bench soak fuzz model lint install uninstall clean help FORCE
+	test-services demo bench crossing soak fuzz model lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
-build-tests: all $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) ## build the test programs too
+build-tests: all $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) $(CROSSING) ## build the test programs too
 
 build-demo: all $(RACER) $(WIRE) $(SYN_TIMERS)
 
@@ -178,6 +185,13 @@ bench: ## install what is missing, build, compare with nftables rules and with n
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-bench
 	$(Q)CONNGUARD_BUILD='$(BUILD)' tests/bench/compare.sh
 
+crossing: ## install what is missing, build, ROUNDS of dials that cross, in each configuration; needs root (SEED=N)
+	$(Q)scripts/bootstrap.sh build test
+	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-tests
+	$(Q)BUILD='$(BUILD)' CONNGUARD_BUILD='$(BUILD)' \
+		BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" CROSSING_ROUNDS='$(ROUNDS)' \
+		CROSSING_SEED='$(or $(SEED),$(shell date +%s))' tests/run.sh crossing
+
 soak: ## install what is missing, build, random operations on real sockets for SOAK_SECONDS; needs root (SOAK_SEED=N)
 	$(Q)scripts/bootstrap.sh build test
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=1 build-tests
@@ -212,6 +226,7 @@ help: ## show this
 		'CFLAGS' 'optimisation and debugging: $(CFLAGS)' \
 		'FUZZ_SECONDS' 'how long each fuzz target runs: $(FUZZ_SECONDS)' \
 		'SOAK_SECONDS' 'how long the soak runs: $(SOAK_SECONDS)' \
+		'ROUNDS, SEED' 'rounds of dials that cross: $(ROUNDS)' \
 		'WERROR=' 'let warnings be warnings' \
 		'BUILD' 'where everything is built: $(BUILD)' \
 		'PREFIX' 'where to install: $(PREFIX)' \
@@ -241,7 +256,8 @@ $(OUT)/.flags: FORCE
 $(OUT)/.library: FORCE
 	$(call record,$(LIBRARY_OBJECTS))
 $(OUT)/.programs: FORCE
-	$(call record,$(DAEMON_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT) $(BPF_TEST_SUPPORT) $(RACER_OBJECTS))
+	$(call record,$(DAEMON_OBJECTS) $(CLI_OBJECTS) $(UNIT_SUPPORT) $(BPF_TEST_SUPPORT) $(RACER_OBJECTS) \
+		$(CROSSING_SUPPORT))
 $(BUILD)/.bpf: FORCE
 	$(call record,$(CLANG) $(BPF_CFLAGS) $(WERROR) $(BPF_PARTS))
 
@@ -320,6 +336,10 @@ $(NETNS_HELPERS) $(BENCH_LOAD) $(VM_HELPERS): $(OUT)/%: $(OUT)/obj/%.o $(OUT)/.p
 	$(call say,LINK,$@)
 	$(call link,$<,$(MODULE_LIBS))
 
+$(CROSSING): $(OUT)/%: $(OUT)/obj/%.o $(CROSSING_SUPPORT) $(OUT)/.programs
+	$(call say,LINK,$@)
+	$(call link,$< $(CROSSING_SUPPORT),)
+
 # The real requests; what lies below them is in the target.
 $(OUT)/fuzz_control: $(OUT)/obj/user/connguardd/requests.o
 $(OUT)/fuzz_client: $(OUT)/obj/user/connguard/client.o $(OUT)/obj/user/connguard/render.o
@@ -383,5 +403,6 @@ uninstall: ## remove what install put there; configuration stays
 
 -include $(BPF_PARTS:.o=.d) $(SYN_TIMERS:.o=.d)
 -include $(patsubst %.o,%.d,$(LIBRARY_OBJECTS) $(DAEMON_OBJECTS) $(CLI_OBJECTS) $(TEST_OBJECTS) \
-	$(RACER_OBJECTS) $(WIRE_OBJECTS) $(FUZZ_OBJECTS) \
-	$(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(NETNS_HELPERS) $(BENCH_LOAD) $(VM_HELPERS)))
+	$(RACER_OBJECTS) $(WIRE_OBJECTS) $(CROSSING_SUPPORT) $(FUZZ_OBJECTS) \
+	$(patsubst $(OUT)/%,$(OUT)/obj/%.o,$(NETNS_HELPERS) $(CROSSING) $(BENCH_LOAD) \
+		$(VM_HELPERS)))

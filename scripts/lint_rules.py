@@ -138,17 +138,18 @@ def check_includes_of_user(path, number, quoted, name):
         report(path, number, f'user/ includes only user/ and include/, not "{name}"')
 
 
-def check_includes_of_racer(path, number, quoted, name):
+def check_includes_of_applications(path, number, quoted, name):
     target = resolve(path, name, ["include", "user"]) if quoted else None
     if name.startswith("connguard/") or (target and not target.startswith("tests/")):
-        report(path, number, f'the racer knows nothing of connguard, not even "{name}"')
+        report(path, number, f'an application knows nothing of connguard, not even "{name}"')
 
 
 CHECKS = {
     "include/": check_includes_of_contracts,
     "bpf/": check_includes_of_bpf,
     "user/": check_includes_of_user,
-    "tests/racer/": check_includes_of_racer,
+    "tests/racer/": check_includes_of_applications,
+    "tests/crossing/": check_includes_of_applications,
 }
 
 

@@ -5,16 +5,19 @@
 # long), what the failing ones said, every skip with its reason, and as its last line
 # "N passed, N failed, N skipped". Exits 1 when anything failed or when no test ran.
 #
-# usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), bpf, netns, soak; default: all
+# usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), bpf, netns, crossing, soak;
+#                             default: all
 #        run.sh services      not among all: real services, which `make test-services` installs
 #
 # Every suite speaks TAP: cmocka when told to, tests/netns/run.py by itself. So there is one reader.
 #
 # environment: BUILD              where things were built (build)
-#              CONNGUARD_BUILD    the daemon and the CLI that netns and soak run, see below
+#              CONNGUARD_BUILD    the daemon and the CLI that netns, crossing and soak run, see below
 #              NETNS_JOBS         namespace tests at a time (2): they wait most of their time
+#              CROSSING_ROUNDS    rounds of each configuration (500)
+#              CROSSING_SEED      repeats them (1: a failure is the fault of the change at hand)
 #              SOAK_SECONDS       how long the soak runs (20)
-#              SOAK_SEED          repeats its choices (1: a failure is the fault of the change at hand)
+#              SOAK_SEED          repeats its choices (1, likewise)
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -255,6 +258,18 @@ suite_netns() {
 		python3 tests/netns/run.py --jobs "${NETNS_JOBS:-2}"
 }
 
+suite_crossing() {
+	[ -e tests/crossing/crossing.py ] || return 0
+	if [ "$(id -u)" -ne 0 ]; then
+		skip crossing 'making network namespaces needs root'
+		return 0
+	fi
+	rm -f "$BUILD/crossing.txt"
+	CROSSING_SEED=${CROSSING_SEED:-1} run_program crossing "$NETNS_LIMIT" live \
+		python3 tests/crossing/crossing.py
+	[ ! -e "$BUILD/crossing.txt" ] || sed 's/^/  /' "$BUILD/crossing.txt"
+}
+
 suite_soak() {
 	[ -e tests/soak/soak.py ] || return 0
 	if [ "$(id -u)" -ne 0 ]; then
@@ -281,12 +296,13 @@ suite_services() {
 	fi
 }
 
-[ $# -gt 0 ] || set -- lint unit san bpf netns soak
+[ $# -gt 0 ] || set -- lint unit san bpf netns crossing soak
 for suite in "$@"; do
 	case $suite in
-	lint | unit | san | bpf | netns | soak | services) ;;
+	lint | unit | san | bpf | netns | crossing | soak | services) ;;
 	*)
-		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, bpf, netns, soak or services)" >&2
+		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, bpf, netns, crossing, soak or" \
+			'services)' >&2
 		exit 2
 		;;
 	esac
