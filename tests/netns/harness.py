@@ -74,6 +74,8 @@ SYS_BPF = 321 if os.uname().machine == "x86_64" else 280
 # What the guard goes without on this kernel, as `connguard status` names it: a feature's name and
 # what its lack means. Filled when the laboratory is set up.
 lacks = {}
+# Every cause that a guard has counted or told, in any test.
+causes_seen = set()
 
 libc = ctypes.CDLL(None, use_errno=True)
 
@@ -391,8 +393,10 @@ class Events:
 
     def read(self):
         for line in self.process.stdout:
+            event = json.loads(line)
+            causes_seen.add(event.get("cause"))
             with self.condition:
-                self.list.append(json.loads(line))
+                self.list.append(event)
                 self.condition.notify_all()
 
     def find(self, since=0, **members):
@@ -594,7 +598,10 @@ class Guard:
         return answer["result"]
 
     def status(self):
-        return self.ask("status")
+        document = self.ask("status")
+        for book in document["counters"].values():
+            causes_seen.update(book)
+        return document
 
     def counters(self, book="enforced"):
         return self.status()["counters"][book]

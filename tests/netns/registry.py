@@ -1,5 +1,11 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The list of tests, filled by the decorators below, in the order of the files and of the lines."""
+"""The list of tests, filled by the decorators below, in the order of the files and of the lines.
+
+Part of them is the core, which is run on every kernel. It has what may differ between kernels: each
+rule (the runner sees to it that every cause happens), each hook, both families, dead links, restart
+and take-over, adoption. It leaves out what userspace does alone (files, the command line, nonsense
+on the control socket) and most repetitions of one point.
+"""
 
 import harness
 
@@ -9,10 +15,11 @@ tests = []
 class Test:
     """One test with its parameters."""
 
-    def __init__(self, name, function, arguments):
+    def __init__(self, name, function, arguments, core):
         self.name = name
         self.function = function
         self.arguments = arguments
+        self.core = core
 
     def run(self, lab):
         for feature in getattr(self.function, "needs", ()):
@@ -23,7 +30,7 @@ class Test:
 
 def test(function):
     """A test: function(lab). Its name is the function's module and name, in words."""
-    tests.append(Test(name_of(function), function, ()))
+    tests.append(Test(name_of(function), function, (), hasattr(function, "core")))
     return function
 
 
@@ -35,10 +42,23 @@ def each_family(function):
 def each(*values):
     """function(lab, value), for each of the values."""
     def register(function):
-        for value in values:
-            tests.append(Test(f"{name_of(function)} ({value})", function, (value,)))
+        names = [str(value) for value in values]
+        marked = getattr(function, "core", None)
+        wrong = set(marked or ()) - set(names)
+        assert not wrong, f"{name_of(function)}: core names {wrong}, the values are {names}"
+        for value, name in zip(values, names):
+            core_too = marked is not None and (not marked or name in marked)
+            tests.append(Test(f"{name_of(function)} ({name})", function, (value,), core_too))
         return function
     return register
+
+
+def core(*values):
+    """Stands below @test or @each: part of the core, with these values or with all."""
+    def mark(function):
+        function.core = values
+        return function
+    return mark
 
 
 def needs(*features):

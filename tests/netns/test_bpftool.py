@@ -7,7 +7,7 @@ import signal
 
 from harness import BPFTOOL, BUILD, PORT, TOP, Skip, run, wait_for
 from prober import Prober
-from registry import each_family, test
+from registry import core, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    link_in, link_out, listen_home, refusal)
 
@@ -32,6 +32,7 @@ def enforced(guard):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def alone_makes_a_guard(lab, family):
     guard, peer = load(lab), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -66,6 +67,7 @@ def status_names_what_is_reduced(lab):
 
 
 @each_family
+@core("IPv4")
 def is_taken_over_by_a_daemon(lab, family):
     guard, peer = load(lab), lab.fresh(family)
     listen_home(lab, family)
@@ -96,6 +98,7 @@ def refuses_a_name_that_is_taken(lab):
 
 
 @test
+@core()
 def unloads_what_a_daemon_left(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     link_in(lab, peer, listen_home(lab))

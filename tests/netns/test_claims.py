@@ -4,7 +4,7 @@
 import os
 
 from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, lacks, wait_for
-from registry import each, each_family, test
+from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_out,
                    start_foreign)
 
@@ -17,6 +17,7 @@ def claims_of(guard, peer):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def of_a_dial_without_a_route_ends_with_its_socket(lab, family):
     guard = lab.guard()
     address = NO_ROUTE[family.name]
@@ -32,6 +33,7 @@ def of_a_dial_without_a_route_ends_with_its_socket(lab, family):
 
 
 @test
+@core()
 def of_a_dial_without_a_route_is_void_soon_even_if_the_socket_stays(lab):
     guard = lab.guard()
     address = "198.51.100.3"
@@ -51,6 +53,7 @@ def of_a_dial_without_a_route_is_void_soon_even_if_the_socket_stays(lab):
 
 
 @test
+@core()
 def of_a_dial_without_a_source_port_ends_with_its_socket(lab):
     """EADDRNOTAVAIL: the 4-tuple is taken."""
     guard, peer = lab.guard(max_links=2), lab.fresh()
@@ -81,6 +84,7 @@ def of_a_socket_bound_to_a_foreign_address_is_never_made(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def of_an_abandoned_dial_ends_when_it_is_closed(lab, family):
     guard, peer = lab.guard(), lab.void(family)
     watch = guard.watch()
@@ -93,6 +97,7 @@ def of_an_abandoned_dial_ends_when_it_is_closed(lab, family):
 
 
 @test
+@core()
 def of_an_abandoned_dial_expires(lab):
     """Nobody closes, nobody answers: the claim is void after claim_max."""
     guard = lab.own_guard(hold_max="500ms", claim_max="1s", check_interval="200ms")
@@ -112,6 +117,7 @@ def of_an_abandoned_dial_expires(lab):
 
 
 @test
+@core()
 def is_void_in_the_kernel_when_it_expires_also_without_a_check(lab):
     guard = lab.guard(hold_max="500ms", claim_max="1s")
     peer = lab.void()
@@ -123,6 +129,7 @@ def is_void_in_the_kernel_when_it_expires_also_without_a_check(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def of_a_disconnected_socket_ends(lab, family):
     """connect(AF_UNSPEC), then the socket dials somebody else."""
     guard, peer, other = lab.guard(), lab.void(family), lab.fresh(family)
@@ -139,6 +146,7 @@ def of_a_disconnected_socket_ends(lab, family):
 
 
 @test
+@core()
 def of_a_dial_that_never_left_ends_when_the_socket_dials_another(lab):
     guard, other = lab.guard(), lab.fresh()
     address = "198.51.100.4"
@@ -153,6 +161,7 @@ def of_a_dial_that_never_left_ends_when_the_socket_dials_another(lab):
 
 
 @each("inherited", "passed over a socket")
+@core("inherited")
 def of_a_socket_that_another_process_holds_too(lab, way):
     """The claim is the socket's, not the process's: it lasts while anybody holds the socket."""
     guard, peer = lab.guard(), lab.void()
@@ -173,6 +182,7 @@ def of_a_socket_that_another_process_holds_too(lab, way):
 
 
 @each("inherited", "passed over a socket")
+@core("passed over a socket")
 def become_links_that_last_as_long_as_anybody_holds_them(lab, way):
     guard, peer = lab.guard(min_uptime="0s"), lab.fresh()
     watch = guard.watch()
@@ -190,6 +200,7 @@ def become_links_that_last_as_long_as_anybody_holds_them(lab, way):
 
 
 @test
+@core()
 def of_a_killed_process_ends(lab):
     guard, peer = lab.guard(), lab.void()
     watch = guard.watch()
@@ -206,6 +217,7 @@ def of_a_killed_process_ends(lab):
 
 
 @each(IPV4, IPV6)
+@core()
 def of_a_dial_that_a_later_program_refuses(lab, family):
     guard, peer = lab.own_guard(), lab.fresh(family)
     peer.listen()
@@ -221,6 +233,7 @@ def of_a_dial_that_a_later_program_refuses(lab, family):
 
 
 @each(IPV4, IPV6)
+@core()
 def of_a_dial_that_an_earlier_program_refuses_is_not_made(lab, family):
     lab.retire_shared()
     start_foreign(lab, "refuse")
@@ -239,6 +252,7 @@ def of_a_dial_that_an_earlier_program_refuses_is_not_made(lab, family):
 
 
 @test
+@core()
 def are_ended_by_failure_before_the_program_hears_of_it(lab):
     """A program that redials in a tight loop meets the backoff, not its own stale claim."""
     guard, peer = lab.guard(initial="5s", max="5s"), lab.fresh()

@@ -8,7 +8,7 @@ the distance, is shown by tests/crossing with thousands of rounds.
 """
 
 from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, now_ns, wait_for
-from registry import each, test
+from registry import core, each, test
 from steps import assert_passed, assert_refused, dial
 
 ROUNDS = 30
@@ -69,6 +69,7 @@ def told(guard, address):
 
 
 @test
+@core()
 def of_two_guarded_ends_leaves_one_link_and_shows_no_other(lab):
     guard = lab.own_guard()
     remote = lab.new_guard(lab.far, guard.options)
@@ -101,6 +102,7 @@ def of_two_guarded_ends_leaves_one_link_and_shows_no_other(lab):
 
 
 @test
+@core()
 def of_one_guarded_end_leaves_one_link(lab):
     guard = lab.own_guard()
     watch = guard.watch()
@@ -120,6 +122,7 @@ def of_one_guarded_end_leaves_one_link(lab):
 
 
 @test
+@core()
 def left_to_the_service_leaves_both_and_reports_it(lab):
     guard = lab.own_guard(tie_break="none")
     watch = guard.watch()
@@ -142,6 +145,7 @@ def left_to_the_service_leaves_both_and_reports_it(lab):
 
 
 @each(IPV4, IPV6)
+@core()
 def our_syn_eaten_lets_theirs_in(lab, family):
     """A firewall eats our SYNs: whoever wins the tie, there is a link in three seconds."""
     guard = lab.own_guard()
@@ -160,6 +164,7 @@ def our_syn_eaten_lets_theirs_in(lab, family):
 
 
 @each(IPV4, IPV6)
+@core()
 def two_knocks_at_once_of_an_unguarded_peer_become_one_link(lab, family):
     guard = lab.own_guard()
     lab.need_delay()
@@ -190,6 +195,7 @@ def two_knocks_at_once_of_an_unguarded_peer_become_one_link(lab, family):
 
 
 @each(IPV4, IPV6)
+@core()
 def of_one_four_tuple_is_one_dial(lab, family):
     """Edge case 41: both dial from their listening port; TCP opens one connection together."""
     guard = lab.own_guard()
@@ -229,6 +235,7 @@ def a_duplicate_from_observe_does_not_survive_forever_unseen(lab):
 
 
 @each(IPV4, IPV6)
+@core()
 def a_link_too_many_is_destroyed_by_the_daemon(lab, family):
     """Without holds two knocks inside one round trip both come up: one of them goes at once."""
     guard = lab.own_guard(hold_max="0s")

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The daemon's life: start, death, take-over, reload, the periodic check."""
 
+import json
 import os
 import re
 import signal
@@ -9,7 +10,7 @@ import subprocess
 from harness import (BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, PORT, SECOND, lacks, now_ns, run,
                      wait_for)
 from prober import Prober
-from registry import each, each_family, test
+from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused,
                    assert_reset, dial, fail_dial, link_in, link_out, listen_home, refusal,
                    wait_state)
@@ -24,6 +25,7 @@ def start_prober(lab, peer):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def killed_in_the_middle_of_traffic_the_hooks_go_on(lab, family):
     guard, peer = lab.own_guard(), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -52,6 +54,7 @@ def killed_in_the_middle_of_traffic_the_hooks_go_on(lab, family):
 
 
 @each("kill -9", "SIGQUIT")
+@core()
 def restarted_it_takes_over_without_a_gap(lab, way):
     guard = lab.own_guard(initial="60s", max="60s")
     peer, failed, cut_off = lab.fresh(), lab.fresh(), lab.fresh()
@@ -87,6 +90,7 @@ def restarted_it_takes_over_without_a_gap(lab, way):
 
 
 @each("SIGTERM", "SIGINT")
+@core("SIGTERM")
 def asked_to_stop_it_removes_the_guard(lab, name):
     guard, peer = lab.own_guard(), lab.fresh()
     link = link_out(lab, peer)
@@ -113,6 +117,7 @@ def own_guard_that_adopts(lab, feature):
 
 @each(*(f"{direction}, {family}" for direction in ("outbound", "inbound")
         for family in ("IPv4", "IPv6", "v4-mapped")))
+@core("outbound, IPv4", "outbound, v4-mapped", "inbound, IPv4", "inbound, IPv6")
 def links_older_than_the_guard_are_adopted(lab, case):
     direction, family_name = case.split(", ")
     family = {"IPv4": IPV4, "IPv6": IPV6, "v4-mapped": MAPPED}[family_name]
@@ -138,6 +143,7 @@ def links_older_than_the_guard_are_adopted(lab, case):
 
 
 @each("outbound", "inbound")
+@core()
 def a_link_older_than_the_guard_makes_room_when_they_close(lab, direction):
     """Edge case 4, for adopted links: the service keeps its socket, in CLOSE_WAIT."""
     lab.retire_shared()
@@ -156,6 +162,7 @@ def a_link_older_than_the_guard_makes_room_when_they_close(lab, direction):
 
 
 @test
+@core()
 def only_links_of_the_guard_are_adopted(lab):
     lab.retire_shared()
     outside = os.path.join(lab.cgroups, os.path.dirname(lab.home.cgroup), "outside")
@@ -173,6 +180,7 @@ def only_links_of_the_guard_are_adopted(lab):
 
 
 @test
+@core()
 def two_older_links_are_both_left_alone(lab):
     """Never destroy what was there before: the guard refuses, it does not clean up."""
     lab.retire_shared()
@@ -251,6 +259,7 @@ def a_reload_without_the_file_keeps_the_policy(lab):
 
 
 @each("SIGHUP", "connguard reload")
+@core("SIGHUP")
 def a_reload_changes_the_policy(lab, way):
     guard, peer = lab.own_guard(), lab.fresh()
     watch = guard.watch()
@@ -408,6 +417,7 @@ def the_namespace_can_be_named_in_the_file(lab):
 
 
 @test
+@core()
 def a_link_that_the_map_lost_is_repaired_by_the_check(lab):
     """Edge case 5: confirmed twice, counted, logged."""
     guard, peer = lab.own_guard(check_interval="300ms"), lab.fresh()
@@ -425,6 +435,7 @@ def a_link_that_the_map_lost_is_repaired_by_the_check(lab):
 
 
 @test
+@core()
 def a_slot_with_no_socket_is_repaired_by_the_check(lab):
     guard, peer = lab.own_guard(check_interval="300ms"), lab.fresh()
     watch = guard.watch()
@@ -440,6 +451,7 @@ def a_slot_with_no_socket_is_repaired_by_the_check(lab):
 
 
 @test
+@core()
 def the_check_repairs_nothing_in_normal_life(lab):
     guard = lab.own_guard(check_interval="100ms", min_uptime="0s", initial="50ms", max="100ms")
     listener = listen_home(lab)
@@ -461,6 +473,7 @@ def the_check_repairs_nothing_in_normal_life(lab):
 
 
 @test
+@core()
 def learned_peers_are_forgotten_and_known_ones_are_not(lab):
     guard = lab.own_guard(start=False, forget_after="1s", check_interval="200ms",
                           initial="50ms", max="50ms", min_uptime="0s")
@@ -484,6 +497,7 @@ def learned_peers_are_forgotten_and_known_ones_are_not(lab):
 
 
 @test
+@core()
 def a_full_map_allows_and_counts(lab):
     """Edge case 29."""
     guard = lab.own_guard(max_peers=16)
@@ -511,6 +525,7 @@ def a_full_map_allows_and_counts(lab):
 
 
 @test
+@core()
 def a_dead_daemon_leaves_the_ring_to_fill_and_the_next_one_says_so(lab):
     """Edge case 35: events lost are counted, told, and followed by a check."""
     guard, peer = lab.own_guard(), lab.fresh()

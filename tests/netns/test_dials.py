@@ -5,12 +5,13 @@ import re
 
 from harness import PORT, SECOND, TIME_SCALE, now_ns, wait_past
 from prober import Prober
-from registry import each, each_family, test
+from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
                    link_out, listen_home, refusal)
 
 
 @each_family
+@core("IPv4", "IPv6")
 def refused_while_linked_by_our_dial(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     watch = guard.watch()
@@ -32,6 +33,7 @@ def refused_while_linked_by_our_dial(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def refused_while_linked_by_their_knock(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     watch = guard.watch()
@@ -46,6 +48,7 @@ def refused_while_linked_by_their_knock(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def refused_while_dialing(lab, family):
     guard, peer = lab.guard(), lab.void(family)
     watch = guard.watch()
@@ -61,6 +64,7 @@ def refused_while_dialing(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def refused_in_backoff_and_allowed_after_it(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     watch = guard.watch()
@@ -77,6 +81,7 @@ def refused_in_backoff_and_allowed_after_it(lab, family):
 
 
 @test
+@core()
 def backoff_doubles_up_to_its_cap_with_jitter_only_downwards(lab):
     guard, peer = lab.guard(initial="200ms", max="800ms"), lab.fresh()
     watch = guard.watch()
@@ -90,6 +95,7 @@ def backoff_doubles_up_to_its_cap_with_jitter_only_downwards(lab):
 
 
 @test
+@core()
 def a_refused_dial_changes_nothing_of_the_backoff(lab):
     guard, peer = lab.guard(initial="30s", max="60s"), lab.fresh()
     watch = guard.watch()
@@ -107,6 +113,7 @@ def a_refused_dial_changes_nothing_of_the_backoff(lab):
 
 
 @each_family
+@core("IPv4")
 def a_failure_and_its_backoff_are_one_step(lab, family):
     """Two processes dial all the time while a dial fails: the peer never looks idle in between."""
     guard, peer = lab.guard(initial="20s", max="20s"), lab.fresh(family)
@@ -121,6 +128,7 @@ def a_failure_and_its_backoff_are_one_step(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def of_many_threads_one_dials(lab, family):
     """Check and claim are one step: eight threads dial at once, one SYN leaves."""
     guard, peer = lab.guard(), lab.fresh(family)
@@ -137,6 +145,7 @@ def of_many_threads_one_dials(lab, family):
 
 
 @test
+@core()
 def a_dial_that_times_out_has_failed(lab):
     guard, peer = lab.guard(), lab.void()
     lab.home.sysctl("net.ipv4.tcp_syn_retries", 1)
@@ -151,6 +160,7 @@ def a_dial_that_times_out_has_failed(lab):
 
 
 @test
+@core()
 def closing_a_pending_dial_is_a_failure_of_it(lab):
     """An abandoned dial: its SYN left, so the peer did not answer in the time it was given."""
     guard, peer = lab.guard(), lab.void()
@@ -163,6 +173,7 @@ def closing_a_pending_dial_is_a_failure_of_it(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def a_short_link_of_ours_counts_as_a_failure(lab, family):
     guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh(family)
     watch = guard.watch()
@@ -175,6 +186,7 @@ def a_short_link_of_ours_counts_as_a_failure(lab, family):
 
 
 @each_family
+@core("IPv4")
 def a_peer_that_accepts_and_closes_does_not_reset_the_backoff(lab, family):
     """Edge case 17: success of a moment is no success."""
     guard = lab.guard(initial="150ms", max="2s", min_uptime="30s", stable_after="60s")
@@ -193,6 +205,7 @@ def a_peer_that_accepts_and_closes_does_not_reset_the_backoff(lab, family):
 
 
 @test
+@core()
 def a_short_knock_is_no_failure_of_ours(lab):
     guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh()
     watch = guard.watch()
@@ -205,6 +218,7 @@ def a_short_knock_is_no_failure_of_ours(lab):
 
 
 @test
+@core()
 def attempts_reset_only_after_a_stable_link(lab):
     guard = lab.guard(initial="150ms", max="2s", min_uptime="50ms", stable_after="700ms")
     peer = lab.fresh()
@@ -232,6 +246,7 @@ def attempts_reset_only_after_a_stable_link(lab):
 
 
 @each("EPERM", "EACCES", "EHOSTUNREACH", "ENETUNREACH", "ETIMEDOUT", "ECONNRESET")
+@core("EPERM", "EHOSTUNREACH")
 def refused_with_the_configured_errno(lab, errno):
     guard, peer = lab.guard(refuse_with=errno), lab.fresh()
     watch = guard.watch()
@@ -242,6 +257,7 @@ def refused_with_the_configured_errno(lab, errno):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def a_second_link_where_two_are_allowed(lab, family):
     guard, peer = lab.guard(max_links=2), lab.fresh(family)
     watch = guard.watch()
@@ -254,6 +270,7 @@ def a_second_link_where_two_are_allowed(lab, family):
 
 
 @test
+@core()
 def a_loser_does_not_clear_the_winners_claim(lab):
     """Edge case 7: closing a refused socket ends nothing, whoever it thinks it is."""
     guard, peer = lab.guard(), lab.void()
@@ -271,6 +288,7 @@ def a_loser_does_not_clear_the_winners_claim(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def a_loser_does_not_clear_the_winners_link(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     watch = guard.watch()
@@ -283,6 +301,7 @@ def a_loser_does_not_clear_the_winners_link(lab, family):
 
 
 @test
+@core()
 def ipv4_and_v4_mapped_are_one_peer(lab):
     """Edge case 24."""
     guard, peer = lab.guard(), lab.fresh()
@@ -303,6 +322,7 @@ def ipv4_and_v4_mapped_are_one_peer(lab):
 
 
 @test
+@core()
 def who_dialed_is_in_the_event(lab):
     """An operator sees which task makes the duplicates."""
     guard, peer = lab.guard(), lab.fresh()

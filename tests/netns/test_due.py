@@ -5,7 +5,7 @@ import os
 import signal
 
 from harness import Events, TIME_SCALE, wait_for, wait_past
-from registry import each, test
+from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
                    link_out, listen_home, refusal)
 
@@ -31,6 +31,7 @@ def follow_due(lab, guard):
 
 
 @test
+@core()
 def the_check_announces_the_idle_and_no_others(lab):
     idle, linked, backing_off, knocked = (lab.fresh() for _ in range(4))
     dialing = lab.void()
@@ -53,6 +54,7 @@ def the_check_announces_the_idle_and_no_others(lab):
 
 
 @test
+@core()
 def a_peer_is_announced_when_its_backoff_ends(lab):
     """By the timer queue, not by the check."""
     guard, peer = lab.guard(), lab.fresh()
@@ -87,6 +89,7 @@ def a_kicked_peer_is_announced(lab):
 
 
 @test
+@core()
 def central_policy_lets_only_announced_dials_pass_and_each_once(lab):
     known, unknown = lab.fresh(), lab.fresh()
     guard = guard_with_peers(lab, [known], dial_policy="central", check_interval="500ms",
@@ -137,6 +140,7 @@ def central_policy_lets_everybody_knock(lab):
 
 
 @test
+@core()
 def central_policy_of_many_threads_lets_one_dial(lab):
     peer = lab.fresh()
     peer.listen()
@@ -150,6 +154,7 @@ def central_policy_of_many_threads_lets_one_dial(lab):
 
 
 @each("kill -9", "SIGQUIT")
+@core("kill -9")
 def central_policy_without_a_daemon_is_shared(lab, way):
     """Nobody is locked out by a daemon that died."""
     guard = guard_with_peers(lab, [], dial_policy="central")

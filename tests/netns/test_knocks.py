@@ -2,12 +2,13 @@
 """Their knocks: refused with RST while linked, allowed otherwise."""
 
 from harness import IPV4, MAPPED, PORT, TIME_SCALE, wait_past
-from registry import each_family, test
+from registry import core, each_family, test
 from steps import (assert_knock_refused, assert_passed, assert_refused, assert_reset, dial, fail_dial,
                    link_in, link_out, listen_home)
 
 
 @each_family
+@core("IPv4", "IPv6")
 def refused_while_linked_by_our_dial(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -24,6 +25,7 @@ def refused_while_linked_by_our_dial(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def refused_while_linked_by_their_knock(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -38,6 +40,7 @@ def refused_while_linked_by_their_knock(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def allowed_in_backoff_and_the_link_is_tracked(lab, family):
     guard, peer = lab.guard(initial="30s", max="60s"), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -53,6 +56,7 @@ def allowed_in_backoff_and_the_link_is_tracked(lab, family):
 
 
 @test
+@core()
 def a_knock_that_proves_stable_ends_the_backoff(lab):
     """Edge case 10."""
     guard = lab.guard(initial="30s", max="60s", min_uptime="50ms", stable_after="400ms")
@@ -71,6 +75,7 @@ def a_knock_that_proves_stable_ends_the_backoff(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def dropped_silently_when_told_so(lab, family):
     guard, peer = lab.guard(reject="drop"), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -91,6 +96,7 @@ def dropped_silently_when_told_so(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def a_second_knock_where_two_links_are_allowed(lab, family):
     guard, peer = lab.guard(max_links=2), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -102,6 +108,7 @@ def a_second_knock_where_two_links_are_allowed(lab, family):
 
 
 @test
+@core()
 def a_dual_stack_listener_takes_each_peer_once(lab):
     """IPv4 peers of a "::" listener are the same peers, refused in the same way."""
     guard = lab.guard()
@@ -119,6 +126,7 @@ def a_dual_stack_listener_takes_each_peer_once(lab):
 
 
 @test
+@core()
 def a_knock_on_a_port_where_nobody_listens_is_not_ours(lab):
     guard, peer = lab.guard(), lab.fresh()
     watch = guard.watch()
@@ -128,6 +136,7 @@ def a_knock_on_a_port_where_nobody_listens_is_not_ours(lab):
 
 
 @test
+@core()
 def two_listeners_of_one_guard(lab):
     """Several ports are one service: a link on one refuses a knock on the other."""
     guard, peer = lab.guard(port=f"{PORT}, 24002"), lab.fresh()

@@ -4,7 +4,7 @@
 import itertools
 
 from harness import FAMILIES, PORT, wait_past
-from registry import each, test
+from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, dial, link_in, link_out, listen_home,
                    refusal, wait_state)
 
@@ -17,6 +17,7 @@ CASES = [f"{direction}, {end}, {family}" for direction, end, family in itertools
 
 
 @each(*CASES)
+@core(*(case for case in CASES if not case.endswith("v4-mapped")))
 def that_end_make_room(lab, case):
     """Edge case 4: FIN_WAIT and CLOSE_WAIT are not links, also while the sockets are still open."""
     direction, end, family_name = case.split(", ")
@@ -54,6 +55,7 @@ def that_end_make_room(lab, case):
 
 
 @test
+@core()
 def a_knock_is_let_in_while_the_old_link_closes(lab):
     guard, peer = lab.guard(min_uptime="0s"), lab.fresh()
     listener = listen_home(lab)
@@ -67,6 +69,7 @@ def a_knock_is_let_in_while_the_old_link_closes(lab):
 
 
 @test
+@core()
 def an_old_link_that_ends_late_does_not_end_the_new_one(lab):
     """Edge case 7, for links: the half-closed old socket is closed after the new link is up."""
     guard, peer = lab.guard(min_uptime="0s"), lab.fresh()
@@ -82,6 +85,7 @@ def an_old_link_that_ends_late_does_not_end_the_new_one(lab):
 
 
 @test
+@core()
 def a_link_that_lived_longer_than_min_uptime_is_no_failure(lab):
     guard, peer = lab.guard(min_uptime="200ms"), lab.fresh()
     watch = guard.watch()
@@ -95,6 +99,7 @@ def a_link_that_lived_longer_than_min_uptime_is_no_failure(lab):
 
 
 @test
+@core()
 def one_of_two_links_ends_and_makes_room_for_one(lab):
     guard, peer = lab.guard(max_links=2, min_uptime="0s"), lab.fresh()
     watch = guard.watch()
@@ -108,6 +113,7 @@ def one_of_two_links_ends_and_makes_room_for_one(lab):
 
 
 @test
+@core()
 def data_flows_over_a_guarded_link(lab):
     guard, peer = lab.guard(), lab.fresh()
     link = link_out(lab, peer)
@@ -119,6 +125,7 @@ def data_flows_over_a_guarded_link(lab):
 
 
 @test
+@core()
 def a_link_that_was_dialed_and_connected_answers_a_second_connect_as_ever(lab):
     """EISCONN and EALREADY are the kernel's own business: the hook is not asked."""
     guard, peer = lab.guard(), lab.fresh()
@@ -135,6 +142,7 @@ def a_link_that_was_dialed_and_connected_answers_a_second_connect_as_ever(lab):
 
 
 @test
+@core()
 def fast_open_is_a_dial_like_any_other(lab):
     """Edge case 33."""
     guard, peer, other = lab.guard(), lab.fresh(), lab.fresh()

@@ -2,7 +2,7 @@
 """Dead links: a peer that crashed is not refused for the sake of its old link for ever."""
 
 from harness import FAMILIES, IPV4, SECOND, TIME_SCALE, wait_for, wait_past
-from registry import each, each_family, needs, test
+from registry import core, each, each_family, needs, test
 from steps import link_in, link_out, listen_home, assert_knock_refused
 
 LIVENESS = "3s"
@@ -19,6 +19,8 @@ def crash(peer, link):
 
 @each(*[f"{direction}, {data}, {family.name}" for family in FAMILIES
         for direction in ("outbound", "inbound") for data in ("idle", "unacknowledged data")])
+@core("outbound, idle, IPv4", "inbound, idle, IPv6",
+      "outbound, unacknowledged data, IPv6", "inbound, unacknowledged data, IPv4")
 def with_a_dead_peer_end_and_let_it_in_again(lab, case):
     """Edge cases 1 and 3."""
     direction, data, family_name = case.split(", ")
@@ -42,6 +44,7 @@ def with_a_dead_peer_end_and_let_it_in_again(lab, case):
 
 
 @each_family
+@core("IPv4")
 def that_is_silent_lives(lab, family):
     """Edge case 2: silence alone never kills."""
     guard, peer = lab.guard(liveness=LIVENESS, min_uptime="0s"), lab.fresh(family)
@@ -57,6 +60,7 @@ def that_is_silent_lives(lab, family):
 
 
 @test
+@core()
 def of_a_service_are_its_own_with_liveness_off(lab):
     guard, peer = lab.guard(liveness="0s", min_uptime="0s"), lab.fresh(IPV4)
     peer.listen()

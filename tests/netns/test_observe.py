@@ -2,11 +2,12 @@
 """Observe and off: everything is decided and counted, or nothing; refused is nothing."""
 
 from harness import wait_for
-from registry import each_family, test
+from registry import core, each_family, test
 from steps import assert_refused, dial, fail_dial, link_in, link_out, listen_home
 
 
 @each_family
+@core("IPv4", "IPv6")
 def observe_counts_what_it_would_refuse(lab, family):
     guard, peer = lab.guard(mode="observe"), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -29,6 +30,7 @@ def observe_counts_what_it_would_refuse(lab, family):
 
 
 @test
+@core()
 def observe_lets_dials_in_backoff_pass(lab):
     guard, peer = lab.guard(mode="observe", initial="30s", max="30s"), lab.fresh()
     watch = guard.watch()
@@ -43,6 +45,7 @@ def observe_lets_dials_in_backoff_pass(lab):
 
 
 @test
+@core()
 def observe_destroys_nothing(lab):
     guard, peer = lab.guard(mode="observe"), lab.fresh()
     watch = guard.watch()
@@ -106,6 +109,7 @@ def observe_recognises_a_service_that_dials_back(lab):
 
 
 @test
+@core()
 def off_tracks_links_and_refuses_nothing(lab):
     guard, peer = lab.guard(mode="off"), lab.fresh()
     listener = listen_home(lab)

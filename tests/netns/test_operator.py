@@ -8,12 +8,13 @@ import signal
 import subprocess
 
 from harness import BPFTOOL, CLI, PORT, RUN, TIME_SCALE, run, wait_for, wait_past
-from registry import each, each_family, test
+from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    fail_dial, link_in, link_out, listen_home)
 
 
 @each_family
+@core("IPv4", "IPv6")
 def panic_and_resume(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -46,6 +47,7 @@ def resume_to_observe(lab):
 
 
 @test
+@core()
 def panic_with_one_line_of_bpftool(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     watch = guard.watch()
@@ -57,6 +59,7 @@ def panic_with_one_line_of_bpftool(lab):
 
 
 @each_family
+@core("IPv4")
 def kick_ends_a_backoff(lab, family):
     guard, peer = lab.guard(initial="30s", max="60s"), lab.fresh(family)
     watch = guard.watch()
@@ -85,6 +88,7 @@ def kick_all(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def cut_destroys_the_link_and_is_no_failure(lab, family):
     guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh(family)
     watch = guard.watch()
@@ -101,6 +105,7 @@ def cut_destroys_the_link_and_is_no_failure(lab, family):
 
 
 @test
+@core()
 def cut_of_a_link_that_came_in(lab):
     guard, peer = lab.guard(), lab.fresh()
     watch = guard.watch()
@@ -113,6 +118,7 @@ def cut_of_a_link_that_came_in(lab):
 
 
 @each_family
+@core("IPv4")
 def limit_of_one_peer(lab, family):
     guard, peer, other = lab.guard(), lab.fresh(family), lab.fresh(family)
     watch = guard.watch()
@@ -162,6 +168,7 @@ def explain_says_who_holds_the_link_until_when_and_what_happened(lab):
 
 
 @test
+@core()
 def explain_finds_the_process_behind_an_inbound_link(lab):
     guard, peer = lab.guard(), lab.fresh()
     link_in(lab, peer, listen_home(lab))
@@ -195,6 +202,7 @@ def peers_and_status_as_text_and_json(lab):
 
 
 @test
+@core()
 def status_fails_when_a_hook_was_detached(lab):
     guard = lab.own_guard()
     assert guard.cli("status")[0] == 0
@@ -210,6 +218,7 @@ def status_fails_when_a_hook_was_detached(lab):
 
 
 @test
+@core()
 def a_foreign_detach_does_not_take_the_programs_away(lab):
     """Edge case 30: `bpftool cgroup detach` does not touch what hangs on a link."""
     guard, peer = lab.own_guard(), lab.fresh()
@@ -274,6 +283,7 @@ def events_follow_is_a_stream_of_lines(lab):
 
 
 @test
+@core()
 def reading_works_from_the_maps_when_the_daemon_is_dead(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     link_out(lab, peer)
@@ -292,6 +302,7 @@ def reading_works_from_the_maps_when_the_daemon_is_dead(lab):
 
 
 @test
+@core()
 def commands_without_a_daemon(lab):
     guard, peer, linked = lab.own_guard(initial="60s", max="60s"), lab.fresh(), lab.fresh()
     fail_dial(lab, guard.watch(), peer)
@@ -317,6 +328,7 @@ def commands_without_a_daemon(lab):
 
 
 @test
+@core()
 def cut_without_a_daemon(lab):
     """The CLI runs in the guarded namespace then: sock_diag sees only its own."""
     guard, peer = lab.own_guard(), lab.fresh()
@@ -328,6 +340,7 @@ def cut_without_a_daemon(lab):
 
 
 @test
+@core()
 def load_and_unload_without_a_daemon(lab):
     guard, peer = lab.own_guard(start=False), lab.fresh()
     old = link_out(lab, lab.fresh())
@@ -391,6 +404,7 @@ def a_panic_outlives_a_restart_and_a_reload(lab):
 
 
 @test
+@core()
 def counters_are_readable_with_bpftool(lab):
     guard, peer = lab.guard(), lab.fresh()
     watch = guard.watch()

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from harness import IPV4, IPV6, PORT, TIME_SCALE, Skip, helper, run
-from registry import each, needs, test
+from registry import core, each, needs, test
 from steps import AT_ONCE, assert_refused, dial, link_out
 
 PYTHON = """
@@ -117,6 +117,7 @@ def refused_dial_of(lab, arguments, peer):
 
 
 @each(*(f"{runtime}, {family}" for runtime in RUNTIMES for family in (IPV4, IPV6)))
+@core("C, blocking, IPv4", "C, non-blocking with poll, IPv6", "Python, IPv4")
 @needs("refusal_errno")
 def fails_as_refused(lab, case):
     runtime, family_name = case.rsplit(", ", 1)
@@ -147,6 +148,7 @@ def curl_fails_as_refused(lab, family):
 
 
 @test
+@core()
 def a_non_blocking_socket_polls_writable_without_an_error_afterwards(lab):
     """connect() told the errno; who overlooks it finds SO_ERROR 0 and no connection."""
     guard, peer = lab.guard(), lab.fresh()
@@ -160,6 +162,7 @@ def a_non_blocking_socket_polls_writable_without_an_error_afterwards(lab):
 
 
 @test
+@core()
 def a_refused_socket_can_dial_again_when_the_peer_is_free(lab):
     guard, peer = lab.guard(min_uptime="0s"), lab.fresh()
     watch = guard.watch()

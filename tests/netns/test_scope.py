@@ -4,12 +4,13 @@
 import os
 
 from harness import IPV6, MAPPED, OTHER_PORT, PORT, PREFIX, wait_for
-from registry import each, each_family, needs, test
+from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, link_in,
                    link_out, listen_home, refusal)
 
 
 @each_family
+@core("IPv4", "IPv6")
 def other_ports(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     peer.listen(OTHER_PORT)
@@ -23,6 +24,7 @@ def other_ports(lab, family):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def udp(lab, family):
     """UDP connect() runs the same hooks."""
     guard, peer = lab.guard(), lab.fresh(family)
@@ -34,6 +36,7 @@ def udp(lab, family):
 
 
 @each_family
+@core("IPv4")
 def another_cgroup_of_the_same_namespace(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     outside = os.path.join(lab.cgroups, PREFIX, "outside")
@@ -49,6 +52,7 @@ def another_cgroup_of_the_same_namespace(lab, family):
 
 
 @test
+@core()
 @needs("netns_cookie")
 def another_namespace_of_the_same_cgroup(lab):
     guard, peer = lab.guard(), lab.fresh(host=lab.right)
@@ -64,6 +68,7 @@ def another_namespace_of_the_same_cgroup(lab):
 
 
 @each_family
+@core("IPv6")
 def a_cgroup_below_is_guarded_too(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     below = os.path.join(lab.home.cgroup, "below")
@@ -79,6 +84,7 @@ def a_cgroup_below_is_guarded_too(lab, family):
 
 
 @each("127.0.0.1", "127.1.2.3", "::1", "::ffff:127.0.0.1")
+@core("127.0.0.1", "::1")
 def loopback(lab, address):
     guard = lab.guard()
     listen_home(lab, MAPPED)
@@ -91,6 +97,7 @@ def loopback(lab, address):
 
 
 @each("10.77.0.1", "fd77::1", "::ffff:10.77.0.1", "10.78.0.1")
+@core("10.77.0.1", "fd77::1")
 def own_addresses(lab, address):
     guard = lab.guard()
     listen_home(lab, MAPPED)
@@ -103,6 +110,7 @@ def own_addresses(lab, address):
 
 
 @test
+@core()
 def an_own_address_that_is_new(lab):
     guard = lab.guard()
     listen_home(lab)
@@ -120,6 +128,7 @@ def an_own_address_that_is_new(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def an_exempt_prefix(lab, family):
     guard = lab.guard(exempt="10.83.0.0/16, fd83::/64")
     peer, other = lab.fresh(family, lab.right), lab.fresh(family)
@@ -141,6 +150,7 @@ def an_exempt_prefix(lab, family):
 
 
 @each_family
+@core("IPv4")
 def what_is_allowed_for_a_time(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     listener = listen_home(lab, family)

@@ -2,11 +2,12 @@
 """The control experiment: without a guard all of it passes, so that a refusal means something."""
 
 from harness import DELAY_MS, IPV4
-from registry import each_family, test
+from registry import core, each_family, test
 from steps import assert_passed, dial, link_in, link_out, listen_home
 
 
 @each_family
+@core("IPv4", "IPv6")
 def duplicates_pass(lab, family):
     lab.retire_shared()
     peer = lab.fresh(family)
@@ -17,6 +18,7 @@ def duplicates_pass(lab, family):
 
 
 @test
+@core()
 def the_void_eats_dials(lab):
     lab.retire_shared()
     for _ in range(2):
@@ -26,6 +28,7 @@ def the_void_eats_dials(lab):
 
 
 @test
+@core()
 def far_is_a_round_trip_away(lab):
     lab.retire_shared()
     lab.need_delay()
