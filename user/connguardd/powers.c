@@ -97,8 +97,8 @@ static void confine_daemon_files(struct daemon *daemon)
 		daemon->confinement.landlock_version = version;
 		return;
 	}
-	daemon->confinement.landlock_error = version;
-	log_warning("access to files is not limited: no Landlock here (%s)", strerror(-version));
+	snprintf(daemon->confinement.files_open, sizeof(daemon->confinement.files_open),
+		 "no Landlock here (%s)", strerror(-version));
 }
 
 /*
@@ -156,13 +156,13 @@ int powers_drop(struct daemon *daemon)
 	 * processes, and what Landlock confines has none. Those kernels (before 5.15) are also the ones
 	 * that have no Landlock, but for two.
 	 */
-	if (daemon->features[FEATURE_SOCKET_ITERATOR]) {
+	if (daemon->features[FEATURE_SOCKET_ITERATOR])
 		confine_daemon_files(daemon);
-	} else {
-		daemon->confinement.landlock_error = -EOPNOTSUPP;
-		log_warning("access to files is not limited, and CAP_SYS_PTRACE is kept: on this kernel only "
-			    "/proc tells who holds a link");
-	}
+	else
+		snprintf(daemon->confinement.files_open, sizeof(daemon->confinement.files_open),
+			 "on this kernel only /proc tells who holds a link");
+	if (!daemon->confinement.landlock_version)
+		log_warning("access to files is not limited: %s", daemon->confinement.files_open);
 	result = confine_capabilities(kept, count, daemon->confinement.capabilities);
 	if (result)
 		log_error("giving up capabilities: %s", strerror(-result));

@@ -31,11 +31,13 @@ struct confine_rule {
 
 /* Room for the names of all capabilities. */
 #define CONFINE_NAMES_MAX 1024
+/* Room for a reason, in words. */
+#define CONFINE_REASON_MAX 128
 
 /* What a process has left. */
 struct confinement {
 	int landlock_version;                 /* 0: access to files is not limited */
-	int landlock_error;                   /* why not: a negative errno */
+	char files_open[CONFINE_REASON_MAX];  /* why it is not */
 	char capabilities[CONFINE_NAMES_MAX]; /* those that stay, by name, separated by blanks; "": none */
 };
 

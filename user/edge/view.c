@@ -704,8 +704,7 @@ static json_t *view_confinement(const struct confinement *confinement, json_t *n
 		if (*name)
 			json_array_append_new(capabilities, json_string(name));
 	if (!confinement->landlock_version)
-		say(notes, "the daemon's access to files is not limited: no Landlock (%s)",
-		    strerror(-confinement->landlock_error));
+		say(notes, "the daemon's access to files is not limited: %s", confinement->files_open);
 	return json_pack("{s:o, s:o}", "capabilities", capabilities, "landlock",
 			 number_or_null(confinement->landlock_version));
 }
