@@ -164,7 +164,7 @@ test: ## install what is missing, build, run every test; needs root (TESTS="unit
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=1 build-tests
 	$(Q)BUILD='$(BUILD)' BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" tests/run.sh $(TESTS)
 
-test-vm: ## the same under other kernels, in emulated guests; needs root (KERNELS="5.10 6.1" runs some)
+test-vm: ## the core of it under other kernels, in emulated guests; needs root (KERNELS="5.10 6.1", VM_TESTS=all)
 	$(Q)scripts/bootstrap.sh build test vm
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-vm
 	$(Q)BUILD='$(BUILD)' scripts/vm-matrix.sh $(KERNELS)

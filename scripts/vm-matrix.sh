@@ -13,16 +13,19 @@
 # usage: vm-matrix.sh [SERIES]...     "6.1", or "newest"; default: 5.10 6.1 6.12 6.18 newest
 #
 # environment: BUILD         where things were built; kernels and logs go to BUILD/vm (build)
-#              VM_SUITES     suites of tests/run.sh to run beside the smoke test (bpf), "" for none
-#              VM_JOBS       guests at a time (2)
-#              VM_SECONDS    the time limit of a guest (900)
+#              VM_SUITES     suites of tests/run.sh to run beside the tests in shell ("bpf,netns"), ""
+#                            for none
+#              VM_TESTS      of the netns suite: core, what every kernel has to pass, or all (core)
+#              VM_JOBS       guests at a time (3: they wait a third of their time)
+#              VM_SECONDS    the time limit of a guest (1800)
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
 BUILD=${BUILD:-build}
-VM_SUITES=${VM_SUITES-bpf}
-VM_JOBS=${VM_JOBS:-2}
-VM_SECONDS=${VM_SECONDS:-900}
+VM_SUITES=${VM_SUITES-bpf,netns}
+VM_TESTS=${VM_TESTS:-core}
+VM_JOBS=${VM_JOBS:-3}
+VM_SECONDS=${VM_SECONDS:-1800}
 STATUS_NOT_SERVED=3
 # Lines shown of what failed in a guest; the log has them all.
 SHOWN_LINES=80
@@ -32,6 +35,13 @@ if [ "$(id -u)" -ne 0 ]; then
 	echo 'vm-matrix.sh: sharing the root directory with guests needs root' >&2
 	exit 1
 fi
+case $VM_TESTS in
+core | all) ;;
+*)
+	echo "vm-matrix.sh: VM_TESTS is '$VM_TESTS', expected core or all" >&2
+	exit 2
+	;;
+esac
 if [[ $PWD$BUILD$VM_SUITES =~ [[:space:]\"] ]]; then
 	echo "vm-matrix.sh: a kernel's command line carries these and takes no spaces: $PWD, BUILD, VM_SUITES" >&2
 	exit 1
@@ -61,7 +71,7 @@ boot() {
 	local run=$state/runs/$1
 	exec scripts/vm/boot.sh "$2" "$run" "$VM_SECONDS" "$PWD/tests/vm/second_stage.sh" \
 		"VM_TREE=$PWD" VM_COMMAND=tests/vm/guest_tests.sh "BUILD=$BUILD" \
-		"VM_SUITES=$VM_SUITES" >"$run/verdict" 2>"$run/boot.log"
+		"VM_SUITES=$VM_SUITES" "VM_TESTS=$VM_TESTS" >"$run/verdict" 2>"$run/boot.log"
 }
 
 # What the kernel itself complained about.
@@ -73,14 +83,14 @@ complaints() {
 details() {
 	case $2 in
 	# Its first lines and its last are in ours already.
-	exit*) grep -vE '^(ok |kernel: |features: |1[.][.][0-9]|[0-9]+ passed, )' "$1/output.log" ;;
+	exit*) grep -vE '^( *ok |kernel: |features: |1[.][.][0-9]|[0-9]+ passed, )' "$1/output.log" ;;
 	panic | 'no status') tail -n 40 "$1/console.log" ;;
 	time-out) tail -n 20 "$1/output.log" ;;
 	*) cat "$1/boot.log" ;;
 	esac | head -n "$SHOWN_LINES" | sed 's/^/      /'
 }
 
-# conclude SERIES RELEASE: read how a guest ended.
+# conclude SERIES RELEASE SECONDS: read how a guest ended that ran for so long.
 conclude() {
 	local run=$state/runs/$1 verdict features counts noise
 	verdict=$(cat "$run/verdict" 2>/dev/null)
@@ -89,13 +99,14 @@ conclude() {
 	noise=$(complaints "$run")
 	if [ "$verdict" = 'exit 0' ] && [ -n "$counts" ] && [ -z "$noise" ]; then
 		passed=$((passed + 1))
-		printf 'ok   %s (%s): %s; %s\n' "$1" "$2" "$features" "$counts"
-		grep -E '^ *SKIP |# SKIP' "$run/output.log" | sed 's/^ */      /'
+		printf 'ok   %s (%s): %s; %s, in %d s\n' "$1" "$2" "$features" "$counts" "$3"
+		grep -E '^ *SKIP |^ok .*# SKIP' "$run/output.log" | sed 's/^ */      /'
 		return
 	fi
 	failed=$((failed + 1))
-	printf 'FAIL %s (%s): %s; %s; %s\n' "$1" "$2" "${verdict:-the emulator did not start}" \
-		"${features:-features unknown}" "${counts:-no result}"
+	printf 'FAIL %s (%s): %s; %s; %s, in %d s\n' "$1" "$2" \
+		"${verdict:-the emulator did not start}" "${features:-features unknown}" \
+		"${counts:-no result}" "$3"
 	[ -z "$noise" ] || printf '%s\n' "$noise" | sed 's/^/      kernel: /'
 	details "$run" "$verdict"
 	printf '      logs: %s\n' "$run"
@@ -119,7 +130,7 @@ elif [ $status -ne 0 ]; then
 fi
 
 # Ends when fewer than $1 guests are left, and concludes those that ended.
-declare -A series_of release_of seen
+declare -A series_of release_of started_at seen
 wait_for_room() {
 	local guest running
 	while [ ${#guests[@]} -ge "$1" ] && [ ${#guests[@]} -gt 0 ]; do
@@ -129,7 +140,8 @@ wait_for_room() {
 			if kill -0 "$guest" 2>/dev/null; then
 				running+=("$guest")
 			else
-				conclude "${series_of[$guest]}" "${release_of[$guest]}"
+				conclude "${series_of[$guest]}" "${release_of[$guest]}" \
+					$((SECONDS - started_at[$guest]))
 			fi
 		done
 		guests=("${running[@]}")
@@ -161,6 +173,7 @@ for series in "$@"; do
 	guests+=($!)
 	series_of[$!]=$series
 	release_of[$!]=$release
+	started_at[$!]=$SECONDS
 done
 wait_for_room 1
 

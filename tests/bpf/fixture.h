@@ -136,6 +136,9 @@ void unguard_port(const struct guard_maps *maps, __u16 port);
 void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix_length,
 		struct exempt_value value);
 
+/* When a link was heard that is silent for long. A time soon after boot: the clock may be young. */
+#define LONG_AGO NS_PER_SECOND
+
 /* A link and a claim whose SYN left, to put into a peer. */
 struct slot some_link(__u64 cookie);
 struct slot some_claim(__u64 cookie, __u32 client_isn);

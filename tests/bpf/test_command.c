@@ -497,7 +497,7 @@ static void heard(void **state)
 	struct slot after;
 
 	(void)state;
-	silent.heard_ns = now_ns() - 100 * NS_PER_SECOND;
+	silent.heard_ns = LONG_AGO;
 	silent.doubted_ns = now_ns() - 10 * NS_PER_SECOND;
 	put_slot(&maps, PEER4, silent);
 	command.until_ns = now_ns();

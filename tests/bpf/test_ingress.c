@@ -1535,7 +1535,6 @@ static void answer_simultaneous_open(void **state)
 
 /* How far ahead of the socket a segment may be (bpf/ingress.bpf.c). */
 #define AHEAD (1 << 20)
-#define LONG_AGO (now_ns() - 100 * NS_PER_SECOND)
 
 /* A link that our dial has become, owned by its socket and silent for long. */
 static struct our_dial link_out(const char *peer)

@@ -51,17 +51,24 @@ PORT = 24000
 OTHER_PORT = 24001
 # One way: a round trip must be longer than a test takes to make dials that cross, and much shorter
 # than the second after which a SYN is retransmitted.
-DELAY_MS = round(min(20 * TIME_SCALE, 150))
+DELAY_MS = round(min(20 * TIME_SCALE, 200))
 SECOND = 1_000_000_000
+
+
+def paced(milliseconds):
+    """A setting that a test must not be slower than: longer on slow machines, though waited for."""
+    return f"{round(milliseconds * min(TIME_SCALE, 4))}ms"
+
 
 # Short times, so that a test can see a whole backoff; no periodic check gets in between.
 STANDARD = {
     "port": PORT,
     "check_interval": "120s",
-    "initial": "400ms",
-    "max": "1600ms",
+    "initial": paced(400),
+    "max": paced(1600),
     "min_uptime": "100ms",
     "stable_after": "900ms",
+    "suspect_after": paced(5000),
 }
 BACKOFF_SECTION = ("initial", "max", "min_uptime", "stable_after", "hold_max", "claim_max")
 
@@ -484,8 +491,13 @@ class Guard:
     def start(self, program=DAEMON):
         """Start the daemon, wait until status is fine, and follow the events."""
         self.start_only(program)
-        wait_for(self.is_up,
-                 lambda: f"guard {self.name} is up; {self.cli('status')[1]}\n{self.log()}", 20)
+        try:
+            wait_for(self.is_up,
+                     lambda: f"guard {self.name} is up; {self.cli('status')[1]}\n{self.log()}", 60)
+        except AssertionError:
+            # Else it would be in force for tests that know nothing of it.
+            self.destroy()
+            raise
         self.events = Events(self)
         return self
 

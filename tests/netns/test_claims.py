@@ -3,7 +3,7 @@
 
 import os
 
-from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, lacks, wait_for
+from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, lacks, paced, wait_for
 from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_out,
                    start_foreign)
@@ -100,7 +100,7 @@ def of_an_abandoned_dial_ends_when_it_is_closed(lab, family):
 @core()
 def of_an_abandoned_dial_expires(lab):
     """Nobody closes, nobody answers: the claim is void after claim_max."""
-    guard = lab.own_guard(hold_max="500ms", claim_max="1s", check_interval="200ms")
+    guard = lab.own_guard(hold_max="500ms", claim_max=paced(1000), check_interval="200ms")
     peer = lab.void()
     watch = guard.watch()
     first = dial(lab, peer, blocking=False)

@@ -174,7 +174,7 @@ def only_links_of_the_guard_are_adopted(lab):
     assert_passed(lab.home("dial", address=port.address, port=PORT + 1))
     listen_home(lab)
     assert_passed(lab.home("dial", address="10.77.0.1", port=PORT))
-    guard = lab.own_guard()
+    guard = own_guard_that_adopts(lab, "socket_iterator")
     assert guard.counters()["link_adopted"] == 1, guard.counters()
     assert [peer["address"] for peer in guard.ask("peers")["peers"]] == [ours.address]
 

@@ -4,7 +4,7 @@
 import os
 import signal
 
-from harness import Events, TIME_SCALE, wait_for, wait_past
+from harness import Events, TIME_SCALE, paced, wait_for, wait_past
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
                    link_out, listen_home, refusal)
@@ -93,7 +93,7 @@ def a_kicked_peer_is_announced(lab):
 def central_policy_lets_only_announced_dials_pass_and_each_once(lab):
     known, unknown = lab.fresh(), lab.fresh()
     guard = guard_with_peers(lab, [known], dial_policy="central", check_interval="500ms",
-                             initial="300ms", max="300ms")
+                             initial=paced(300), max=paced(300))
     stream = follow_due(lab, guard)
     unknown.listen()
     watch = guard.watch()

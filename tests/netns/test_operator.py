@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 
-from harness import BPFTOOL, CLI, PORT, RUN, TIME_SCALE, run, wait_for, wait_past
+from harness import BPFTOOL, CLI, PORT, RUN, TIME_SCALE, paced, run, wait_for, wait_past
 from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    fail_dial, link_in, link_out, listen_home)
@@ -420,7 +420,7 @@ def counters_are_readable_with_bpftool(lab):
 
 @test
 def the_last_refusal_is_remembered_with_its_cause(lab):
-    guard, peer = lab.guard(initial="200ms", max="400ms"), lab.fresh()
+    guard, peer = lab.guard(initial=paced(200), max=paced(400)), lab.fresh()
     watch = guard.watch()
     failure = fail_dial(lab, watch, peer)
     event = assert_dial_refused(lab, watch, peer, "dial_backoff")

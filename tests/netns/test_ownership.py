@@ -13,7 +13,7 @@ import signal
 
 from harness import (FAMILIES, IPV4, IPV6, MAPPED, OTHER_PORT, PORT, PREFIX, SECOND, TIME_SCALE, Skip,
                      now_ns, run, wait_for)
-from registry import each, each_family, test
+from registry import core, each, each_family, test
 from steps import (ESTABLISHED, InLink, assert_dial_refused, assert_knock_refused, assert_passed,
                    assert_refused, dial, link_in, link_out, listen_home, wait_state)
 from test_crossing import Race
@@ -131,6 +131,7 @@ def of_a_syn_that_waits_too_long_is_void_and_makes_no_second_link(lab):
 
 
 @test
+@core()
 def of_a_port_that_is_guarded_no_longer_are_let_go(lab):
     """And of one that is guarded now are taken: at the reload, not as repairs by the check."""
     guard, peers = lab.own_guard(), [lab.fresh(family) for family in FAMILIES]
@@ -293,6 +294,7 @@ def of_a_listener_that_is_closed_end_with_it(lab):
 
 
 @test
+@core()
 def of_a_process_that_forks_last_as_long_as_the_last_copy(lab):
     """Two copies of a pending dial: the first close ends nothing, whoever it is that closes."""
     guard, peer = ordinary_guard(lab), lab.void()
@@ -310,6 +312,7 @@ def of_a_process_that_forks_last_as_long_as_the_last_copy(lab):
 
 
 @test
+@core()
 def of_a_peer_that_are_too_many_but_the_last_stay(lab):
     """Named as the loser of a duplicate whose winner has ended meanwhile: the check takes it back."""
     guard, peer = lab.own_guard(hold_max="0s", check_interval="300ms"), None

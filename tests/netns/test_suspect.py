@@ -11,9 +11,9 @@ import signal
 
 from harness import IPV4, PORT, SECOND, TIME_SCALE, Skip, now_ns, run, wait_for, wait_past
 from prober import Prober
-from registry import each, each_family, test
-from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, link_in, link_out,
-                   listen_home)
+from registry import core, each, each_family, needs, test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial, link_in,
+                   link_out, listen_home)
 
 SUSPECT_AFTER = 2
 OPTIONS = {"suspect_after": f"{SUSPECT_AFTER}s", "min_uptime": "0s"}
@@ -76,6 +76,8 @@ def assert_one_new_link(guard, cases):
 
 
 @each_family
+@core("IPv4")
+@needs("socket_iterator")
 def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
     """Edge case 1: the peer is back, and its host answers for the old link with RST."""
     guard = lab.guard(**OPTIONS)
@@ -98,6 +100,8 @@ def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
 
 
 @each_family
+@core("IPv6")
+@needs("socket_iterator")
 def link_that_nothing_answers_for_is_dead_after_three_probes(lab, family):
     """The peer is back behind a firewall that lets no RST out: only silence speaks for it."""
     guard = lab.guard(**OPTIONS)
@@ -124,6 +128,8 @@ def not_repeated_soon(host):
 
 
 @test
+@core()
+@needs("socket_iterator")
 def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
     """A link that one end has closed while the wire was cut: its kernel still answers probes, and the FIN
     may come as much later as the cut has lasted (RFC 6298 doubles the time-out)."""
@@ -158,6 +164,7 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
 
 
 @each_family
+@needs("socket_iterator")
 def silent_link_outlives_a_thousand_knocks(lab, family):
     """Edge case 2: alive, silent, and knocked at by what may be anybody."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(family)
@@ -195,6 +202,8 @@ def link_that_speaks_refuses_at_once(lab):
 
 
 @test
+@core()
+@needs("socket_iterator")
 def dial_to_a_suspect_link_is_refused_and_has_it_probed(lab):
     guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
     watch = guard.watch()
@@ -220,6 +229,7 @@ def dial_to_a_suspect_link_is_refused_and_has_it_probed(lab):
 
 
 @each(0, 60)
+@needs("socket_iterator")
 def link_has_its_own_settings_back_after_the_probing(lab, liveness):
     guard, peer = lab.guard(liveness=f"{liveness}s", **OPTIONS), lab.fresh(IPV4)
     link = link_in(lab, peer, listen_home(lab))
@@ -237,6 +247,7 @@ def link_has_its_own_settings_back_after_the_probing(lab, liveness):
 
 
 @test
+@needs("socket_iterator")
 def link_left_nudged_by_a_dead_daemon_is_set_back_by_the_next(lab):
     guard, peer = lab.own_guard(**OPTIONS), lab.fresh(IPV4)
     link = link_in(lab, peer, listen_home(lab))
@@ -252,6 +263,7 @@ def link_left_nudged_by_a_dead_daemon_is_set_back_by_the_next(lab):
 
 
 @test
+@needs("socket_iterator")
 def link_of_signed_segments_is_probed_with_signed_ones(lab):
     """TCP MD5, as between BGP speakers: an unsigned probe would get no answer from a living peer."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
@@ -279,6 +291,7 @@ def link_of_signed_segments_is_probed_with_signed_ones(lab):
 
 
 @test
+@needs("socket_iterator")
 def dead_link_is_told_and_left_while_observing(lab):
     """Edge case 36: what would have been refused while the old link was dead."""
     guard = lab.own_guard(mode="observe", **OPTIONS)
@@ -298,15 +311,17 @@ def dead_link_is_told_and_left_while_observing(lab):
 
 
 @test
-def without_a_daemon_deny_max_lets_the_peer_in(lab):
+@core()
+def without_a_daemon_deny_max_lets_the_peer_and_our_dial_in(lab):
     """Nobody probes, and keepalive is the service's business: a denial needs proof all the same."""
     guard = lab.own_guard(liveness="0s", deny_max="5s", **OPTIONS)
     listener = listen_home(lab)
-    case = Case(lab, IPV4, listener, "inbound", "idle")
-    revive = crash(lab, [case])
-    silent(guard, case.peer.address)
+    case, dialed = [Case(lab, IPV4, listener, direction, "idle") for direction in ("inbound", "outbound")]
+    revive = crash(lab, [case, dialed])
+    silent(guard, case.peer.address, dialed.peer.address)
     guard.end(signal.SIGKILL)
     revive()
+    assert_refused(dial(lab, dialed.peer))
     # Nothing leaves the old link by itself, so nothing ends it.
     began = now_ns()
     knock = assert_passed(case.peer.knock())
@@ -314,12 +329,16 @@ def without_a_daemon_deny_max_lets_the_peer_in(lab):
     print(f"# let in {knock['elapsed']:.2f} s after its first SYN", flush=True)
     assert lab.home("accept", fd=listener, timeout=5)
     assert lab.home("state", fd=case.link.here) == 1
+    # Nor is it forgotten in that time that our own dial was turned away.
+    wait_for(lambda: dial(lab, dialed.peer)["errno"] == "success", "our dial passes", 5)
     guard.start()
     counters = guard.counters()
-    assert counters["knock_unproven"] >= 1 and counters["link_replaced"] == 1, counters
+    assert counters["knock_unproven"] >= 1 and counters["link_replaced"] == 2, counters
+    assert counters["dial_suspect"] >= 1 and counters["dial_unproven"] == 1, counters
     # The one that was replaced is destroyed as soon as there is somebody to do it.
-    wait_for(lambda: lab.home("state", fd=case.link.here) != 1, "the old link is destroyed")
-    assert_one_new_link(guard, [case])
+    for each_case in (case, dialed):
+        wait_for(lambda gone=each_case.link.here: lab.home("state", fd=gone) != 1, "the old link is destroyed")
+    assert_one_new_link(guard, [case, dialed])
     assert now_ns() > began
 
 

@@ -149,6 +149,11 @@ def do_dial(address, port, source=None, source_port=0, blocking=True, timeout=20
     return result
 
 
+def do_volley(dials):
+    """Start many dials, one right after the other; each has the arguments of a `dial`."""
+    return [do_dial(blocking=False, **dial) for dial in dials]
+
+
 def do_settle(fd, timeout):
     """Wait as poll() programs do until a pending dial has an outcome. null: none in time."""
     sock = sockets[fd]

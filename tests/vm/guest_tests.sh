@@ -6,7 +6,8 @@
 # the last one, "N passed, N failed, N skipped". Exits 1 when anything failed.
 #
 # environment: BUILD       where the host built everything (build)
-#              VM_SUITES   suites of tests/run.sh to run after the smoke test, separated by commas
+#              VM_SUITES   suites of tests/run.sh to run after those in shell, separated by commas
+#              VM_TESTS    of the netns suite: core or all (core)
 set -u
 cd "$(dirname "$0")/../.." || exit 1
 
@@ -71,6 +72,7 @@ features() {
 	fi
 }
 
+exec 3>&1
 echo "kernel: $(uname -r)"
 if ! features; then
 	# Why, in the verifier's words.
@@ -79,12 +81,13 @@ if ! features; then
 	exit 1
 fi
 tap tests/vm/smoke.sh
+tap tests/vm/whole_host.sh
 IFS=, read -ra suites <<<"${VM_SUITES:-}"
 if [ ${#suites[@]} -gt 0 ]; then
-	output=$(tests/run.sh "${suites[@]}")
-	printf '%s\n' "$output" | sed '$d'
+	# As it comes, so that a run that is cut off shows how far it was.
+	results=$(NETNS_JOBS=1 NETNS_TESTS=${VM_TESTS:-core} tests/run.sh "${suites[@]}" | tee /dev/fd/3 | tail -n 1)
 	# shellcheck disable=SC2046
-	add $(tail -n 1 <<<"$output" | sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' |
+	add $(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' <<<"$results" |
 		grep . || echo 0 1 0)
 fi
 echo "$passed passed, $failed failed, $skipped skipped"

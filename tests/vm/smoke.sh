@@ -14,27 +14,22 @@ NAME=cgt-smoke-$$
 PORT=24000
 HERE=10.77.0.1
 THERE=10.77.0.2
-# How long a condition may take to come true.
-PATIENCE=60
 PLAN=13
 
 scratch=$(mktemp -d /tmp/cgt-smoke.XXXXXX)
-tests=0
-failures=0
 daemon=
 cgroup=$(sed -n 's/^\([^ ]* \)\{4\}\([^ ]*\) .* - cgroup2 .*/\2/p' /proc/self/mountinfo | head -n 1)
-talkers=()
+
+# shellcheck source=tests/vm/steps.sh
+. tests/vm/steps.sh
 
 connguard() {
 	"$BUILD/connguard" --name "$NAME" "$@"
 }
 
 clean_up() {
-	local talker
-	for talker in $daemon "${talkers[@]}"; do
-		kill -KILL "$talker" 2>/dev/null
-	done
-	wait 2>/dev/null
+	[ -z "$daemon" ] || kill -KILL "$daemon" 2>/dev/null
+	talkers_end
 	connguard unload >/dev/null 2>&1
 	ip netns del "$NAME-here" 2>/dev/null
 	ip netns del "$NAME-there" 2>/dev/null
@@ -42,27 +37,6 @@ clean_up() {
 	rm -rf "$scratch"
 }
 trap clean_up EXIT
-
-# result NAME STATUS [WHAT WAS SEEN]
-result() {
-	tests=$((tests + 1))
-	if [ "$2" -eq 0 ]; then
-		echo "ok $tests - $1"
-	else
-		failures=$((failures + 1))
-		echo "not ok $tests - $1"
-		[ -z "${3:-}" ] || printf '%s\n' "$3" | sed 's/^/# /'
-	fi
-}
-
-# eventually COMMAND...: 0 as soon as it succeeds.
-eventually() {
-	local until=$((SECONDS + PATIENCE))
-	until "$@" >/dev/null 2>&1; do
-		[ "$SECONDS" -lt "$until" ] || return 1
-		sleep 0.1
-	done
-}
 
 # In a namespace; the guarded side in the guarded cgroup too. Both become the command itself.
 here() {
@@ -73,33 +47,6 @@ here() {
 there() {
 	exec nsenter --net="/run/netns/$NAME-there" "$@"
 }
-
-said() {
-	[ -s "$1" ]
-}
-
-# talk OUTPUT SIDE ARGUMENT...: start a talker, wait for its first line, which is the answer.
-talk() {
-	local output=$scratch/$1 side=$2
-	shift 2
-	: >"$output"
-	("$side" "$BUILD/tests/vm/talker" "$@") >"$output" 2>&1 &
-	talkers+=($!)
-	eventually said "$output"
-	answer=$(cat "$output")
-}
-
-# expect NAME ANSWER: what the last talker said.
-expect() {
-	[ "$answer" = "$2" ]
-	result "$1" $? "said '$answer', expected '$2'"
-}
-
-# End a process of ours, without the shell's comment.
-end() {
-	kill -KILL "$1"
-	wait "$1" 2>/dev/null
-} 2>/dev/null
 
 start_daemon() {
 	nsenter --net="/run/netns/$NAME-here" "$BUILD/connguardd" -c "$scratch/conf" "$NAME" \
