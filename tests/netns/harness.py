@@ -165,9 +165,10 @@ def attached_programs(cgroup, attach_type):
     """
     room = 64
     identifiers = (ctypes.c_uint32 * room)()
-    query = ctypes.create_string_buffer(struct.pack(
-        "=IIIIQIxxxx", cgroup, attach_type, 0, 0, ctypes.addressof(identifiers), room))
-    if libc.syscall(SYS_BPF, BPF_PROG_QUERY, query, len(query.raw) - 1):
+    # As large as it has become: Linux 6.18 writes to its last member, `revision`, whatever the size.
+    query = ctypes.create_string_buffer(64)
+    struct.pack_into("=IIIIQI", query, 0, cgroup, attach_type, 0, 0, ctypes.addressof(identifiers), room)
+    if libc.syscall(SYS_BPF, BPF_PROG_QUERY, query, len(query)):
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number), f"programs at hook {attach_type}")
     return struct.unpack_from("=I", query, 24)[0]
