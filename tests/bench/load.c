@@ -39,6 +39,9 @@
 #define PEERS_IN_TURN 1000
 /* On a wire without delay an answer that takes this long does not come. */
 #define PATIENCE_MS 400
+/* A machine that crashed boots for no shorter a time, and its peer-to-peer program dials for no shorter a time. */
+#define BOOT_MS 6000
+#define PATIENCE_AFTER_BOOT_MS 5000
 /* What TCP is given to notice that its peer is gone, see crash_given_up(). */
 #define USER_TIMEOUT_MS 1000
 /* Longer than a retransmitted SYN (1 s) and every hold. */
@@ -153,10 +156,12 @@ static struct sockaddr_in address_of(const char *text, in_port_t port)
 	return address;
 }
 
-/* A TCP socket of this host, bound to the address, which gives up on everything after PATIENCE_MS. */
+static long patience_ms = PATIENCE_MS;
+
+/* A TCP socket of this host, bound to the address, which gives up on everything after patience_ms. */
 static int socket_at(const struct host *host, const char *text, in_port_t port)
 {
-	const struct timeval patience = { 0, PATIENCE_MS * 1000 };
+	const struct timeval patience = { patience_ms / 1000, patience_ms % 1000 * 1000 };
 	struct sockaddr_in address = address_of(text, port);
 	int fd, on = 1;
 
@@ -470,7 +475,10 @@ static void crash_unnoticed(const char *peer)
 	if (dial(&here, HERE, listener_there, peer, &old))
 		fail("crash: the first link");
 	vanish(old.accepted);
+	wait_ms(BOOT_MS);
+	patience_ms = PATIENCE_AFTER_BOOT_MS;
 	say_linked("knock_after_crash_unnoticed", dial(&there, peer, listener_here, HERE, &new));
+	patience_ms = PATIENCE_MS;
 	hang_up(&new);
 	close(old.dialed);
 	close(listener_here);
