@@ -3,10 +3,10 @@
 
 import os
 import shutil
-import socket
 
 from harness import Skip
 from lanes import PAIRS
+from service import Service
 
 # The defaults are hours to a test: connect delay 5, connect retry 120, hold 240, keepalive 80,
 # error wait 60 to 300 seconds. All else is as the distribution has it.
@@ -30,16 +30,15 @@ protocol bgp peer {{
 """
 
 
-class Bird:
+class Bird(Service):
     """One BIRD for each address; the pairs with even numbers speak IPv6."""
 
     name = "BIRD"
     port = 179
     example = "bird.conf"
-    links = 1
 
     def __init__(self):
-        self.controls = {}
+        super().__init__()
         self.program = shutil.which("bird", path=os.environ["PATH"] + ":/usr/sbin")
         if self.program is None:
             raise Skip("bird is missing; to install it: scripts/bootstrap.sh services")
@@ -70,27 +69,12 @@ class Bird:
                 restart="on" if self.restarts(number) else "aware"))
         return [self.program, "-f", "-c", configuration, "-s", lane.path(host, number, "control")]
 
-    def ended(self, lane, host, number):
-        control = self.controls.pop(lane.path(host, number, "control"), None)
-        if control:
-            control.close()
+    def greet(self, control):
+        self.answer(control, "0001 ")
 
-    def ask(self, lane, host, number, command):
-        """What `birdc COMMAND` prints; empty while BIRD is not there yet."""
-        path = lane.path(host, number, "control")
-        try:
-            control = self.controls.get(path)
-            if control is None:
-                control = socket.socket(socket.AF_UNIX)
-                control.settimeout(5)
-                control.connect(path)
-                self.controls[path] = control
-                self.answer(control, "0001 ")
-            control.sendall(command.encode() + b"\n")
-            return self.answer(control, "0000 ")
-        except OSError:
-            self.ended(lane, host, number)
-            return ""
+    def command(self, control, command):
+        control.sendall(command.encode() + b"\n")
+        return self.answer(control, "0000 ")
 
     @staticmethod
     def answer(control, last):

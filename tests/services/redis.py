@@ -3,16 +3,16 @@
 
 import os
 import shutil
-import socket
 import time
 
 from harness import Skip, now_ns
 from lanes import PAIRS
+from service import Service
 
 SLOTS = {1: "0-8191", 2: "8192-16383"}
 
 
-class Redis:
+class Redis(Service):
     """Clusters of two masters, one at each end, that knew each other before they start."""
 
     name = "Redis Cluster"
@@ -22,7 +22,7 @@ class Redis:
     links = 2
 
     def __init__(self):
-        self.controls = {}
+        super().__init__()
         if shutil.which("redis-server") is None:
             raise Skip("redis-server is missing; to install it: scripts/bootstrap.sh services")
 
@@ -58,30 +58,13 @@ class Redis:
                 "--save", "", "--appendonly", "no", "--loglevel", "debug", "--logfile", "log",
                 "--protected-mode", "no"]
 
-    def ended(self, lane, host, number):
-        control = self.controls.pop(lane.path(host, number, "control"), None)
-        if control:
-            control.close()
-
-    def ask(self, lane, host, number, command):
-        """What `redis-cli COMMAND` prints; empty while the node is not there yet."""
-        path = lane.path(host, number, "control")
-        try:
-            control = self.controls.get(path)
-            if control is None:
-                control = socket.socket(socket.AF_UNIX)
-                control.settimeout(5)
-                control.connect(path)
-                self.controls[path] = control
-            control.sendall(command.encode() + b"\r\n")
-            stream = control.makefile("rb")
-            first = stream.readline()
-            if not first.startswith(b"$"):
-                return first.decode()
-            return stream.read(int(first[1:]) + 2).decode()
-        except OSError:
-            self.ended(lane, host, number)
-            return ""
+    def command(self, control, command):
+        control.sendall(command.encode() + b"\r\n")
+        stream = control.makefile("rb")
+        first = stream.readline()
+        if not first.startswith(b"$"):
+            return first.decode()
+        return stream.read(int(first[1:]) + 2).decode()
 
     def linked(self, lane, host, number, since):
         """The other node has answered on our own link to it since then, and has not failed."""
