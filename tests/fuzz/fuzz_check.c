@@ -304,7 +304,8 @@ static void act(struct host *host, const struct check_action *action)
 		break;
 	case CHECK_SPARE:
 		must(slot && slot->kind == SLOT_LINK && slot->flags & SLOT_DOOMED);
-		must(link_spare(peer, action->cookie, host->now).cause == CAUSE_link_spared);
+		must(link_spare(peer, &host->policy, action->cookie, host->now).cause ==
+		     CAUSE_link_spared);
 		break;
 	case CHECK_ADOPT:
 		if (!peer) {
@@ -450,8 +451,10 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 			run(&host);
 			something_changes(&host);
 		}
-		for (rounds = 0; rounds < ROUNDS_TO_REST; rounds++)
+		for (rounds = 0; rounds < ROUNDS_TO_REST; rounds++) {
 			changes = run(&host);
+			host.now += CHECK_LASTS_NS;
+		}
 		must(!changes);
 		check_agreement(&host);
 	}

@@ -148,13 +148,13 @@ static void check_slot(const struct story *story, const struct slot *slot)
 		must(slot->expires_ns > slot->since_ns);
 		must(slot->expires_ns <= story->now + longest);
 		must(!(slot->flags & (SLOT_DOOMED | SLOT_ADOPTED)));
-		must(!slot->heard_ns && !slot->doubted_ns);
+		must(!slot->heard_ns && !slot->doubted_ns && !slot->stalled_ns);
 	} else {
 		must(slot->direction == DIRECTION_OUTBOUND || slot->direction == DIRECTION_INBOUND);
 		must(slot->expires_ns == 0);
 		must(!(slot->flags & SLOT_SENT) && !slot->yields_until_ns);
 		must(slot->heard_ns >= slot->since_ns && slot->heard_ns <= story->now);
-		must(slot->doubted_ns <= story->now);
+		must(slot->doubted_ns <= story->now && slot->stalled_ns <= story->now);
 	}
 }
 
@@ -223,7 +223,8 @@ static void check_unchanged(const struct peer *peer, const struct peer *was, __u
 	int i;
 
 	for (i = 0; i < PEER_SLOTS; i++) {
-		must(!masked.slots[i].doubted_ns || masked.slots[i].kind == SLOT_LINK);
+		must(masked.slots[i].doubted_ns == was->slots[i].doubted_ns ||
+		     masked.slots[i].kind == SLOT_LINK);
 		if (!was->slots[i].doubted_ns)
 			masked.slots[i].doubted_ns = 0;
 	}
@@ -386,7 +387,9 @@ static void step_answer(struct story *story)
 	check_decision(&decision);
 	must(decision.verdict == VERDICT_ALLOW || decision.verdict == VERDICT_HOLD);
 	must(decision.verdict == VERDICT_ALLOW || !peer_exempt(story->peer, story->now));
-	must(decision.verdict == VERDICT_ALLOW || slot_held(story->peer, cookie));
+	/* A dial that has lost its slot, its SYN was put off for so long, gives way to a link only. */
+	must(decision.verdict == VERDICT_ALLOW || slot_held(story->peer, cookie) ||
+	     (decision.cause == CAUSE_answer_linked && count_links(story->peer)));
 }
 
 static void step_link(struct story *story)
