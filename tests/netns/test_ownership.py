@@ -312,6 +312,31 @@ def of_a_process_that_forks_last_as_long_as_the_last_copy(lab):
 
 
 @test
+def of_a_burst_that_found_no_slot_come_down_to_one(lab):
+    """Twelve links of one peer come up while the daemon sleeps, eight of them in slots, and the winner ends:
+    each of the other four is the last one by what the slots show."""
+    guard = lab.own_guard(hold_max="0s", check_interval="300ms")
+    lab.need_delay()
+    peer = lab.fresh(host=lab.far)
+    listener = listen_home(lab, MAPPED)
+    watch = guard.watch()
+    guard.signal(signal.SIGSTOP)
+    knocks = lab.far("volley", dials=[{"address": "10.78.0.1", "port": PORT, "source": peer.address}
+                                      for _ in range(12)])
+    accepted = [lab.home("accept", fd=listener, timeout=5) for _ in knocks]
+    assert all(accepted), accepted
+    lab.home("close", fd=accepted[0]["fd"], reset=True)
+    guard.signal(signal.SIGCONT)
+
+    def standing():
+        return [knock["fd"] for knock in knocks if peer.host("state", fd=knock["fd"]) == ESTABLISHED]
+    wait_for(lambda: len(standing()) == 1 and len(guard.peer(peer.address)["links"]) == 1,
+             lambda: f"one link is left: {standing()}, {guard.peer(peer.address)['links']}")
+    grown = watch.grown()
+    assert grown["link_unheld"] == 4 and grown["link_spared"] == 1, grown
+
+
+@test
 @core()
 def of_a_peer_that_are_too_many_but_the_last_stay(lab):
     """Named as the loser of a duplicate whose winner has ended meanwhile: the check takes it back."""

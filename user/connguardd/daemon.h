@@ -50,6 +50,9 @@ enum problem {
 /* Links on trial; probing.c's alone. */
 struct probing;
 
+/* Links too many that are remembered, see happenings.c; more of them at a time are forgotten. */
+#define SPARED_MAX 256
+
 struct daemon {
 	const char *name;
 	const struct config_sources *sources; /* read again at every reload */
@@ -78,6 +81,8 @@ struct daemon {
 	struct probing *probing;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
+	__u64 spared[SPARED_MAX];    /* cookies, a ring: links too many without a slot that had to stay, 0: none */
+	size_t spared_next;
 	__u64 events_lost;           /* as counted when a check last began to make up for them */
 	__u64 unheld;                /* dials and links that were not held, as counted then */
 	unsigned int unguarded;      /* links that the last check could not take under guard */
@@ -174,10 +179,10 @@ void happenings_stop(struct daemon *daemon);
 size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events);
 
 /*
- * Destroy the loser of a duplicate (links_destroy_surplus), if the mode is enforce. What goes wrong
- * is logged.
+ * Destroy the loser of a duplicate, if the mode is enforce. What goes wrong is logged. Returns what
+ * links_destroy_surplus() does, or 0 in another mode.
  */
-void happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
+int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
 /* ---- probing.c ---- */
 

@@ -85,12 +85,55 @@ static bool enforcing(const struct daemon *daemon)
 	return guard_mode_read(daemon->guard, &mode) == 0 && mode == MODE_ENFORCE;
 }
 
-void happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
+int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
 {
-	if (enforcing(daemon))
-		log_destroyed(address, links_destroy_surplus(daemon->guard,
-							     daemon->surroundings.sockets, address,
-							     cookie));
+	int result;
+
+	if (!enforcing(daemon))
+		return 0;
+	result = links_destroy_surplus(daemon->guard, daemon->surroundings.sockets, address, cookie);
+	log_destroyed(address, result);
+	return result;
+}
+
+/*
+ * A link too many found no slot. If it looks like the last one, because those in the slots have all
+ * ended or lost, it stays: but so do others like it, and the check takes all of them in.
+ */
+static void destroy_unheld(struct daemon *daemon, const struct guard_event *event)
+{
+	if (happenings_destroy(daemon, &event->address, event->other_cookie) != -EBUSY)
+		return;
+	daemon->spared[daemon->spared_next] = event->other_cookie;
+	daemon->spared_next = (daemon->spared_next + 1) % SPARED_MAX;
+}
+
+/* Whether the peer has more links than it may, doomed ones left out. */
+static bool over_limit(struct daemon *daemon, const struct peer_address *address)
+{
+	struct guard_policy policy;
+	unsigned int links = 0;
+	struct peer peer;
+
+	if (guard_peer_read(daemon->guard, address, &peer) ||
+	    guard_policy_read(daemon->guard, &policy) || peer_exempt(&peer, clock_now_ns()))
+		return false;
+	for (int i = 0; i < PEER_SLOTS; i++)
+		links += slot_is_link(&peer.slots[i]);
+	return links > peer_limit(&peer, &policy);
+}
+
+/* A link was taken in. One that had to stay for want of another goes, if there is another now. */
+static void destroy_spared(struct daemon *daemon, const struct guard_event *event)
+{
+	for (size_t i = 0; i < SPARED_MAX; i++) {
+		if (daemon->spared[i] != event->cookie)
+			continue;
+		daemon->spared[i] = 0;
+		if (over_limit(daemon, &event->address))
+			happenings_destroy(daemon, &event->address, event->cookie);
+		return;
+	}
 }
 
 /*
@@ -134,7 +177,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	switch (event->cause) {
 	case CAUSE_link_unheld:
 		if (event->other_cookie)
-			happenings_destroy(daemon, &event->address, event->other_cookie);
+			destroy_unheld(daemon, event);
 		break;
 	case CAUSE_link_duplicate:
 		happenings_destroy(daemon, &event->address, event->other_cookie);
@@ -157,6 +200,8 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
 	case CAUSE_link_adopted:
+		if (event->cause == CAUSE_link_adopted)
+			destroy_spared(daemon, event);
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
