@@ -111,16 +111,16 @@ static void destroy_unheld(struct daemon *daemon, const struct guard_event *even
 /* Whether the peer has more links than it may, doomed ones left out. */
 static bool over_limit(struct daemon *daemon, const struct peer_address *address)
 {
+	__u64 now = clock_now_ns();
 	struct guard_policy policy;
-	unsigned int links = 0;
+	struct slot_census census;
 	struct peer peer;
 
 	if (guard_peer_read(daemon->guard, address, &peer) ||
-	    guard_policy_read(daemon->guard, &policy) || peer_exempt(&peer, clock_now_ns()))
+	    guard_policy_read(daemon->guard, &policy) || peer_exempt(&peer, now))
 		return false;
-	for (int i = 0; i < PEER_SLOTS; i++)
-		links += slot_is_link(&peer.slots[i]);
-	return links > peer_limit(&peer, &policy);
+	census = peer_census(&peer, &policy, 0, now);
+	return census.links + census.unproven > peer_limit(&peer, &policy);
 }
 
 /* A link was taken in. One that had to stay for want of another goes, if there is another now. */
@@ -197,11 +197,11 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_answer_tie_lost:
 		probing_doubt(daemon, &event->address, names_cause_subject(event->cause) == SUBJECT_KNOCK);
 		break;
+	case CAUSE_link_adopted:
+		destroy_spared(daemon, event);
+		/* fall through */
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
-	case CAUSE_link_adopted:
-		if (event->cause == CAUSE_link_adopted)
-			destroy_spared(daemon, event);
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
