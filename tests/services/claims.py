@@ -3,7 +3,7 @@
 
 import truth
 from harness import DELAY_MS, wait_for
-from study import BACKOFF_INITIAL_S, NUMBERS
+from study import BACKOFF_INITIAL_S, NUMBERS, UNGUARDED
 
 # How much longer a session may take to come back after a crash and a reboot: a second, which is when
 # TCP repeats the SYN of a knock that was held (RFC 6298), and the way of that SYN.
@@ -87,6 +87,32 @@ def settled(outcome):
         if guard:
             truth.settle(guard)
             whole(guard)
+
+
+def reboot_costs_at_most_a_second(study, variant, spread):
+    outcomes = study.step("reboot")
+    no_slower_than(outcomes[variant], outcomes[UNGUARDED], REBOOT_SLOWER_S, spread)
+    settled(outcomes[variant])
+
+
+def long_reboot_costs_at_most_a_second(study, variant, spread):
+    outcomes = study.step("long reboot")
+    touched_no_slower_than(outcomes[variant], outcomes[UNGUARDED], REBOOT_SLOWER_S, spread)
+    settled(outcomes[variant])
+
+
+def cut_wire_costs_at_most_the_backoff(study, variant, spread):
+    outcomes = study.step("cut")
+    no_slower_than(outcomes[variant], outcomes[UNGUARDED], CUT_SLOWER_S, spread)
+    settled(outcomes[variant])
+
+
+def cold_start_takes_its_links_only(study, variant):
+    outcomes = study.step("cold start")
+    one_link_each(outcomes[variant])
+    no_slower_than(outcomes[variant], outcomes[UNGUARDED], COLD_SLOWER_S, 0)
+    accounts_agree(outcomes[variant])
+    settled(outcomes[variant])
 
 
 def whole(guard):

@@ -8,7 +8,6 @@ instance N of far are one pair, the only ones who speak with each other. To a gu
 peer of its own, so that a lane makes PAIRS measurements at once. far is the one that crashes.
 """
 
-import atexit
 import os
 import signal
 import subprocess
@@ -54,8 +53,7 @@ class ServicesLab(Lab):
         self.studies = []
 
     def set_up(self):
-        harness.remove_leftovers(self.cgroups)
-        atexit.register(self.tear_down)
+        self.set_up_bare()
 
     def study(self, study):
         """This study's table is written at the end. One study at a time has its services running."""

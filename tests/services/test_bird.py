@@ -30,11 +30,7 @@ def cold_start_unguarded_brings_every_session_up(lab):
 
 @each(*GUARDED)
 def cold_start_takes_one_link_each(lab, variant):
-    outcomes = study(lab).step("cold start")
-    claims.one_link_each(outcomes[variant])
-    claims.no_slower_than(outcomes[variant], outcomes[UNGUARDED], claims.COLD_SLOWER_S, 0)
-    claims.accounts_agree(outcomes[variant])
-    claims.settled(outcomes[variant])
+    claims.cold_start_takes_its_links_only(study(lab), variant)
 
 
 @test
@@ -70,25 +66,17 @@ def crossing_dials_are_no_habit_to_an_observer(lab, variant):
 
 @each(*GUARDED)
 def reboot_costs_at_most_a_second(lab, variant):
-    outcomes = study(lab).step("reboot")
-    claims.no_slower_than(outcomes[variant], outcomes[UNGUARDED],
-                          claims.REBOOT_SLOWER_S, SPREAD_S)
-    claims.settled(outcomes[variant])
+    claims.reboot_costs_at_most_a_second(study(lab), variant, SPREAD_S)
 
 
 @each(*GUARDED)
 def long_reboot_costs_at_most_a_second(lab, variant):
-    outcomes = study(lab).step("long reboot")
-    claims.touched_no_slower_than(outcomes[variant], outcomes[UNGUARDED],
-                                  claims.REBOOT_SLOWER_S, SPREAD_S)
-    claims.settled(outcomes[variant])
+    claims.long_reboot_costs_at_most_a_second(study(lab), variant, SPREAD_S)
 
 
 @each(*GUARDED)
 def cut_wire_costs_at_most_the_backoff(lab, variant):
-    outcomes = study(lab).step("cut")
-    claims.no_slower_than(outcomes[variant], outcomes[UNGUARDED], claims.CUT_SLOWER_S, SPREAD_S)
-    claims.settled(outcomes[variant])
+    claims.cut_wire_costs_at_most_the_backoff(study(lab), variant, SPREAD_S)
 
 
 @test
