@@ -129,10 +129,5 @@ grep -q $THERE "$scratch/peers"
 result 'the peer is listed' $? "$(cat "$scratch/peers")"
 
 # Asked to end, it takes the guard along.
-kill -TERM "$daemon"
-wait "$daemon" 2>/dev/null
-[ ! -e "/sys/fs/bpf/connguard/$NAME" ]
-result 'the daemon removes the guard when it ends' $? "$(cat "$scratch/daemon.log")"
-talk unguarded here dial $THERE $PORT
-expect 'a second dial passes without the guard' connected
+expect_removal
 [ $failures -eq 0 ]

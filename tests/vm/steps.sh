@@ -58,6 +58,18 @@ expect() {
 	result "$1" $? "said '$answer', expected '$2'"
 }
 
+# Two results: the daemon ends when it is asked to, and takes the guard along. The script has `daemon`,
+# `here` and the guard's NAME, and a listener at THERE and PORT.
+expect_removal() {
+	# shellcheck disable=SC2154 # set by the script that sources this
+	kill -TERM "$daemon"
+	wait "$daemon" 2>/dev/null
+	[ ! -e "/sys/fs/bpf/connguard/$NAME" ]
+	result 'the daemon removes the guard when it ends' $? "$(cat "$scratch/daemon.log")"
+	talk unguarded here dial "$THERE" "$PORT"
+	expect 'a second dial passes without the guard' connected
+}
+
 # End a process of ours, without the shell's comment.
 end() {
 	kill -KILL "$1"

@@ -123,10 +123,5 @@ connguard kick $THERE >/dev/null
 talk kicked below dial $THERE $PORT
 expect 'a kicked peer can be dialed, from anywhere' connected
 
-kill -TERM "$daemon"
-wait "$daemon" 2>/dev/null
-[ ! -e "/sys/fs/bpf/connguard/$NAME" ]
-result 'the daemon removes the guard when it ends' $? "$(cat "$scratch/daemon.log")"
-talk unguarded here dial $THERE $PORT
-expect 'a second dial passes without the guard' connected
+expect_removal
 [ $failures -eq 0 ]
