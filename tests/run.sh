@@ -202,6 +202,14 @@ skip() {
 	printf 'SKIP %s: %s\n' "$1" "$2"
 }
 
+# is_root SUITE WHAT NEEDS IT: else the suite is skipped.
+is_root() {
+	[ "$(id -u)" -eq 0 ] || {
+		skip "$1" "$2 needs root"
+		return 1
+	}
+}
+
 # run_cmocka NAME SOURCE_DIRECTORY BUILD_DIRECTORY
 # One program for each test_*.c, so that a test that was not built cannot go unnoticed.
 run_cmocka() {
@@ -242,30 +250,19 @@ suite_san() {
 suite_bpf() {
 	local sources=(tests/bpf/test_*.c)
 	[ -e "${sources[0]}" ] || return 0
-	if [ "$(id -u)" -ne 0 ]; then
-		skip bpf 'loading BPF programs needs root'
-		return 0
-	fi
+	is_root bpf 'loading BPF programs' || return 0
 	run_cmocka bpf tests/bpf "$BUILD/tests/bpf"
 }
 
 suite_netns() {
-	[ -e tests/netns/run.py ] || return 0
-	if [ "$(id -u)" -ne 0 ]; then
-		skip netns 'making network namespaces needs root'
-		return 0
-	fi
+	is_root netns 'making network namespaces' || return 0
 	local options=(--jobs "${NETNS_JOBS:-2}")
 	[ "${NETNS_TESTS:-all}" = all ] || options+=("--$NETNS_TESTS")
 	run_program netns "$NETNS_LIMIT" live python3 tests/netns/run.py "${options[@]}"
 }
 
 suite_crossing() {
-	[ -e tests/crossing/crossing.py ] || return 0
-	if [ "$(id -u)" -ne 0 ]; then
-		skip crossing 'making network namespaces needs root'
-		return 0
-	fi
+	is_root crossing 'making network namespaces' || return 0
 	rm -f "$BUILD/crossing.txt"
 	CROSSING_SEED=${CROSSING_SEED:-1} run_program crossing "$NETNS_LIMIT" live \
 		python3 tests/crossing/crossing.py
@@ -273,21 +270,14 @@ suite_crossing() {
 }
 
 suite_soak() {
-	[ -e tests/soak/soak.py ] || return 0
-	if [ "$(id -u)" -ne 0 ]; then
-		skip soak 'making network namespaces needs root'
-		return 0
-	fi
+	is_root soak 'making network namespaces' || return 0
 	SOAK_SEED=${SOAK_SEED:-1} run_program soak "$NETNS_LIMIT" live python3 tests/soak/soak.py
 }
 
 # Times are compared there: with the build that operators run.
 suite_services() {
 	local table=$BUILD/services.txt
-	if [ "$(id -u)" -ne 0 ]; then
-		skip services 'making network namespaces needs root'
-		return 0
-	fi
+	is_root services 'making network namespaces' || return 0
 	rm -f "$table"
 	run_program services "$SERVICES_LIMIT" live \
 		env CONNGUARD_BUILD="$BUILD" python3 tests/services/run.py

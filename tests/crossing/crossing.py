@@ -44,7 +44,7 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "netns")]
 import harness  # noqa: E402
 import judge  # noqa: E402
 import rounds  # noqa: E402
-from harness import CLI, PORT, SECOND, TIME_SCALE, die_with_parent, now_ns, wait_for  # noqa: E402
+from harness import CLI, PORT, SECOND, TIME_SCALE, die_with_parent, helper, now_ns, wait_for  # noqa: E402
 from rounds import FAR, HOME, SIDES  # noqa: E402
 
 # A pair has its one link this soon.
@@ -80,15 +80,6 @@ COLUMNS = ("", "rounds", "one link", "two at home", "at far", "ms to settle", "w
            "destroyed", "holds", "RSTs")
 
 
-def program(name):
-    """Path of a C program of this directory."""
-    for directory in (harness.CONNGUARD_BUILD, harness.BUILD):
-        path = os.path.join(directory, "tests", "crossing", name)
-        if os.access(path, os.X_OK):
-            return path
-    raise harness.Skip(f"tests/crossing/{name} was not built: make build-tests")
-
-
 class Helper:
     """A C program in a host's namespace and cgroup."""
 
@@ -101,7 +92,7 @@ class Helper:
             with open(cgroup, "w", encoding="ascii") as file:
                 file.write("0")
         self.process = subprocess.Popen(
-            host.inside(program(name), *map(str, arguments)), stdin=subprocess.PIPE,
+            host.inside(helper(name, suite="crossing"), *map(str, arguments)), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, preexec_fn=prepare)
         line = self.process.stdout.readline()
         assert line == b"ready\n", f"{name} does not start: {line}"
@@ -285,8 +276,8 @@ class Site:
             for moment, where, text in sorted(lines)]
 
     def tear_down(self):
-        for helper in self.helpers:
-            helper.kill()
+        for one in self.helpers:
+            one.kill()
         for follower in self.followers.values():
             follower.kill()
             follower.wait()
@@ -411,12 +402,11 @@ class Report:
         self.rows = {}
         self.results = []
 
-    def say(self, passed, name, comments=(), reason=None):
+    def say(self, passed, name, comments=()):
         with self.lock:
             self.number += 1
             self.failed += not passed
-            print(f"{'' if passed else 'not '}ok {self.number} - {name}"
-                  + (f" # SKIP {reason}" if reason else ""))
+            print(f"{'' if passed else 'not '}ok {self.number} - {name}")
             for comment in comments:
                 print(f"# {comment}")
             sys.stdout.flush()

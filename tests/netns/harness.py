@@ -136,13 +136,13 @@ def die_with_parent(sig=signal.SIGKILL):
     libc.prctl(1, sig)
 
 
-def helper(name, fast=False):
+def helper(name, fast=False, suite="netns"):
     """Path of a helper program that the Makefile built of NAME.c. `fast`: without sanitizers."""
     for directory in (BUILD, CONNGUARD_BUILD) if fast else (CONNGUARD_BUILD, BUILD):
-        path = os.path.join(directory, "tests", "netns", name)
+        path = os.path.join(directory, "tests", suite, name)
         if os.access(path, os.X_OK):
             return path
-    raise Skip(f"tests/netns/{name} was not built: make build-tests")
+    raise Skip(f"tests/{suite}/{name} was not built: make build-tests")
 
 
 def cgroup2_mount():
