@@ -44,7 +44,8 @@ sys.path[:0] = [HERE, os.path.join(os.path.dirname(HERE), "netns")]
 import harness  # noqa: E402
 import judge  # noqa: E402
 import rounds  # noqa: E402
-from harness import CLI, PORT, SECOND, TIME_SCALE, die_with_parent, helper, now_ns, wait_for  # noqa: E402
+from harness import (CLI, PORT, SECOND, TIME_SCALE, die_with_parent, first_line, helper, now_ns,  # noqa: E402
+                     wait_end, wait_for)
 from rounds import FAR, HOME, SIDES  # noqa: E402
 
 # A pair has its one link this soon.
@@ -94,7 +95,7 @@ class Helper:
         self.process = subprocess.Popen(
             host.inside(helper(name, suite="crossing"), *map(str, arguments)), stdin=subprocess.PIPE,
             stdout=subprocess.PIPE, preexec_fn=prepare)
-        line = self.process.stdout.readline()
+        line = first_line(self.process, f"{name} starts")
         assert line == b"ready\n", f"{name} does not start: {line}"
 
     def tell(self, text):
@@ -104,7 +105,7 @@ class Helper:
     def finish(self, seconds):
         """Its end: asks for it, and asserts that it went well."""
         self.process.stdin.close()
-        status = self.process.wait(seconds * TIME_SCALE)
+        status = wait_end(self.process, f"{self.name} ends", seconds)
         self.process.stdout.close()
         assert status == 0, f"{self.name} exits {status}"
 

@@ -13,8 +13,9 @@ Peers are addresses, not hosts: left, right and far answer for whole prefixes, a
 addresses that no test has used before, so that one guard serves many tests. "Void" addresses are
 routed to nobody: a SYN to them is eaten.
 
-A test never sleeps: it polls for a condition until a deadline. CONNGUARD_TIME_SCALE multiplies all
-deadlines for slow machines.
+A test never sleeps: it polls for a condition until a deadline, which only ends what hangs: it is far
+longer than what it waits for takes. What a test waits for is told when the test has had its time, of
+which the runner keeps account. CONNGUARD_TIME_SCALE multiplies all deadlines for slow machines.
 """
 
 import atexit
@@ -25,6 +26,7 @@ import itertools
 import json
 import os
 import re
+import select
 import shutil
 import signal
 import socket
@@ -53,6 +55,8 @@ OTHER_PORT = 24001
 # than the second after which a SYN is retransmitted.
 DELAY_MS = round(min(20 * TIME_SCALE, 200))
 SECOND = 1_000_000_000
+# Seconds, before what a test waits for has failed: longer than anything takes on a busy machine.
+PATIENCE = 30
 
 
 def paced(milliseconds):
@@ -96,35 +100,82 @@ def now_ns():
     return time.clock_gettime_ns(time.CLOCK_BOOTTIME)
 
 
-def wait_for(condition, what, seconds=5):
+class TooLong(BaseException):
+    """The test has had its time. No Exception: nobody but the runner is to catch it."""
+
+    def __init__(self):
+        super().__init__()
+        self.waits = list(waits)
+
+    def text(self):
+        """What the test waited for, the innermost first."""
+        return ", while it waits for: ".join(what() if callable(what) else what
+                                             for what in reversed(self.waits)) or "nothing that is named"
+
+
+# What the test waits for at this moment, the innermost last. Texts, or functions that make them.
+waits = []
+
+
+@contextlib.contextmanager
+def waiting(what):
+    """This is what the test waits for meanwhile."""
+    waits.append(what)
+    try:
+        yield
+    finally:
+        waits.pop()
+
+
+def wait_for(condition, what, seconds=PATIENCE):
     """Polls until the condition returns something true; returns that. `what` is for the message."""
     deadline = time.monotonic() + seconds * TIME_SCALE
     pause = 0.002
-    while True:
-        value = condition()
-        if value:
-            return value
-        if time.monotonic() > deadline:
-            text = what() if callable(what) else what
-            raise AssertionError(f"not within {seconds * TIME_SCALE:g} s: {text}")
-        time.sleep(pause)
-        pause = min(pause * 1.5, 0.05)
+    with waiting(what):
+        while True:
+            value = condition()
+            if value:
+                return value
+            if time.monotonic() > deadline:
+                text = what() if callable(what) else what
+                raise AssertionError(f"not within {seconds * TIME_SCALE:g} s: {text}")
+            time.sleep(pause)
+            pause = min(pause * 1.5, 0.05)
 
 
 def wait_past(moment_ns):
     """Until a moment of the guard's clock is over: for what time alone brings about."""
-    while True:
-        left = moment_ns - now_ns()
-        if left < 0:
-            return
-        time.sleep(left / SECOND + 0.001)
+    with waiting(f"the moment {moment_ns} of the guard's clock"):
+        while True:
+            left = moment_ns - now_ns()
+            if left < 0:
+                return
+            time.sleep(left / SECOND + 0.001)
 
 
-def run(*arguments, check=True, timeout=30, **options):
+def first_line(process, what, seconds=PATIENCE):
+    """The first line of a program's output, b"" at its end."""
+    with waiting(what):
+        if not select.select([process.stdout], [], [], seconds * TIME_SCALE)[0]:
+            raise AssertionError(f"not within {seconds * TIME_SCALE:g} s: {what}")
+        return process.stdout.readline()
+
+
+def wait_end(process, what, seconds=PATIENCE):
+    """A program's exit status, when it has ended."""
+    with waiting(what):
+        try:
+            return process.wait(seconds * TIME_SCALE)
+        except subprocess.TimeoutExpired as error:
+            raise AssertionError(f"not within {seconds * TIME_SCALE:g} s: {what}") from error
+
+
+def run(*arguments, check=True, timeout=2 * PATIENCE, **options):
     """A program's (status, output), both streams in one text."""
-    done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                          stderr=subprocess.STDOUT, timeout=timeout * TIME_SCALE, check=False,
-                          **options)
+    with waiting(lambda: f"the end of: {' '.join(arguments)}"):
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                              stderr=subprocess.STDOUT, timeout=timeout * TIME_SCALE, check=False,
+                              **options)
     text = done.stdout.decode(errors="replace")
     if check and done.returncode:
         raise AssertionError(f"{' '.join(arguments)} exits {done.returncode}: {text}")
@@ -232,7 +283,9 @@ class Worker:
 
     def __init__(self, host, command_name, cgroup=None, namespace=None):
         self.host = host
+        self.command_name = command_name
         self.numbers = itertools.count()
+        self.asked = {}
         self.answers = {}
         self.condition = threading.Condition()
         self.process = subprocess.Popen(
@@ -242,8 +295,8 @@ class Worker:
         self.ready = False
         self.reader = threading.Thread(target=self.read, daemon=True)
         self.reader.start()
-        with self.condition:
-            if not self.condition.wait_for(lambda: self.ready, 20 * TIME_SCALE):
+        with waiting(f"the worker of {host.namespace} starts"), self.condition:
+            if not self.condition.wait_for(lambda: self.ready, 2 * PATIENCE * TIME_SCALE):
                 raise AssertionError(f"the worker of {host.namespace} does not start")
 
     @property
@@ -263,17 +316,23 @@ class Worker:
     def start(self, command, **arguments):
         """Let the worker do it, in a thread of its own; returns a number for finish()."""
         number = next(self.numbers)
+        self.asked[number] = (command, arguments)
         line = json.dumps(dict(arguments, id=number, do=command, apart=True))
         self.process.stdin.write(line.encode() + b"\n")
         self.process.stdin.flush()
         return number
 
-    def finish(self, number, seconds=30):
+    def finish(self, number, seconds=2 * PATIENCE):
         """The result of a started command."""
-        with self.condition:
+        def what():
+            command, arguments = self.asked[number]
+            words = ", ".join(f"{name}={value}" for name, value in arguments.items())
+            return f"{self.command_name} ({self.host.namespace}) answers to {command}({words[:400]})"
+        with waiting(what), self.condition:
             if not self.condition.wait_for(lambda: number in self.answers, seconds * TIME_SCALE):
-                raise AssertionError(f"the worker of {self.host.namespace} does not answer")
+                raise AssertionError(f"not within {seconds * TIME_SCALE:g} s: {what()}")
             answer = self.answers.pop(number)
+            del self.asked[number]
         if "error" in answer:
             raise AssertionError(f"worker: {answer['error']}")
         return answer["result"]
@@ -321,7 +380,7 @@ class Host:
     def start(self, command, **arguments):
         return self.worker.start(command, **arguments)
 
-    def finish(self, number, seconds=30):
+    def finish(self, number, seconds=2 * PATIENCE):
         return self.worker.finish(number, seconds)
 
     def add_worker(self, command_name="cgt-second", cgroup=None, namespace=None):
@@ -335,13 +394,23 @@ class Host:
         for worker in list(self.extra):
             worker.kill()
         if self.worker:
-            self.worker("clear")
+            try:
+                self.worker.finish(self.worker.start("clear"), 20)
+            except Exception:
+                self.renew()
+                raise
+
+    def renew(self):
+        """Another worker: what this one still did, for a test that is over, ends with it."""
+        if self.worker:
+            self.worker.kill()
+            self.worker = Worker(self, self.worker.command_name)
 
     def ip(self, *lines):
         """Lines for `ip -batch` in this namespace."""
         done = subprocess.run(["ip", "-n", self.namespace, "-batch", "-"],
                               input="\n".join(lines).encode(), stdout=subprocess.PIPE,
-                              stderr=subprocess.STDOUT, check=False)
+                              stderr=subprocess.STDOUT, check=False, timeout=2 * PATIENCE * TIME_SCALE)
         if done.returncode:
             raise AssertionError(f"{self.namespace}: ip: {done.stdout.decode()}")
 
@@ -413,16 +482,17 @@ class Events:
             return [event for event in self.list[since:]
                     if all(event.get(name) == value for name, value in members.items())]
 
-    def wait(self, since=0, seconds=5, count=1, **members):
+    def wait(self, since=0, seconds=PATIENCE, count=1, **members):
         """The first such event, when `count` of them have come."""
         def what():
             seen = self.find(since, **{k: v for k, v in members.items() if k == "address"})
             return (f"{count} event(s) with {members}; seen: "
-                    + ", ".join(event.get("cause", "?") for event in seen))
+                    + (", ".join(event.get("cause", "?") for event in seen) or "none")
+                    + ("" if self.process.poll() is None else "; the stream has ended"))
         return wait_for(lambda: len(self.find(since, **members)) >= count
                         and self.find(since, **members), what, seconds)[0]
 
-    def wait_ended(self, seconds=5):
+    def wait_ended(self, seconds=PATIENCE):
         wait_for(lambda: self.process.poll() is not None, "the stream ends", seconds)
 
     def stop(self):
@@ -517,7 +587,7 @@ class Guard:
                 return "".join(file.readlines()[-lines:])
         return ""
 
-    def wait_log(self, pattern, seconds=5):
+    def wait_log(self, pattern, seconds=PATIENCE):
         """Until the log has a line that matches."""
         return wait_for(lambda: re.search(pattern, self.log(1000)),
                         lambda: f"/{pattern}/ in the log:\n{self.log()}", seconds)
@@ -525,11 +595,12 @@ class Guard:
     def signal(self, number):
         self.process.send_signal(number)
 
-    def end(self, number, seconds=10):
+    def end(self, number, seconds=PATIENCE):
         """A signal that ends the daemon. Its exit status; negative: the signal itself did it."""
         self.process.send_signal(number)
         try:
-            status = self.process.wait(seconds * TIME_SCALE)
+            with waiting(f"{self.name} ends by signal {number}"):
+                status = self.process.wait(seconds * TIME_SCALE)
         except subprocess.TimeoutExpired as error:
             raise AssertionError(f"the daemon does not end by signal {number}:\n{self.log()}") \
                 from error
@@ -577,15 +648,16 @@ class Guard:
 
     # -- asking --
 
-    def cli(self, *arguments, timeout=20):
+    def cli(self, *arguments, timeout=2 * PATIENCE):
         """`connguard -n NAME ...`: its (exit status, output), errors included."""
         return run(CLI, "-n", self.name, *arguments, check=False, timeout=timeout)
 
     def cli_json(self, *arguments):
         """`connguard -n NAME --json ...`: its (exit status, document)."""
-        done = subprocess.run([CLI, "-n", self.name, "--json", *arguments],
-                              stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-                              stderr=subprocess.PIPE, timeout=20 * TIME_SCALE, check=False)
+        with waiting(lambda: f"the end of: connguard --json {' '.join(arguments)}"):
+            done = subprocess.run([CLI, "-n", self.name, "--json", *arguments],
+                                  stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+                                  stderr=subprocess.PIPE, timeout=2 * PATIENCE * TIME_SCALE, check=False)
         try:
             return done.returncode, json.loads(done.stdout)
         except ValueError as error:
@@ -600,10 +672,11 @@ class Guard:
 
     def ask(self, request, **arguments):
         """The result of a request to the daemon, over its socket."""
-        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
+        with waiting(lambda: f"{self.name} answers to {request} {arguments or ''}"), \
+                socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             # With a timeout it would not wait for a place in the queue of connections.
             sock.connect(self.socket_path)
-            sock.settimeout(10 * TIME_SCALE)
+            sock.settimeout(PATIENCE * TIME_SCALE)
             sock.sendall(json.dumps(dict(arguments, protocol=1, request=request)).encode() + b"\n")
             with sock.makefile("rb") as stream:
                 answer = json.loads(stream.readline())
@@ -637,7 +710,7 @@ class Guard:
         peer = self.peer(address)
         return peer and peer["state"]
 
-    def wait_state(self, address, state, seconds=5):
+    def wait_state(self, address, state, seconds=PATIENCE):
         wait_for(lambda: self.state(address) == state,
                  lambda: f"{address} is {state}: {self.peer(address)}", seconds)
 
@@ -665,7 +738,7 @@ class Watch:
             return {name: count for name, count in self.grown(book).items() if name != "peer_due"}
         wait_for(lambda: grown() == expected,
                  lambda: f"counters ({book}) grow by {expected}, "
-                         f"they grew by {self.grown(book)}", 2)
+                         f"they grew by {self.grown(book)}")
 
     def counted_at_least(self, book="enforced", **expected):
         """These counters grew by at least this much."""
@@ -675,7 +748,7 @@ class Watch:
         wait_for(enough, lambda: f"counters ({book}) grow by at least {expected}, "
                                  f"they grew by {self.grown(book)}")
 
-    def event(self, peer, cause, seconds=5, count=1, **members):
+    def event(self, peer, cause, seconds=PATIENCE, count=1, **members):
         """The (first) event of this cause about the peer."""
         address = peer.address if isinstance(peer, Peer) else peer
         return self.guard.events.wait(self.since, seconds, count, address=address, cause=cause,
@@ -771,7 +844,7 @@ class Lab:
             process = subprocess.Popen(
                 wire.inside(helper("delay"), "home", "far", str(DELAY_MS)),
                 stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
-            assert process.stdout.readline() == b"ready\n", "delay does not start"
+            assert first_line(process, "delay starts") == b"ready\n", "delay does not start"
             self.delay = process
             # Both ends learn each other's link address, so that the first SYNs are not slower.
             listener = self.far("listen", address="::", port=OTHER_PORT)
@@ -870,6 +943,13 @@ class Lab:
         finally:
             self.close_sockets()
 
+    def end_strays(self, before):
+        """What a test has left that did not end: all its processes, but those that there were before."""
+        for host in self.hosts:
+            host.renew()
+        end_children(before | {host.worker.pid for host in self.hosts if host.worker}
+                     | ({self.delay.pid} if self.delay else set()))
+
     def tear_down(self):
         atexit.unregister(self.tear_down)
         for guard in self.guards:
@@ -912,6 +992,24 @@ def remove_everything(prefix, cgroups):
         # A killed process leaves its cgroup with a delay.
         with contextlib.suppress(AssertionError):
             wait_for(lambda path=path: remove_directory(path), f"{path} is empty", 3)
+
+
+def children():
+    """Process ids of the children of this process."""
+    found = set()
+    for task in os.listdir("/proc/self/task"):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/self/task/{task}/children", encoding="ascii") as file:
+                found.update(map(int, file.read().split()))
+    return found
+
+
+def end_children(keep):
+    """End all children of this process but those, whoever has forgotten them."""
+    for pid in children() - keep:
+        with contextlib.suppress(OSError):
+            os.kill(pid, signal.SIGKILL)
+            os.waitpid(pid, 0)
 
 
 def remove_directory(path):

@@ -5,7 +5,7 @@ import json
 import subprocess
 import threading
 
-from harness import PORT, TIME_SCALE, die_with_parent, helper, wait_for
+from harness import PORT, TIME_SCALE, die_with_parent, helper, wait_end, wait_for
 from steps import refusal
 
 # A guard that is missed for a shorter time is not seen: half of the dials come after a millisecond,
@@ -44,7 +44,7 @@ class Prober:
         """Until so many more dials have been made."""
         wanted = self.dials + more
         wait_for(lambda: self.dials >= wanted or self.process.poll() is not None,
-                 f"the prober dials {more} times more", 10)
+                 f"the prober dials {more} times more")
         assert self.process.poll() is None, "the prober has ended"
 
     def destroy(self):
@@ -60,7 +60,7 @@ class Prober:
         if not at_limit:
             self.process.stdin.close()
             self.process.stdin = None
-        self.process.wait(60 * TIME_SCALE)
+        wait_end(self.process, "the prober has made its last dial", 60)
         self.reader.join()
         assert self.process.returncode == 0 and self.result, "the prober failed"
         return self.result

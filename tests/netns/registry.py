@@ -27,6 +27,11 @@ class Test:
                 raise harness.Skip(f"this kernel lacks {feature}: {harness.lacks[feature]}")
         self.function(lab, *self.arguments)
 
+    @property
+    def seconds(self):
+        """How long it may take, if not as long as all."""
+        return getattr(self.function, "seconds", None)
+
 
 def test(function):
     """A test: function(lab). Its name is the function's module and name, in words."""
@@ -65,6 +70,14 @@ def needs(*features):
     """Stands below @test or @each: skip where the guard goes without one of these features."""
     def mark(function):
         function.needs = features
+        return function
+    return mark
+
+
+def takes(seconds):
+    """Stands below @test or @each: it may take so long, if not as long as all."""
+    def mark(function):
+        function.seconds = seconds
         return function
     return mark
 

@@ -8,6 +8,10 @@ usage: run.py [--list] [--core] [-k PATTERN]... [--fail-fast] [--jobs NUMBER]
   --jobs NUMBER  so many runners side by side, each with hosts of its own (1). Tests wait most of their
                  time. A runner takes file after file; results come in the order in which tests end
 
+Every test has a deadline (registry.py has those that may take longer than others). One that is not over
+then fails with what it waited for, its processes are ended, and the next one has its turn. Should even
+that hang, the runner ends itself, with a traceback of all its threads.
+
 Tests are the functions that test_*.py beside this file register (registry.py). Without patterns there
 is one result more: that together they made every cause of include/connguard/causes.h happen. Needs
 root. Exit status 1 when a test failed.
@@ -20,6 +24,7 @@ environment: BUILD                  where the test programs were built (build)
 
 import argparse
 import contextlib
+import faulthandler
 import glob
 import importlib
 import io
@@ -40,7 +45,13 @@ import harness  # noqa: E402
 import registry  # noqa: E402
 import truth  # noqa: E402
 
-TEST_SECONDS = 90
+TEST_SECONDS = 120
+# To clean up after a test; to set up and to take down a laboratory.
+CLEAN_UP_SECONDS = 60
+SET_UP_SECONDS = 180
+# A deadline that something has swallowed comes again; then, if not even that is heard, the runner ends.
+AGAIN_SECONDS = 10
+LAST_SECONDS = 120
 # Causes that no test can bring about at will.
 ELUSIVE = {
     "none",           # nothing happened
@@ -59,7 +70,21 @@ def interrupt(number, _frame):
 
 
 def too_long(_number, _frame):
-    raise AssertionError("the test takes longer than it may")
+    raise harness.TooLong()
+
+
+@contextlib.contextmanager
+def deadline(seconds):
+    """What takes longer ends with TooLong; the deadline of before, if there is one, is over then."""
+    seconds *= harness.TIME_SCALE
+    signal.setitimer(signal.ITIMER_REAL, seconds, AGAIN_SECONDS)
+    # A thread of C code, which needs nothing of this interpreter.
+    faulthandler.dump_traceback_later(seconds + LAST_SECONDS * harness.TIME_SCALE, exit=True)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        faulthandler.cancel_dump_traceback_later()
 
 
 def load_tests(directory, core, patterns):
@@ -116,18 +141,57 @@ def explain_failure(lab, test):
     print(f"# again: python3 {program} -k '^{re.escape(test.name)}$'", flush=True)
 
 
+class Hung(AssertionError):
+    """Something was not over in time."""
+
+
+@contextlib.contextmanager
+def in_time(what, seconds):
+    """Asserts that what is done meanwhile ends in time; says what it waits for if not."""
+    harness.waits.clear()
+    try:
+        with deadline(seconds):
+            yield
+    except harness.TooLong as error:
+        try:
+            with deadline(CLEAN_UP_SECONDS):
+                waits = error.text()
+        except (Exception, harness.TooLong) as wrong:
+            waits = f"what cannot be said any more ({wrong!r})"
+        raise Hung(f"{what} is not over within {seconds * harness.TIME_SCALE:g} s. "
+                   f"It waits for: {waits}") from error
+
+
+def clean_up(lab, hung, before):
+    """After a test. If it hung nothing stays of it; `before`: the processes that there were."""
+    try:
+        with in_time("what ends the test", CLEAN_UP_SECONDS):
+            lab.clear()
+    except BaseException:
+        hung = True
+        raise
+    finally:
+        if hung:
+            with in_time("what ends the test by force", CLEAN_UP_SECONDS):
+                lab.end_strays(before)
+
+
 def run_test(lab, number, test, seconds):
     """True unless it failed."""
     began = time.monotonic()
     name = test.name.replace("#", "")
-    signal.setitimer(signal.ITIMER_REAL, seconds * harness.TIME_SCALE)
+    before = harness.children()
+    hung = False
     try:
         try:
-            test.run(lab)
-            truth.check(lab)
+            with in_time("the test", test.seconds or seconds):
+                test.run(lab)
+                truth.check(lab)
+        except Hung:
+            hung = True
+            raise
         finally:
-            signal.setitimer(signal.ITIMER_REAL, 30 * harness.TIME_SCALE)
-            lab.clear()
+            clean_up(lab, hung, before)
     except harness.Skip as reason:
         print(f"ok {number} - {name} # SKIP {reason}", flush=True)
         return True
@@ -136,10 +200,9 @@ def run_test(lab, number, test, seconds):
     except Exception:
         print(f"not ok {number} - {name}")
         explain_failure(lab, test)
-        lab.abandon_shared()
+        with in_time("the end of the shared guard", CLEAN_UP_SECONDS):
+            lab.abandon_shared()
         return False
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
     print(f"ok {number} - {name}", flush=True)
     if "CONNGUARD_TEST_TIMES" in os.environ:
         print(f"# {time.monotonic() - began:.2f} s", flush=True)
@@ -170,7 +233,8 @@ def run_tests(tests, laboratory, test_seconds, fail_fast):
     lab = laboratory()
     failed = 0
     try:
-        lab.set_up()
+        with in_time("the laboratory's making", SET_UP_SECONDS):
+            lab.set_up()
         for number, test in tests:
             with in_one_piece():
                 passed = run_test(lab, number, test, test_seconds)
@@ -179,7 +243,8 @@ def run_tests(tests, laboratory, test_seconds, fail_fast):
                 if fail_fast:
                     break
         try:
-            lab.retire_shared()
+            with in_time("the end of the shared guard", CLEAN_UP_SECONDS):
+                lab.retire_shared()
         except AssertionError:
             traceback.print_exc()
             failed += 1
@@ -187,7 +252,8 @@ def run_tests(tests, laboratory, test_seconds, fail_fast):
         print(f"Bail out! {reason}", flush=True)
         failed += 1
     finally:
-        lab.tear_down()
+        with in_time("the laboratory's end", SET_UP_SECONDS):
+            lab.tear_down()
     return 1 if failed else 0
 
 
@@ -215,6 +281,9 @@ def run_side_by_side(jobs, files):
             except Interrupted:
                 for other in runners:
                     other.terminate()
+    if failed:
+        # Of a runner that had to end itself.
+        harness.remove_leftovers(harness.cgroup2_mount())
     with open(seen, encoding="ascii") as findings:
         for what, name in map(str.split, findings):
             if what == "saw":

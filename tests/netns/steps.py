@@ -3,7 +3,8 @@
 
 import subprocess
 
-from harness import IPV4, PORT, TIME_SCALE, die_with_parent, helper, lacks, wait_for
+from harness import (IPV4, PORT, TIME_SCALE, die_with_parent, first_line, helper, lacks, wait_end,
+                     wait_for)
 
 ESTABLISHED = 1
 # A refusal comes from the kernel at once; this only tells it from a timeout.
@@ -149,9 +150,9 @@ def start_foreign(lab, *what, cgroup=None):
     def end():
         if not process.stdin.closed:
             process.stdin.close()
-            process.wait()
+            wait_end(process, "foreign ends")
             process.stdout.close()
     lab.at_end(end)
-    line = process.stdout.readline()
+    line = first_line(process, "foreign is ready")
     assert line == b"ready\n", f"foreign does not start: {line}"
     return end

@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 
-from harness import PORT, TIME_SCALE, Skip, die_with_parent, run, wait_for
+from harness import PATIENCE, PORT, TIME_SCALE, Skip, die_with_parent, first_line, run, wait_for, waiting
 from prober import Prober
 from registry import each, test
 from steps import assert_dial_refused, fail_dial, link_out
@@ -37,7 +37,7 @@ try:
 except PermissionError:
     print(json.dumps({"denied": True}))
     sys.exit()
-sock.settimeout(10)
+sock.settimeout(60)
 try:
     sock.sendall(sys.argv[2].encode() + b"\\n")
 except BrokenPipeError:
@@ -52,7 +52,7 @@ class Client:
     def __init__(self, lab, guard):
         self.sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         self.sock.connect(guard.socket_path)
-        self.sock.settimeout(10 * TIME_SCALE)
+        self.sock.settimeout(PATIENCE * TIME_SCALE)
         self.stream = self.sock.makefile("rb")
         lab.at_end(self.close)
 
@@ -66,7 +66,8 @@ class Client:
     def answer(self):
         """The next line, None at the end of the stream."""
         try:
-            line = self.stream.readline()
+            with waiting("the daemon's answer, or its end of the stream"):
+                line = self.stream.readline()
         except ConnectionResetError:
             return None
         return json.loads(line) if line else None
@@ -195,11 +196,12 @@ class Crowd:
              "-S", "-c", CROWD, guard.socket_path, str(count), manner, text],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
         lab.at_end(self.kill)
-        assert self.process.stdout.readline() == b"ready\n", "the crowd does not come"
+        assert first_line(self.process, "the crowd comes") == b"ready\n", "the crowd does not come"
 
     def end(self):
         """What came of it: how many are still connected, how many lines they got, the last ones."""
-        output, _ = self.process.communicate(b"end\n", timeout=30 * TIME_SCALE)
+        with waiting("the crowd goes"):
+            output, _ = self.process.communicate(b"end\n", timeout=PATIENCE * TIME_SCALE)
         return json.loads(output)
 
     def kill(self):

@@ -15,8 +15,8 @@ import signal
 import subprocess
 import time
 
-from harness import (BPFTOOL, IPV4, IPV6, PORT, SECOND, TIME_SCALE, Events, Skip, die_with_parent, helper,
-                     now_ns, run, wait_for)
+from harness import (BPFTOOL, IPV4, IPV6, PORT, SECOND, TIME_SCALE, Events, Skip, die_with_parent, first_line,
+                     helper, now_ns, run, wait_for, waiting)
 from prober import Prober
 from registry import each, test
 from steps import assert_passed, assert_refused, dial, link_in, link_out, listen_home
@@ -46,15 +46,16 @@ class Flood:
             lab.left.inside(helper("flood"), family.home, str(PORT), sources, str(count), str(rate)),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
         lab.at_end(self.kill)
-        assert self.process.stdout.readline() == b"ready\n", "the flood does not begin"
+        assert first_line(self.process, "the flood begins") == b"ready\n", "the flood does not begin"
 
     def running(self):
         return self.process.poll() is None
 
     def end(self):
         """When all have left: how many."""
-        output = self.process.stdout.read()
-        assert self.process.wait() == 0
+        with waiting("all SYNs of the flood have left"):
+            output = self.process.stdout.read()
+            assert self.process.wait() == 0
         return int(re.match(rb"sent (\d+) in", output).group(1))
 
     def kill(self):

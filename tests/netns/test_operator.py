@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 
-from harness import BPFTOOL, CLI, PORT, RUN, TIME_SCALE, paced, run, wait_for, wait_past
+from harness import BPFTOOL, CLI, PORT, RUN, TIME_SCALE, paced, run, wait_for, wait_past, waiting
 from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    fail_dial, link_in, link_out, listen_home)
@@ -275,11 +275,12 @@ def events_follow_is_a_stream_of_lines(lab):
     lab.at_end(process.wait)
     lab.at_end(process.kill)
     link_out(lab, peer)
-    for line in process.stdout:
-        if peer.address in line.decode() and "dial became a link" in line.decode():
-            break
-    else:
-        raise AssertionError("the link is not told")
+    with waiting("a line that tells of the link"):
+        for line in process.stdout:
+            if peer.address in line.decode() and "dial became a link" in line.decode():
+                break
+        else:
+            raise AssertionError("the link is not told")
 
 
 @test

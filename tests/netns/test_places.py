@@ -9,8 +9,8 @@ import os
 import signal
 import subprocess
 
-from harness import (CLI, DAEMON, PORT, PREFIX, die_with_parent, now_ns, remove_directory, run,
-                     wait_for, wait_past)
+from harness import (CLI, DAEMON, PORT, PREFIX, die_with_parent, first_line, now_ns, remove_directory, run,
+                     wait_end, wait_for, wait_past)
 from prober import Prober
 from registry import test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -239,12 +239,12 @@ class Apart:
         self.process = subprocess.Popen(
             ["unshare", "--mount", "--propagation", "private", "sh", "-c", "echo in; exec cat"],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
-        assert self.process.stdout.readline() == b"in\n"
+        assert first_line(self.process, "a mount namespace") == b"in\n"
         lab.at_end(self.end)
 
     def end(self):
         self.process.stdin.close()
-        self.process.wait()
+        wait_end(self.process, "the mount namespace ends")
         self.process.stdout.close()
 
     def inside(self, *arguments):

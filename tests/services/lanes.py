@@ -14,7 +14,7 @@ import subprocess
 import tempfile
 
 import harness
-from harness import DELAY_MS, Guard, Lab, die_with_parent, helper, now_ns, run, wait_for
+from harness import DELAY_MS, Guard, Lab, die_with_parent, first_line, helper, now_ns, run, wait_for
 from tap import Tap
 
 PAIRS = 12
@@ -114,7 +114,7 @@ class Lane:
             self.wire.inside(helper("delay"), "near", "far", str(DELAY_MS)),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent)
-        assert self.delay.stdout.readline() == b"ready\n", "delay does not start"
+        assert first_line(self.delay, "delay starts") == b"ready\n", "delay does not start"
         if variant.near:
             self.guard(self.near)
         if variant.far:
