@@ -15,17 +15,20 @@ import signal
 import subprocess
 import time
 
-from harness import (BPFTOOL, IPV4, IPV6, PORT, SECOND, TIME_SCALE, Events, Skip, die_with_parent, first_line,
-                     helper, now_ns, run, wait_for, waiting)
+from harness import (BPFTOOL, IPV4, IPV6, PATIENCE, PORT, SECOND, Events, Skip, die_with_parent, first_line,
+                     helper, run, wait_for, waiting)
 from prober import Prober
 from registry import each, test
 from steps import assert_passed, assert_refused, dial, link_in, link_out, listen_home
 
+# How many peers try to link while a flood is on.
+TRIES = 5
 # Of include/connguard/rules.h and the default policy: a SYN is held for so long, twice at most.
 HOLD_SECONDS = 1.5
 HOLD_PERIODS = 2
-# Half-open connections that home's kernel keeps. Without SYN cookies it drops SYNs from three quarters on.
-BACKLOG = 4096
+# Half-open connections that home's kernel keeps. Without SYN cookies it drops SYNs from three quarters on:
+# more than the floods without cookies have.
+BACKLOG = 8192
 # Of user/pure/throttle.h.
 CAUSE_LINES = 100
 
@@ -88,6 +91,82 @@ def extension(host, *names):
     return [int(lines[1][lines[0].index(name)]) for name in names]
 
 
+class KernelDrops:
+    """What the kernel drops by itself from now on, between left and home, by the name of its counter.
+
+    At a listener: its queue of handshakes is full, or that of connections; ListenDrops has them all. On the
+    way: a processor has more packets waiting than it keeps (net.core.netdev_max_backlog). These are the
+    ends of the cables that take packets to home, and back; what goes back is flooded to all, for the void.
+    """
+
+    AT_LISTENER = ("ListenDrops", "TCPReqQFullDrop", "ListenOverflows")
+
+    def __init__(self, lab):
+        switch = next(host for host in lab.hosts if host.name == "switch")
+        self.listeners = (lab.home, lab.left)
+        self.ways = {"to home": ((switch, "port2"), (lab.home, "eth0")),
+                     "to left": ((switch, "port1"), (lab.left, "eth0"))}
+        self.before = self.read()
+
+    def read(self):
+        counts = collections.Counter()
+        for host in self.listeners:
+            counts.update(dict(zip(self.AT_LISTENER, extension(host, *self.AT_LISTENER))))
+        for way, devices in self.ways.items():
+            for host, device in devices:
+                _status, text = run(*host.inside("ip", "-s", "-j", "link", "show", "dev", device))
+                counts[way] += json.loads(text)[0]["stats64"]["rx"]["dropped"]
+        return counts
+
+    def grown(self):
+        return {name: count - self.before[name] for name, count in self.read().items()}
+
+    @property
+    def to_home(self):
+        return self.grown()["to home"]
+
+    @property
+    def all(self):
+        grown = self.grown()
+        return grown["ListenDrops"] + grown["to home"] + grown["to left"]
+
+
+def held(guard, address):
+    """Causes for which the guard has held a SYN of this peer, or an answer to ours, as it has told them."""
+    told = guard.ask("explain", address=address)["events"] + guard.events.find(address=address)
+    return sorted({event["cause"] for event in told if event["verdict"] == "hold"})
+
+
+class Try:
+    """A peer's knock, or our dial to it, that became a link during a flood."""
+
+    def __init__(self, what, result, guard, address, drops):
+        self.what = what
+        self.seconds = result["elapsed"]
+        self.resent = result["resent"]
+        # Looked at only where it matters.
+        self.held = held(guard, address) if self.resent else []
+        self.dropped = drops.grown() if self.resent else {}
+        self.drops = drops.all if self.resent else 0
+
+    def __repr__(self):
+        return (f"a {self.what} whose SYN was sent {self.resent} times more ({self.seconds:.1f} s): the guard "
+                f"held {self.held or 'nothing'}, the kernel dropped {self.dropped}")
+
+
+def assert_none_was_held(tries):
+    """Who had to ask again was dropped by the kernel, which has a counter for it, and not by the guard."""
+    for one in tries:
+        if one.resent:
+            print(f"# {one}")
+        assert not one.held and one.drops >= one.resent, one
+
+
+def longest(tries, what):
+    """In milliseconds, of those who did not have to ask again."""
+    return max((one.seconds * 1000 for one in tries if one.what == what and not one.resent), default=0)
+
+
 @contextlib.contextmanager
 def syn_cookies(lab, value):
     """With this setting at home, and room for many half-open connections."""
@@ -107,17 +186,38 @@ def accept_all(lab):
 
 
 def link_while(lab, guard, family, going, most=30):
-    """Fresh peers knock and are dialed while something goes on. How long each took to link."""
-    knocks, dials = [], []
-    while going() and len(knocks) < most:
+    """Fresh peers knock and are dialed while something goes on. What became of each Try."""
+    tries = []
+    while going() and len(tries) < 2 * most:
         knocker, dialed = lab.fresh(family), lab.fresh(family)
         dialed.listen()
-        knocks.append(assert_passed(knocker.knock())["elapsed"])
-        dials.append(assert_passed(dial(lab, dialed))["elapsed"])
+        drops = KernelDrops(lab)
+        tries.append(Try("knock", assert_passed(knocker.knock()), guard, knocker.address, drops))
+        drops = KernelDrops(lab)
+        tries.append(Try("dial", assert_passed(dial(lab, dialed)), guard, dialed.address, drops))
         for peer in (knocker, dialed):
             wait_for(lambda peer=peer: guard.state(peer.address) == "linked",
                      f"{peer.address} is linked")
-    return knocks, dials
+    return tries
+
+
+def link_during(lab, guard, family, sources, count, rate):
+    """Fresh peers link during a flood, and another one if it was too short for TRIES of them.
+
+    The Tries, how many SYNs there were, and what the guard said of its peers before the flood was over."""
+    tries, sent = [], 0
+    while len(tries) < 2 * TRIES:
+        syns = Flood(lab, family, sources, count, rate)
+        tries += link_while(lab, guard, family, syns.running)
+        peers = guard.status()["peers"]
+        sent += syns.end()
+    return tries, sent, peers
+
+
+def knocks_seen(guard):
+    """How many SYNs the guard has let pass, or held."""
+    counters = guard.counters()
+    return sum(counters.get(name, 0) for name in ("knock_idle", "knock_pending", "knock_hold_spent"))
 
 
 @each(IPV4, IPV6)
@@ -129,33 +229,29 @@ def spoofed_syns_allocate_nothing_and_peers_link_meanwhile(lab, family):
     link_while(lab, guard, family, lambda: True, 1)
     resident, maps = memory(guard)
     linked = 2
-    # Without cookies the kernel itself drops SYNs when its queue is full: fewer of them.
+    # Without cookies the kernel itself drops SYNs when its queue is full: too few of them for that.
     for cookies, count, rate in ((0, 2500, 2500), (1, 20000, 20000), (2, 20000, 20000)):
         with syn_cookies(lab, cookies):
-            sent_before, = extension(lab.home, "SyncookiesSent")
-            seen_before = sum(guard.counters().get(name, 0)
-                              for name in ("knock_idle", "knock_pending", "knock_hold_spent"))
+            cookies_before, = extension(lab.home, "SyncookiesSent")
+            seen_before, drops = knocks_seen(guard), KernelDrops(lab)
             began = time.monotonic()
-            syns = Flood(lab, family, void_prefix(family), count, rate)
-            knocks, dials = link_while(lab, guard, family, syns.running)
-            peers = guard.status()["peers"]
-            sent = syns.end()
+            tries, sent, peers = link_during(lab, guard, family, void_prefix(family), count, rate)
             seconds = time.monotonic() - began
-        linked += 2 * len(knocks)
-        assert len(knocks) > 2, "nobody tried to link during the flood"
+        linked += len(tries)
         assert peers["count"] == peers["linked"] == linked, peers
-        seen = sum(guard.counters().get(name, 0)
-                   for name in ("knock_idle", "knock_pending", "knock_hold_spent")) - seen_before
-        assert seen >= sent * 0.9, f"the guard has seen {seen} of {sent} SYNs"
-        cookies_sent = extension(lab.home, "SyncookiesSent")[0] - sent_before
-        assert cookies_sent > sent * (0, 0.3, 0.9)[cookies] or not cookies and not cookies_sent, \
-            (cookies, cookies_sent)
-        # Nobody waits for a retransmission.
-        assert max(knocks + dials) < 0.9 * TIME_SCALE, (knocks, dials)
+        wait_for(lambda: knocks_seen(guard) - seen_before >= (sent - drops.to_home) * 0.9,
+                 lambda: f"the guard sees {sent} SYNs; it has seen {knocks_seen(guard) - seen_before}, the "
+                         f"kernel dropped {drops.grown()}")
+        seen = knocks_seen(guard) - seen_before
+        cookies_sent = extension(lab.home, "SyncookiesSent")[0] - cookies_before
+        assert cookies_sent > seen * (0, 0.3, 0.9)[cookies] or not cookies and not cookies_sent, \
+            (cookies, cookies_sent, seen)
         print(f"# {family}, tcp_syncookies {cookies}: {sent} spoofed SYNs in {seconds:.1f} s "
-              f"({cookies_sent} cookies); {len(knocks)} peers knocked, {len(dials)} were dialed, linked "
-              f"within {max(knocks) * 1000:.1f} and {max(dials) * 1000:.1f} ms; "
-              f"{peers['count']} peers in the map, all linked")
+              f"({cookies_sent} cookies, the kernel dropped {drops.grown()}); {len(tries) // 2} peers knocked, "
+              f"as many were dialed, linked within {longest(tries, 'knock'):.1f} and "
+              f"{longest(tries, 'dial'):.1f} ms; {peers['count']} peers in the map, all linked")
+        # Nobody waits for a retransmission on our account.
+        assert_none_was_held(tries)
     resident_after, maps_after = memory(guard)
     assert maps_after == maps, (maps, maps_after)
     # Entries for the SYNs would be a hundred times more.
@@ -172,18 +268,18 @@ def syns_from_real_addresses_make_no_peer(lab):
     accept_all(lab)
     for family in (IPV4, IPV6):
         before = guard.status()["peers"]["count"]
-        resets_before = lab.left.snmp("Tcp", "OutRsts")
-        syns = Flood(lab, family, left_prefix(family), 20000, 20000)
-        knocks, dials = link_while(lab, guard, family, syns.running)
-        peers = guard.status()["peers"]
-        sent = syns.end()
-        resets = lab.left.snmp("Tcp", "OutRsts") - resets_before
-        assert resets > sent / 2, f"{resets} RSTs to {sent} SYNs"
-        assert peers["count"] - before == 2 * len(knocks) > 4, (before, peers)
+        resets_before, drops = lab.left.snmp("Tcp", "OutRsts"), KernelDrops(lab)
+        tries, sent, peers = link_during(lab, guard, family, left_prefix(family), 20000, 20000)
+
+        def resets():
+            return lab.left.snmp("Tcp", "OutRsts") - resets_before
+        wait_for(lambda: resets() > (sent - drops.all) / 2,
+                 lambda: f"RSTs to {sent} SYNs: {resets()}; the kernel dropped {drops.grown()}")
+        assert peers["count"] - before == len(tries), (before, peers)
         assert peers["count"] == peers["linked"], peers
-        assert max(knocks + dials) < 0.9 * TIME_SCALE, (knocks, dials)
-        print(f"# {family}: {sent} SYNs, {resets} RSTs to our answers; {2 * len(knocks)} peers linked "
-              f"meanwhile, within {max(knocks + dials) * 1000:.1f} ms")
+        print(f"# {family}: {sent} SYNs, {resets()} RSTs to our answers; {len(tries)} peers linked meanwhile, "
+              f"within {max(longest(tries, what) for what in ('knock', 'dial')):.1f} ms")
+        assert_none_was_held(tries)
 
 
 @contextlib.contextmanager
@@ -205,6 +301,20 @@ def alone(family, address):
     return f"{address}/{32 if family.version == 4 else 128}"
 
 
+def resent_within(host, seconds):
+    """How often a SYN is sent again until one leaves that long after the first, or longer."""
+    status, text = run(*host.inside("sysctl", "-n", "net.ipv4.tcp_syn_linear_timeouts"), check=False)
+    # Since Linux 6.5 the first ones have a second each; then, and before, twice as long each time.
+    linear = 0 if status else int(text)
+    count, moment, pause = 0, 0, 1
+    while moment < seconds:
+        moment += pause
+        count += 1
+        if count > linear:
+            pause *= 2
+    return count
+
+
 @test
 def a_flood_in_the_name_of_a_peer_keeps_it_waiting_for_a_bounded_time(lab):
     """Off-path: the attacker sees neither our answers nor the peer's SYNs. Peers with a firewall that keeps
@@ -219,19 +329,23 @@ def a_flood_in_the_name_of_a_peer_keeps_it_waiting_for_a_bounded_time(lab):
         for (_family, _rate, what), peer in peers:
             if what == "dial":
                 peer.listen()
-        floods = [Flood(lab, family, alone(family, peer.address), 15 * rate, rate)
+        floods = [Flood(lab, family, alone(family, peer.address), 100 * rate, rate)
                   for (family, rate, _what), peer in peers]
-        began = {}
+        asked, drops = {}, KernelDrops(lab)
         for (_family, _rate, what), peer in peers:
-            began[peer] = now_ns()
-            result = peer.knock(blocking=False) if what == "knock" else dial(lab, peer, blocking=False)
-            assert result["errno"] == "EINPROGRESS", result
-        waits = collections.defaultdict(list)
+            asked[peer] = peer.knock(blocking=False) if what == "knock" else dial(lab, peer, blocking=False)
+            assert asked[peer]["errno"] == "EINPROGRESS", asked[peer]
+        waits, resent = collections.defaultdict(list), collections.defaultdict(list)
         for case, peer in peers:
             wait_for(lambda peer=peer: guard.state(peer.address) == "linked",
-                     f"{peer.address} is linked, {case}", 9)
+                     f"{peer.address} is linked, {case}")
             link, = guard.peer(peer.address)["links"]
-            waits[case].append((link["since_ns"] - began[peer]) / SECOND)
+            waits[case].append((link["since_ns"] - asked[peer]["began"]) / SECOND)
+            end = peer.host if case[2] == "knock" else lab.home
+            outcome = end("settle", fd=asked[peer]["fd"], timeout=PATIENCE)
+            assert outcome and outcome["errno"] == "success", (case, outcome)
+            resent[case].append(outcome["resent"])
+        dropped, lost = drops.grown(), drops.all
         assert all(one.running() for one in floods), "a flood had ended before"
         for one in floods:
             one.kill()
@@ -240,13 +354,14 @@ def a_flood_in_the_name_of_a_peer_keeps_it_waiting_for_a_bounded_time(lab):
             print(f"# {family}, {rate} SYNs a second in the name of each peer: its knock waited "
                   f"{max(waits[family, rate, 'knock']):.2f} s at most, our dial "
                   f"{max(waits[family, rate, 'dial']):.2f} s")
+    print(f"# SYNs sent again: {max(map(max, resent.values()))} at most; the kernel dropped {dropped}")
     # A SYN is held twice at most; then its sender's next retransmission passes. The answer to our dial is
     # held for as long, and once more when a knock crosses it meanwhile; then the peer, asked again by our
-    # own retransmission, answers again.
+    # own retransmission, answers again. Of that time the kernel's own count is the measure.
     bound = HOLD_PERIODS * HOLD_SECONDS
-    for (_family, _rate, what), seconds in waits.items():
-        longest = bound if what == "knock" else 2 * bound + 1
-        assert max(seconds) < longest + 0.3 * TIME_SCALE, waits
+    for (_family, _rate, what), counts in resent.items():
+        most = resent_within(lab.home, bound if what == "knock" else 2 * bound + 1)
+        assert max(counts) <= most + lost, (most, dict(resent), dropped)
     assert_nothing_but_losses(guard)
 
 
@@ -256,19 +371,21 @@ def a_flood_in_the_name_of_a_linked_peer_changes_nothing(lab):
     listener = lab.home("listen", address="::", port=PORT)
     for family in (IPV4, IPV6):
         peer = lab.fresh(family)
-        watch = guard.watch()
+        watch, drops = guard.watch(), KernelDrops(lab)
         link = link_in(lab, peer, listener)
-        syns = Flood(lab, family, alone(family, peer.address), 20000, 20000)
-        others = 0
-        while syns.running():
-            peer.host("send", fd=link.there, text="x")
-            assert lab.home("receive", fd=link.here, timeout=5) == "x"
-            if others < 50:
-                link_in(lab, lab.fresh(family), listener)
-                others += 1
-        sent = syns.end()
-        assert link.alive() and others > 2, others
-        watch.counted_at_least(knock_linked=sent * 9 // 10)
+        others = sent = 0
+        # Once is enough, if it is not too short for this machine.
+        while others < TRIES:
+            syns = Flood(lab, family, alone(family, peer.address), 20000, 20000)
+            while syns.running():
+                peer.host("send", fd=link.there, text="x")
+                assert lab.home("receive", fd=link.here, timeout=PATIENCE) == "x"
+                if others < 50:
+                    link_in(lab, lab.fresh(family), listener)
+                    others += 1
+            sent += syns.end()
+        assert link.alive()
+        watch.counted_at_least(knock_linked=(sent - drops.to_home) * 9 // 10)
         assert len(guard.peer(peer.address)["links"]) == 1
         lines = [line for line in guard.log(2000).splitlines() if f" {peer.address}: " in line]
         assert len(lines) < 10, lines
@@ -362,7 +479,7 @@ def what_was_in_lost_events_is_made_up_for(lab):
         Prober(lab, lab.home, linked.address, interval_us=0, limit=12000).stop(at_limit=True)
         result = dial(lab, failing)
         assert result["errno"] == "ECONNREFUSED", result
-    due.wait(seconds=8, address=failing.address)
+    due.wait(address=failing.address)
     watch.counted_at_least(dial_failed=1, peer_due=1)
     status = guard.status()
     assert status["events_lost"] > 0, status

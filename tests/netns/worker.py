@@ -35,6 +35,10 @@ SO_COOKIE = 57
 TCP_FASTOPEN_CONNECT = 30
 TCP_ESTABLISHED = 1
 TCP_MD5SIG = 14
+# tcpi_total_retrans, in struct tcp_info (linux/tcp.h).
+TCP_INFO_TOTAL_RETRANS = 100
+# A SYN is sent again after a second, not earlier (TCP_TIMEOUT_INIT of net/tcp.h); less, for two clocks.
+SYN_AGAIN_SECONDS = 0.9
 PR_SET_PDEATHSIG = 1
 
 libc = ctypes.CDLL(None, use_errno=True)
@@ -69,6 +73,12 @@ def cookie_of(sock):
 
 def state_of(sock):
     return sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0]
+
+
+def resent_of(sock):
+    """How many segments the kernel has sent again."""
+    information = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_TOTAL_RETRANS + 4)
+    return struct.unpack_from("=I", information, TCP_INFO_TOTAL_RETRANS)[0]
 
 
 def name_of(number):
@@ -118,25 +128,36 @@ def do_socket(address, source=None, source_port=0, blocking=True, deferred=False
     return {"fd": keep(sock), "cookie": cookie_of(sock)}
 
 
-def do_connect(fd, address, port, blocking=True, timeout=20):
-    """Dial with a socket that exists. The socket is kept, whatever comes of it."""
+def do_connect(fd, address, port, blocking=True, timeout=40):
+    """Dial with a socket that exists. The socket is kept, whatever comes of it.
+
+    `resent`: how often its SYN was sent again. The kernel forgets that of a dial that fails; then it is how
+    many SYNs this namespace has sent again meanwhile, none if there was no time for that.
+    """
     sock = sockets[fd]
     sock.setblocking(blocking)
     if blocking:
         # A blocking connect() gives up with EINPROGRESS after this time (net/ipv4/af_inet.c).
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO,
                         struct.pack("@ll", int(timeout), int(timeout % 1 * 1e6)))
+    resent = do_snmp("TcpExt", "TCPSynRetrans")
     began = now_ns()
     number = connect_errno(sock, address, port)
     ended = now_ns()
+    if not number:
+        resent = resent_of(sock)
+    elif ended - began < SYN_AGAIN_SECONDS * 1e9:
+        resent = 0
+    else:
+        resent = do_snmp("TcpExt", "TCPSynRetrans") - resent
     local = sock.getsockname()
-    return {"fd": fd, "errno": name_of(number), "elapsed": (ended - began) / 1e9,
+    return {"fd": fd, "errno": name_of(number), "elapsed": (ended - began) / 1e9, "resent": resent,
             "began": began, "ended": ended, "process": os.getpid(),
             "thread": threading.get_native_id(), "cookie": cookie_of(sock),
             "local": [local[0], local[1]]}
 
 
-def do_dial(address, port, source=None, source_port=0, blocking=True, timeout=20, at=None,
+def do_dial(address, port, source=None, source_port=0, blocking=True, timeout=40, at=None,
             keep_failed=False, reuse=False, mptcp=False):
     """Make a socket and dial. A socket whose dial failed is closed, unless it shall be kept."""
     sock = new_socket(address, source, source_port, reuse, mptcp)
@@ -162,7 +183,7 @@ def do_settle(fd, timeout):
     if not poller.poll(timeout * 1000):
         return None
     return {"errno": name_of(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)),
-            "state": state_of(sock), "at": now_ns()}
+            "state": state_of(sock), "resent": resent_of(sock), "at": now_ns()}
 
 
 def do_listen(address, port, backlog=256, mptcp=False, shared=False, fast_open=0):
