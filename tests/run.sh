@@ -27,7 +27,7 @@ BUILD=${BUILD:-build}
 export CONNGUARD_BUILD=${CONNGUARD_BUILD:-$BUILD/san}
 
 # Seconds. Far above what each takes; they end what hangs.
-PROGRAM_LIMIT=300
+PROGRAM_LIMIT=900
 NETNS_LIMIT=3600
 SERVICES_LIMIT=1200
 

@@ -25,7 +25,7 @@
 #include <connguard/rules.h>
 
 /* How long a condition may take to come true; it usually has at once. */
-#define PATIENCE_MS 5000
+#define PATIENCE_MS 30000
 
 /* ---- surroundings ---- */
 

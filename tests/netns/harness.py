@@ -51,9 +51,9 @@ TIME_SCALE = float(os.environ.get("CONNGUARD_TIME_SCALE", "1"))
 PREFIX = f"cgt-nt{os.getpid()}"
 PORT = 24000
 OTHER_PORT = 24001
-# One way: a round trip must be longer than a test takes to make dials that cross, and much shorter
-# than the second after which a SYN is retransmitted.
-DELAY_MS = round(min(20 * TIME_SCALE, 200))
+# One way: it must be longer than a process of a busy machine waits for its turn, so that dials cross, and a
+# round trip much shorter than the second after which a SYN is retransmitted.
+DELAY_MS = round(min(80 * TIME_SCALE, 200))
 SECOND = 1_000_000_000
 # Seconds, before what a test waits for has failed: longer than anything takes on a busy machine.
 PATIENCE = 30
@@ -72,7 +72,8 @@ STANDARD = {
     "max": paced(1600),
     "min_uptime": "100ms",
     "stable_after": "900ms",
-    "suspect_after": paced(5000),
+    # A test that is slow shall not find its own links silent.
+    "suspect_after": paced(15000),
 }
 BACKOFF_SECTION = ("initial", "max", "min_uptime", "stable_after", "hold_max", "claim_max")
 

@@ -48,7 +48,7 @@ def of_a_dial_without_a_route_is_void_soon_even_if_the_socket_stays(lab):
     watch.event(address, "dial_again", cookie=first["cookie"])
     # Two seconds: no SYN leaves after that (CLAIM_UNSENT_MAX_NS).
     wait_for(lambda: lab.home("dial", address=address, port=PORT)["errno"] == "ENETUNREACH",
-             "the unsent claim is void", 5)
+             "the unsent claim is void")
     watch.counted_at_least(dial_idle=2, dial_again=1, dial_dialing=1)
 
 
@@ -124,7 +124,7 @@ def is_void_in_the_kernel_when_it_expires_also_without_a_check(lab):
     watch = guard.watch()
     dial(lab, peer, blocking=False)
     wait_for(lambda: dial(lab, peer, blocking=False)["errno"] == "EINPROGRESS",
-             "the claim is void", 5)
+             "the claim is void")
     watch.event(peer, "dial_idle", count=2)
 
 
@@ -205,7 +205,7 @@ def of_a_killed_process_ends(lab):
     guard, peer = lab.guard(), lab.void()
     watch = guard.watch()
     second = lab.home.add_worker()
-    number = second.start("dial", address=peer.dial, port=PORT, timeout=60)
+    number = second.start("dial", address=peer.dial, port=PORT, timeout=600)
     watch.event(peer, "dial_idle")
     wait_for(lambda: any(slot["sent"] for slot in claims_of(guard, peer)), "the SYN is noted")
     assert not second.finished(number)

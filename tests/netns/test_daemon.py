@@ -7,8 +7,7 @@ import re
 import signal
 import subprocess
 
-from harness import (BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, PORT, SECOND, lacks, now_ns, run,
-                     wait_for)
+from harness import BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, PORT, SECOND, lacks, now_ns, paced, run, wait_for
 from prober import Prober
 from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused,
@@ -27,7 +26,7 @@ def start_prober(lab, peer):
 @each_family
 @core("IPv4", "IPv6")
 def killed_in_the_middle_of_traffic_the_hooks_go_on(lab, family):
-    guard, peer = lab.own_guard(), lab.fresh(family)
+    guard, peer = lab.own_guard(initial=paced(2000), max=paced(2000)), lab.fresh(family)
     listener = listen_home(lab, family)
     link = link_out(lab, peer)
     prober = start_prober(lab, peer)
@@ -136,7 +135,7 @@ def links_older_than_the_guard_are_adopted(lab, case):
     assert_knock_refused(watch, peer)
     link.close()
     end = "link_released" if "socket_iterator" in lacks else "link_ended"
-    event = watch.event(peer, end, cookie=link.cookie, seconds=8)
+    event = watch.event(peer, end, cookie=link.cookie)
     assert event["direction"] == direction and event["until_ns"] is None, event
     link_out(lab, peer)
     watch.counted(dial_linked=1, knock_linked=1, dial_idle=1, link_outbound=1, **{end: 1})
@@ -155,7 +154,7 @@ def a_link_older_than_the_guard_makes_room_when_they_close(lab, direction):
     assert_knock_refused(watch, peer)
     peer.host("close", fd=link.there)
     end = "link_released" if "adopt_callbacks" in lacks else "link_ended"
-    event = watch.event(peer, end, cookie=link.cookie, seconds=8)
+    event = watch.event(peer, end, cookie=link.cookie)
     assert event["direction"] == direction, event
     wait_state(lab.home, link.here, CLOSE_WAIT, "CLOSE_WAIT")
     link_in(lab, peer, listener)
@@ -192,7 +191,7 @@ def two_older_links_are_both_left_alone(lab):
     assert_dial_refused(lab, watch, peer, "dial_linked")
     links[0].close()
     watch.event(peer, "link_released" if "socket_iterator" in lacks else "link_ended",
-                cookie=links[0].cookie, seconds=8)
+                cookie=links[0].cookie)
     assert_dial_refused(lab, watch, peer, "dial_linked")
     assert links[1].alive()
 
@@ -330,7 +329,7 @@ def a_port_on_the_command_line_is_enough(lab):
         guard.process = subprocess.Popen(
             lab.home.inside(DAEMON, "--port", str(PORT), "--cgroup", guard.cgroup, guard.name),
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    wait_for(guard.is_up, guard.log, 20)
+    wait_for(guard.is_up, guard.log)
     policy = guard.status()["policy"]
     assert policy["backoff_initial_ns"] == 10 * SECOND and policy["max_links"] == 1, policy
     link_out(lab, peer)
@@ -406,7 +405,7 @@ def the_namespace_can_be_named_in_the_file(lab):
     with open(guard.log_path, "ab") as log:
         guard.process = subprocess.Popen([DAEMON, "-c", guard.file, guard.name],
                                          stdin=subprocess.DEVNULL, stdout=log, stderr=log)
-    wait_for(guard.is_up, guard.log, 20)
+    wait_for(guard.is_up, guard.log)
     listener = listen_home(lab)
     link_in(lab, peer, listener)
     assert_reset(peer.knock())
@@ -426,7 +425,7 @@ def a_link_that_the_map_lost_is_repaired_by_the_check(lab):
     watch.event(peer, "link_outbound")
     key = ["0"] * 10 + ["255", "255"] + peer.address.split(".")
     run(BPFTOOL, "map", "delete", "pinned", f"{guard.pins}/peers", "key", *key)
-    event = watch.event(peer, "link_adopted", cookie=link.cookie, seconds=8)
+    event = watch.event(peer, "link_adopted", cookie=link.cookie)
     assert event["direction"] == "outbound", event
     guard.wait_log(rf"repaired: {re.escape(peer.address)}: a link that no slot showed")
     assert_dial_refused(lab, watch, peer, "dial_linked")
@@ -444,7 +443,7 @@ def a_slot_with_no_socket_is_repaired_by_the_check(lab):
     for hook in ("sock_ops", "sock_release"):
         run(BPFTOOL, "link", "detach", "pinned", f"{guard.pins}/links/{hook}")
     lab.home("close", fd=link.here, reset=True)
-    watch.event(peer, "link_released", seconds=8)
+    watch.event(peer, "link_released")
     guard.wait_log(rf"repaired: {re.escape(peer.address)}: a slot with no socket behind it")
     assert guard.peer(peer.address)["links"] == []
     watch.counted_at_least(link_released=1)
@@ -488,7 +487,7 @@ def learned_peers_are_forgotten_and_known_ones_are_not(lab):
     link_out(lab, learned).close()
     link_out(lab, linked)
     watch.event(learned, "link_ended")
-    wait_for(lambda: guard.peer(learned.address) is None, "the learned peer is forgotten", 10)
+    wait_for(lambda: guard.peer(learned.address) is None, "the learned peer is forgotten")
     for peer in (known, linked, limited):
         assert guard.peer(peer.address), f"{peer.address} is forgotten"
     # Met again it is as new.

@@ -3,7 +3,7 @@
 
 import re
 
-from harness import PORT, SECOND, TIME_SCALE, now_ns, wait_past
+from harness import PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, paced, wait_past
 from prober import Prober
 from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
@@ -66,7 +66,7 @@ def refused_while_dialing(lab, family):
 @each_family
 @core("IPv4", "IPv6")
 def refused_in_backoff_and_allowed_after_it(lab, family):
-    guard, peer = lab.guard(), lab.fresh(family)
+    guard, peer = lab.guard(initial=paced(2000), max=paced(2000)), lab.fresh(family)
     watch = guard.watch()
     failure = fail_dial(lab, watch, peer)
     assert failure["attempts"] == 1, failure
@@ -136,7 +136,7 @@ def of_many_threads_one_dials(lab, family):
     watch = guard.watch()
     results = lab.home("storm", address=peer.dial, port=PORT, dials=8, at=now_ns() + 20_000_000)
     assert sorted(results) == [refusal()] * 7 + ["success"], results
-    assert peer.host("accept", fd=peer.listener, timeout=5)
+    assert peer.host("accept", fd=peer.listener, timeout=PATIENCE)
     assert peer.host("accept", fd=peer.listener, timeout=0.2) is None, "a second link"
     grown = watch.grown()
     assert grown["dial_idle"] == 1 and grown["link_outbound"] == 1, grown
@@ -152,7 +152,7 @@ def a_dial_that_times_out_has_failed(lab):
     lab.at_end(lab.home.sysctl, "net.ipv4.tcp_syn_retries", 6)
     watch = guard.watch()
     first = dial(lab, peer, blocking=False)
-    outcome = lab.home("settle", fd=first["fd"], timeout=20 * TIME_SCALE)
+    outcome = lab.home("settle", fd=first["fd"], timeout=PATIENCE * TIME_SCALE)
     assert outcome and outcome["errno"] == "ETIMEDOUT", outcome
     event = watch.event(peer, "dial_failed", cookie=first["cookie"])
     assert event["attempts"] == 1 and event["until_ns"], event
@@ -163,7 +163,7 @@ def a_dial_that_times_out_has_failed(lab):
 @core()
 def closing_a_pending_dial_is_a_failure_of_it(lab):
     """An abandoned dial: its SYN left, so the peer did not answer in the time it was given."""
-    guard, peer = lab.guard(), lab.void()
+    guard, peer = lab.guard(initial="30s", max="30s"), lab.void()
     watch = guard.watch()
     first = dial(lab, peer, blocking=False)
     lab.home("close", fd=first["fd"])
@@ -175,7 +175,8 @@ def closing_a_pending_dial_is_a_failure_of_it(lab):
 @each_family
 @core("IPv4", "IPv6")
 def a_short_link_of_ours_counts_as_a_failure(lab, family):
-    guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh(family)
+    guard = lab.guard(min_uptime="30s", stable_after="60s", initial="30s", max="30s")
+    peer = lab.fresh(family)
     watch = guard.watch()
     link = link_out(lab, peer)
     link.close()

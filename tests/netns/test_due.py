@@ -4,7 +4,7 @@
 import os
 import signal
 
-from harness import Events, TIME_SCALE, paced, wait_for, wait_past
+from harness import SECOND, Events, paced, wait_for, wait_past
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
                    link_out, listen_home, refusal)
@@ -61,9 +61,10 @@ def a_peer_is_announced_when_its_backoff_ends(lab):
     stream = follow_due(lab, guard)
     watch = guard.watch()
     failure = fail_dial(lab, watch, peer)
-    event = watch.event(peer, "peer_due", seconds=8)
+    event = watch.event(peer, "peer_due")
     late = event["time_ns"] - failure["until_ns"]
-    assert 0 <= late < 200_000_000 * TIME_SCALE, f"announced {late / 1e6:.1f} ms after the deadline"
+    # The check comes every two minutes.
+    assert 0 <= late < 20 * SECOND, f"announced {late / 1e6:.1f} ms after the deadline"
     announced = stream.wait(address=peer.address)
     assert announced["attempts"] == 1 and announced["known"] is False, announced
     watch.counted(dial_idle=1, dial_failed=1)
@@ -93,7 +94,7 @@ def a_kicked_peer_is_announced(lab):
 def central_policy_lets_only_announced_dials_pass_and_each_once(lab):
     known, unknown = lab.fresh(), lab.fresh()
     guard = guard_with_peers(lab, [known], dial_policy="central", check_interval="500ms",
-                             initial=paced(300), max=paced(300))
+                             initial=paced(2000), max=paced(2000))
     stream = follow_due(lab, guard)
     unknown.listen()
     watch = guard.watch()
@@ -166,7 +167,7 @@ def central_policy_without_a_daemon_is_shared(lab, way):
     if way == "SIGQUIT":
         assert_passed(dial(lab, peer))
     else:
-        wait_for(lambda: dial(lab, peer)["errno"] == "success", "the shared policy holds", 15)
+        wait_for(lambda: dial(lab, peer)["errno"] == "success", "the shared policy holds")
     # And it is a policy.
     assert_refused(dial(lab, peer))
     guard.start()

@@ -19,7 +19,7 @@ from harness import (BPFTOOL, IPV4, IPV6, PATIENCE, PORT, SECOND, Events, Skip, 
                      helper, run, wait_for, waiting)
 from prober import Prober
 from registry import each, test
-from steps import assert_passed, assert_refused, dial, link_in, link_out, listen_home
+from steps import assert_passed, assert_refused, dial, link_in, link_out, listen_home, resent_within
 
 # How many peers try to link while a flood is on.
 TRIES = 5
@@ -299,20 +299,6 @@ def silent_about_strangers(lab):
 def alone(family, address):
     """The prefix that is one address."""
     return f"{address}/{32 if family.version == 4 else 128}"
-
-
-def resent_within(host, seconds):
-    """How often a SYN is sent again until one leaves that long after the first, or longer."""
-    status, text = run(*host.inside("sysctl", "-n", "net.ipv4.tcp_syn_linear_timeouts"), check=False)
-    # Since Linux 6.5 the first ones have a second each; then, and before, twice as long each time.
-    linear = 0 if status else int(text)
-    count, moment, pause = 0, 0, 1
-    while moment < seconds:
-        moment += pause
-        count += 1
-        if count > linear:
-            pause *= 2
-    return count
 
 
 @test

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Their knocks: refused with RST while linked, allowed otherwise."""
 
-from harness import IPV4, MAPPED, PORT, TIME_SCALE, wait_past
+from harness import IPV4, MAPPED, PATIENCE, PORT, TIME_SCALE, wait_past
 from registry import core, each_family, test
 from steps import (assert_knock_refused, assert_passed, assert_refused, assert_reset, dial, fail_dial,
                    link_in, link_out, listen_home)
@@ -90,9 +90,9 @@ def dropped_silently_when_told_so(lab, family):
     assert lab.home("accept", fd=listener, timeout=0.1) is None, "the service sees a duplicate"
     # The retransmitted SYN asks again, and gets in when the link is over.
     link.close()
-    outcome = peer.host("settle", fd=pending["fd"], timeout=5 * TIME_SCALE)
+    outcome = peer.host("settle", fd=pending["fd"], timeout=PATIENCE * TIME_SCALE)
     assert outcome and outcome["errno"] == "success", outcome
-    assert lab.home("accept", fd=listener, timeout=5)
+    assert lab.home("accept", fd=listener, timeout=PATIENCE)
 
 
 @each_family
@@ -116,7 +116,7 @@ def a_dual_stack_listener_takes_each_peer_once(lab):
     listener = listen_home(lab, MAPPED)
     watch = guard.watch()
     first = assert_passed(ipv4.knock())
-    accepted = lab.home("accept", fd=listener, timeout=5)
+    accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
     assert accepted["remote"][0] == f"::ffff:{ipv4.address}", accepted
     assert_knock_refused(watch, ipv4)
     link_in(lab, ipv6, listener)

@@ -3,7 +3,7 @@
 
 import itertools
 
-from harness import FAMILIES, PORT, wait_past
+from harness import FAMILIES, PATIENCE, PORT, wait_past
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, dial, link_in, link_out, listen_home,
                    refusal, wait_state)
@@ -118,9 +118,9 @@ def data_flows_over_a_guarded_link(lab):
     guard, peer = lab.guard(), lab.fresh()
     link = link_out(lab, peer)
     lab.home("send", fd=link.here, text="there")
-    assert peer.host("receive", fd=link.there, timeout=5) == "there"
+    assert peer.host("receive", fd=link.there, timeout=PATIENCE) == "there"
     peer.host("send", fd=link.there, text="and back")
-    assert lab.home("receive", fd=link.here, timeout=5) == "and back"
+    assert lab.home("receive", fd=link.here, timeout=PATIENCE) == "and back"
     assert guard.state(peer.address) == "linked"
 
 

@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from harness import BPFTOOL, PORT, SECOND, Skip, run, wait_for
+from harness import BPFTOOL, PATIENCE, PORT, SECOND, Skip, run, wait_for
 from prober import Prober
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -27,8 +27,8 @@ def wait_problem(guard, words):
              lambda: f"status says '{words}': {problems(guard)}")
 
 
-def wait_whole(guard, seconds=5):
-    wait_for(lambda: guard.cli("status")[0] == 0, lambda: f"it is whole: {problems(guard)}", seconds)
+def wait_whole(guard):
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: f"it is whole: {problems(guard)}")
 
 
 # ---- the peers map ------------------------------------------------------------------------------------
@@ -47,7 +47,7 @@ def a_link_that_the_full_map_had_no_room_for_is_guarded_when_there_is_some(lab):
     watch.event(extra, "link_unheld")
     assert_passed(dial(lab, extra))
     assert_passed(extra.knock())
-    assert lab.home("accept", fd=listener, timeout=5)
+    assert lab.home("accept", fd=listener, timeout=PATIENCE)
     wait_problem(guard, "3 link(s) are not guarded")
     assert "map is full" in problems(guard)[1]
     before = watch.grown()
@@ -58,8 +58,8 @@ def a_link_that_the_full_map_had_no_room_for_is_guarded_when_there_is_some(lab):
     assert watch.grown()["link_unheld"] == 3, watch.grown()
     for one in voids:
         lab.home("close", fd=one["fd"], reset=True)
-    watch.event(extra, "link_adopted", cookie=link.cookie, seconds=10)
-    wait_whole(guard, 10)
+    watch.event(extra, "link_adopted", cookie=link.cookie)
+    wait_whole(guard)
     assert len(guard.peer(extra.address)["links"]) == 3
     assert_dial_refused(lab, watch, extra, "dial_linked")
     guard.wait_log("over: .* not guarded")
@@ -136,7 +136,7 @@ def what_lost_events_would_have_told_is_found_out(lab):
     # The next check is two minutes away; the end of the backoff is not.
     document = guard.ask("explain", address=failed.address)
     assert document["events"] == [] and document["peer"]["attempts"] == 1, "it was not lost"
-    wait_for(lambda: guard.peer(failed.address)["announced_ns"], "the peer is announced", 10)
+    wait_for(lambda: guard.peer(failed.address)["announced_ns"], "the peer is announced")
     assert guard.peer(linked.address)["links"][0]["cookie"] == link.cookie
     assert_refused(dial(lab, linked))
-    wait_whole(guard, 15)
+    wait_whole(guard)

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from harness import BPFTOOL, DAEMON, PORT, helper, run, wait_for
+from harness import BPFTOOL, DAEMON, PATIENCE, PORT, helper, run, wait_for
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    link_in, link_out, listen_home, start_foreign, wait_state)
@@ -70,7 +70,7 @@ def a_dial_rewritten_after_us_becomes_a_link_of_the_real_peer(lab, where):
     # Who dials the service is found out when it is established, and loses.
     second = assert_passed(dial(lab, service))
     watch.event(peer, "link_duplicate", other_cookie=second["cookie"])
-    assert lab.home("receive", fd=second["fd"], timeout=5) == "ECONNABORTED"
+    assert lab.home("receive", fd=second["fd"], timeout=PATIENCE) == "ECONNABORTED"
     assert lab.home("state", fd=first["fd"]) == ESTABLISHED
     watch.event(peer, "link_destroyed", cookie=second["cookie"])
     # The end is the real peer's, and no failure.

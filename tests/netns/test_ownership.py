@@ -11,7 +11,7 @@ import os
 import re
 import signal
 
-from harness import (FAMILIES, IPV4, IPV6, MAPPED, OTHER_PORT, PORT, PREFIX, SECOND, TIME_SCALE, Skip,
+from harness import (FAMILIES, IPV4, IPV6, MAPPED, OTHER_PORT, PATIENCE, PORT, PREFIX, SECOND, TIME_SCALE, Skip,
                      now_ns, run, wait_for)
 from registry import core, each, each_family, test
 from steps import (ESTABLISHED, InLink, assert_dial_refused, assert_knock_refused, assert_passed,
@@ -102,8 +102,8 @@ def of_a_syn_that_waits_for_data(lab, family):
     lab.home("send", fd=result["fd"], text="now")
     wait_state(lab.home, result["fd"], ESTABLISHED, "the SYN leaves and is answered")
     watch.event(peer, "link_outbound", cookie=result["cookie"])
-    accepted = peer.host("accept", fd=peer.listener, timeout=5)
-    assert peer.host("receive", fd=accepted["fd"], timeout=5) == "now"
+    accepted = peer.host("accept", fd=peer.listener, timeout=PATIENCE)
+    assert peer.host("receive", fd=accepted["fd"], timeout=PATIENCE) == "now"
     assert_dial_refused(lab, watch, peer, "dial_linked")
     watch.counted(dial_idle=1, link_outbound=1, dial_linked=1)
 
@@ -311,6 +311,11 @@ def of_a_process_that_forks_last_as_long_as_the_last_copy(lab):
     watch.event(peer, "dial_failed", cookie=pending["cookie"])
 
 
+def knock_at_once(peer, count):
+    """So many knocks of a peer far away, well within one round trip."""
+    return peer.host("volley", dials=[{"address": "10.78.0.1", "port": PORT, "source": peer.address}] * count)
+
+
 @test
 def of_a_burst_that_found_no_slot_come_down_to_one(lab):
     """Twelve links of one peer come up while the daemon sleeps, eight of them in slots, and the winner ends:
@@ -321,9 +326,8 @@ def of_a_burst_that_found_no_slot_come_down_to_one(lab):
     listener = listen_home(lab, MAPPED)
     watch = guard.watch()
     guard.signal(signal.SIGSTOP)
-    knocks = lab.far("volley", dials=[{"address": "10.78.0.1", "port": PORT, "source": peer.address}
-                                      for _ in range(12)])
-    accepted = [lab.home("accept", fd=listener, timeout=5) for _ in knocks]
+    knocks = knock_at_once(peer, 12)
+    accepted = [lab.home("accept", fd=listener, timeout=PATIENCE) for _ in knocks]
     assert all(accepted), accepted
     lab.home("close", fd=accepted[0]["fd"], reset=True)
     guard.signal(signal.SIGCONT)
@@ -347,8 +351,8 @@ def of_a_peer_that_are_too_many_but_the_last_stay(lab):
     watch = guard.watch()
     # Nobody destroys the loser while the daemon sleeps.
     guard.signal(signal.SIGSTOP)
-    knocks = [peer.knock("10.78.0.1", blocking=False) for _ in range(2)]
-    winner, loser = (lab.home("accept", fd=listener, timeout=5) for _ in range(2))
+    knocks = knock_at_once(peer, 2)
+    winner, loser = (lab.home("accept", fd=listener, timeout=PATIENCE) for _ in range(2))
     lab.home("close", fd=winner["fd"], reset=True)
     guard.signal(signal.SIGCONT)
     watch.event(peer, "link_duplicate", other_cookie=loser["cookie"])
@@ -376,8 +380,8 @@ def of_a_peer_that_are_more_than_there_are_slots_end_too(lab):
     listener = listen_home(lab, MAPPED)
     watch = guard.watch()
     guard.signal(signal.SIGSTOP)
-    knocks = [peer.knock("10.78.0.1", blocking=False) for _ in range(12)]
-    accepted = [lab.home("accept", fd=listener, timeout=5) for _ in range(12)]
+    knocks = knock_at_once(peer, 12)
+    accepted = [lab.home("accept", fd=listener, timeout=PATIENCE) for _ in range(12)]
     assert all(accepted) and all(knock["errno"] == "EINPROGRESS" for knock in knocks), accepted
     guard.signal(signal.SIGCONT)
 
@@ -415,7 +419,7 @@ def of_a_knock_answered_with_a_syn_cookie(lab, family):
     assert_knock_refused(watch, peer)
     assert_dial_refused(lab, watch, peer, "dial_linked")
     peer.host("send", fd=link.there, text="here")
-    assert lab.home("receive", fd=link.here, timeout=5) == "here"
+    assert lab.home("receive", fd=link.here, timeout=PATIENCE) == "here"
     link.close()
     watch.event(peer, "link_ended", cookie=link.cookie)
     link_in(lab, peer, listener)
@@ -433,7 +437,8 @@ def of_the_last_ack_with_a_syn_cookie_of_a_peer_that_is_linked(lab, family):
     node = lab.home("node", listener=listener, port=PORT)
     watch = guard.watch()
     target = "10.78.0.1" if family is IPV4 else "fd78::1"
-    knocks = [peer.knock(target, blocking=False) for peer in peers for _ in range(2)]
+    knocks = lab.far("volley", dials=[{"address": target, "port": PORT, "source": peer.address}
+                                      for peer in peers for _ in range(2)])
     assert all(knock["errno"] == "EINPROGRESS" for knock in knocks), knocks
 
     def seen():
@@ -484,8 +489,8 @@ def of_a_dial_with_data_in_its_syn(lab, family):
         active = lab.home.snmp("TcpExt", "TCPFastOpenActive")
         result = assert_passed(lab.home("fast_open", address=peer.address, port=PORT, text="early"))
         watch.event(peer, "link_outbound", cookie=result["cookie"])
-        accepted = peer.host("accept", fd=peer.listener, timeout=5)
-        assert peer.host("receive", fd=accepted["fd"], timeout=5) == "early"
+        accepted = peer.host("accept", fd=peer.listener, timeout=PATIENCE)
+        assert peer.host("receive", fd=accepted["fd"], timeout=PATIENCE) == "early"
         assert lab.home.snmp("TcpExt", "TCPFastOpenActive") == active + sent
         assert_dial_refused(lab, watch, peer, "dial_linked")
         refused = lab.home("fast_open", address=peer.address, port=PORT, text="twice")
@@ -509,8 +514,8 @@ def of_a_knock_with_data_in_its_syn(lab, family):
     for number in (1, 2):
         knock = assert_passed(peer.host("fast_open", address=family.home, port=PORT, text="early",
                                         source=peer.address))
-        accepted = lab.home("accept", fd=listener, timeout=5)
-        assert lab.home("receive", fd=accepted["fd"], timeout=5) == "early"
+        accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
+        assert lab.home("receive", fd=accepted["fd"], timeout=PATIENCE) == "early"
         event = watch.event(peer, "link_inbound", cookie=accepted["cookie"])
         assert event["remote_port"] == knock["local"][1], event
         assert lab.home.snmp("TcpExt", "TCPFastOpenPassive") == passive + number - 1
@@ -536,20 +541,20 @@ def of_a_knock_with_data_in_its_syn_whose_last_ack_is_late(lab):
     watch = guard.watch()
     first = assert_passed(peer.host("fast_open", address=IPV4.home, port=PORT, text="cookie",
                                     source=peer.address))
-    accepted = lab.home("accept", fd=listener, timeout=5)
+    accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
     lab.home("close", fd=accepted["fd"])
     peer.host("close", fd=first["fd"])
     watch.event(peer, "link_ended")
     stop = peer.host.eat("input", f"ip saddr {IPV4.home} ip daddr {peer.address}")
     late = peer.host("fast_open", address=IPV4.home, port=PORT, text="early", source=peer.address,
                      blocking=False)
-    accepted = lab.home("accept", fd=listener, timeout=5)
-    assert accepted and lab.home("receive", fd=accepted["fd"], timeout=5) == "early", late
+    accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
+    assert accepted and lab.home("receive", fd=accepted["fd"], timeout=PATIENCE) == "early", late
     up = watch.event(peer, "link_inbound", cookie=accepted["cookie"])
     assert lab.home("state", fd=accepted["fd"]) == SYN_RECV, "not in SYN_RECV"
     assert_dial_refused(lab, watch, peer, "dial_linked")
     # Long enough for the check to look three times.
-    wait_for(lambda: now_ns() > up["time_ns"] + 2.5 * SECOND, "some checks", 5)
+    wait_for(lambda: now_ns() > up["time_ns"] + 2.5 * SECOND, "some checks")
     assert "repaired" not in guard.log(1000), guard.log(1000)
     watch.no_event(peer, "link_released")
     stop()
@@ -577,7 +582,7 @@ def of_an_mptcp_dial(lab, family):
     watch = guard.watch()
     peer.listener = peer.host("listen", address=peer.address, port=PORT, mptcp=True)
     result = assert_passed(dial(lab, peer, mptcp=True))
-    accepted = peer.host("accept", fd=peer.listener, timeout=5)
+    accepted = peer.host("accept", fd=peer.listener, timeout=PATIENCE)
     event = watch.event(peer, "link_outbound")
     assert event["direction"] == "outbound" and event["cookie"], event
     for mptcp in (True, False):
@@ -585,7 +590,7 @@ def of_an_mptcp_dial(lab, family):
     watch.event(peer, "dial_linked", count=2)
     assert_refused(peer.knock(mptcp=True))
     lab.home("send", fd=result["fd"], text="there")
-    assert peer.host("receive", fd=accepted["fd"], timeout=5) == "there"
+    assert peer.host("receive", fd=accepted["fd"], timeout=PATIENCE) == "there"
     lab.home("close", fd=result["fd"])
     peer.host("close", fd=accepted["fd"])
     watch.event(peer, "link_ended", cookie=event["cookie"])
@@ -599,7 +604,7 @@ def of_an_mptcp_knock(lab, family):
     watch = guard.watch()
     listener = lab.home("listen", address=family.listen, port=PORT, mptcp=True)
     knock = assert_passed(peer.knock(mptcp=True))
-    accepted = lab.home("accept", fd=listener, timeout=5)
+    accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
     event = watch.event(peer, "link_inbound", remote_port=knock["local"][1])
     for mptcp in (True, False):
         assert_refused(peer.knock(mptcp=mptcp))
@@ -647,10 +652,10 @@ def of_a_second_subflow_count_as_links(lab, max_links):
     watch = guard.watch()
     peer.listener = peer.host("listen", address=peer.address, port=PORT, mptcp=True)
     result = assert_passed(dial(lab, peer, mptcp=True))
-    accepted = peer.host("accept", fd=peer.listener, timeout=5)
+    accepted = peer.host("accept", fd=peer.listener, timeout=PATIENCE)
     # The kernel adds its subflow when the connection is in use.
     lab.home("send", fd=result["fd"], text="there")
-    assert peer.host("receive", fd=accepted["fd"], timeout=5) == "there"
+    assert peer.host("receive", fd=accepted["fd"], timeout=PATIENCE) == "there"
     if max_links == 1:
         event = watch.event(peer, "dial_linked")
         assert event["command"].startswith("kworker"), event
@@ -659,7 +664,7 @@ def of_a_second_subflow_count_as_links(lab, max_links):
         watch.event(peer, "link_outbound", count=2)
         assert len(guard.peer(peer.address)["links"]) == 2
     peer.host("send", fd=accepted["fd"], text="here")
-    assert lab.home("receive", fd=result["fd"], timeout=5) == "here"
+    assert lab.home("receive", fd=result["fd"], timeout=PATIENCE) == "here"
 
 
 # ---- several listeners, TIME_WAIT, retransmission (edge case 33) -------------------------------
@@ -716,7 +721,7 @@ def of_a_dial_from_a_port_that_is_in_time_wait(lab, family):
     watch = guard.watch()
     peer.listen()
     first = assert_passed(dial(lab, peer, **options))
-    accepted = peer.host("accept", fd=peer.listener, timeout=5)
+    accepted = peer.host("accept", fd=peer.listener, timeout=PATIENCE)
     time_wait_at_home(lab, InLink(lab, peer, first["fd"], accepted["fd"], first, accepted))
     watch.event(peer, "link_ended", cookie=first["cookie"])
     recycled = lab.home.snmp("TcpExt", "TWRecycled")
@@ -746,7 +751,7 @@ def of_a_knock_on_a_connection_that_is_in_time_wait(lab, family):
     knock = {"source_port": 41000, "reuse": True}
 
     def link(there):
-        accepted = lab.home("accept", fd=listener, timeout=5)
+        accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
         return InLink(lab, peer, accepted["fd"], there["fd"], there, accepted)
     first = link(assert_passed(peer.knock(**knock)))
     time_wait_at_home(lab, first)
@@ -786,7 +791,7 @@ def of_dials_whose_syn_is_sent_again(lab):
             assert slot[name] == later[name], (slot, later)
     stop()
     for peer, first in zip(peers, dials):
-        outcome = lab.home("settle", fd=first["fd"], timeout=10 * TIME_SCALE)
+        outcome = lab.home("settle", fd=first["fd"], timeout=PATIENCE * TIME_SCALE)
         assert outcome and outcome["errno"] == "success", outcome
         watch.event(peer, "link_outbound", cookie=first["cookie"])
     watch.counted(dial_idle=3, dial_dialing=3, link_outbound=3)
@@ -806,9 +811,9 @@ def of_knocks_whose_syn_is_sent_again(lab):
     wait_for(lambda: watch.grown().get("knock_idle") == 6, lambda: f"they pass: {watch.grown()}")
     stop()
     for peer, knock in zip(peers, knocks):
-        outcome = peer.host("settle", fd=knock["fd"], timeout=10 * TIME_SCALE)
+        outcome = peer.host("settle", fd=knock["fd"], timeout=PATIENCE * TIME_SCALE)
         assert outcome and outcome["errno"] == "success", outcome
-        assert lab.home("accept", fd=listener, timeout=5)
+        assert lab.home("accept", fd=listener, timeout=PATIENCE)
         watch.event(peer, "link_inbound", remote_port=knock["local"][1])
     grown = watch.grown()
     assert grown["link_inbound"] == 3 and grown["knock_idle"] >= 6, grown
@@ -854,7 +859,7 @@ def older_than_the_guard_end_at_once(lab, direction):
             link.peer.host("close", fd=link.there, reset=end == "they reset")
         event = watch.event(link.peer, "link_ended", cookie=link.cookie)
         assert event["direction"] == direction, event
-        assert event["time_ns"] - began < SECOND * TIME_SCALE, f"{end}: {event}, began {began}"
+        assert event["time_ns"] - began < 60 * SECOND, f"{end}: {event}, began {began}"
         link_out(lab, link.peer)
     watch.counted(dial_linked=12, link_ended=12, dial_idle=12, link_outbound=12)
 
@@ -883,7 +888,7 @@ def older_than_the_guard_in_every_state(lab):
     link_out(lab, fin_wait)
     link_out(lab, close_wait)
     assert_knock_refused(watch, waiting)
-    accepted = lab.home("accept", fd=listener, timeout=5)
+    accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
     slot, = guard.peer(waiting.address)["links"]
     assert slot["cookie"] == accepted["cookie"] and slot["direction"] == "inbound", slot
     # A dial that nobody saw begin has no claim; its link will be one.
@@ -907,12 +912,12 @@ def older_than_the_guard_and_still_dialing(lab):
     assert new["errno"] == "EINPROGRESS", new
     watch.event(doubled, "dial_idle", cookie=new["cookie"])
     stop()
-    watch.event(alone, "link_outbound", seconds=10, cookie=old[alone]["cookie"])
+    watch.event(alone, "link_outbound", cookie=old[alone]["cookie"])
 
     def states():
         return sorted(lab.home("state", fd=one["fd"]) for one in (old[doubled], new))
     # Whichever was answered first; the daemon ends the other dial, or its link at once.
-    wait_for(lambda: states() == [ESTABLISHED, CLOSED], lambda: f"one stays: {states()}", 10)
+    wait_for(lambda: states() == [ESTABLISHED, CLOSED], lambda: f"one stays: {states()}")
     for peer in (alone, doubled):
         assert_dial_refused(lab, watch, peer, "dial_linked")
         slot, = [slot for slot in guard.peer(peer.address)["links"] if not slot["doomed"]]
@@ -983,7 +988,7 @@ def of_a_listener_are_in_its_cgroup(lab, what):
     guard, peer = lab.own_guard(port=f"{PORT}, {OTHER_PORT}", check_interval="200ms"), lab.fresh()
     watch = guard.watch()
     assert_passed(peer.knock())
-    assert service("accept", fd=listener, timeout=5)
+    assert service("accept", fd=listener, timeout=PATIENCE)
 
     def strange():
         return [note for note in guard.status()["notes"] if "outside the guard's cgroup" in note]

@@ -175,7 +175,7 @@ def what_is_allowed_for_a_time_that_ends(lab):
     guard, peer = lab.guard(), lab.fresh()
     watch = guard.watch()
     link_out(lab, peer)
-    guard.tell("allow", peer.address, "--for", "1s")
+    guard.tell("allow", peer.address, "--for", "2s")
     link_out(lab, peer)
     wait_for(lambda: dial(lab, peer)["errno"] == refusal(), "the exemption ends")
     watch.event(peer, "dial_linked")

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Several links a peer (edge case 25): rules that one link alone never meets."""
 
-from harness import PORT, SECOND, TIME_SCALE, now_ns, wait_past
+from harness import PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, wait_past
 from registry import test
 from steps import assert_passed, dial, fail_dial, link_in, link_out, listen_home
 
@@ -51,7 +51,7 @@ def a_dead_one_is_probed_when_it_leaves_no_room_for_a_race(lab):
     links = []
     for peer in peers:
         knock = assert_passed(peer.knock(HOME))
-        accepted = lab.home("accept", fd=listener, timeout=5)
+        accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
         links.append((knock["fd"], accepted["cookie"]))
     revive = lab.far.silence("10.84.0.0/16")
     for there, _cookie in links:
@@ -80,7 +80,7 @@ def cross(lab, count, peers=None, listener=None):
     listener = listener or listen_home_far(lab)
     for peer in peers:
         peer.listen()
-    at = now_ns() + SECOND // 4
+    at = now_ns() + round(SECOND / 2 * min(TIME_SCALE, 4))
     numbers = []
     for peer in peers:
         numbers.append((lab.far.start("dial", address=HOME, port=PORT, source=peer.address,
@@ -99,5 +99,5 @@ def await_links(lab, knocks, dials):
     for host, made in ((lab.far, knocks), (lab.home, dials)):
         for one in made:
             assert one["errno"] == "EINPROGRESS", one
-            outcome = host("settle", fd=one["fd"], timeout=6 * TIME_SCALE)
+            outcome = host("settle", fd=one["fd"], timeout=PATIENCE * TIME_SCALE)
             assert outcome and outcome["errno"] == "success", (one, outcome)

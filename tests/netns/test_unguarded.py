@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """The control experiment: without a guard all of it passes, so that a refusal means something."""
 
-from harness import DELAY_MS, IPV4
+from harness import DELAY_MS, IPV4, PATIENCE
 from registry import core, each_family, test
 from steps import assert_passed, dial, link_in, link_out, listen_home
 
@@ -36,4 +36,4 @@ def far_is_a_round_trip_away(lab):
     peer.listen()
     result = assert_passed(dial(lab, peer))
     assert result["elapsed"] >= 2 * DELAY_MS / 1000, result
-    assert peer.host("accept", fd=peer.listener, timeout=5)
+    assert peer.host("accept", fd=peer.listener, timeout=PATIENCE)

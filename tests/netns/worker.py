@@ -466,7 +466,8 @@ class Node(threading.Thread):
     """A small service: accepts all and dials once each, and notes each link its application sees.
 
     `seen` has, by the address of the other end, a list of [direction, opened, closed or null];
-    `dials` has the outcome of each dial, null while there is none.
+    `dials` has the outcome of each dial, null while there is none, `resent` how often the SYN of one that
+    became a link was sent again.
     """
 
     def __init__(self, listener, dials, port, at):
@@ -478,6 +479,7 @@ class Node(threading.Thread):
         self.stopping = threading.Event()
         self.seen = collections.defaultdict(list)
         self.dials = {address: None for _source, address in dials}
+        self.resent = {}
         self.lock = threading.Lock()
 
     def opened(self, key, direction, sock, poller, links):
@@ -515,6 +517,8 @@ class Node(threading.Thread):
                     number = sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
                     with self.lock:
                         self.dials[address] = name_of(number)
+                        if not number:
+                            self.resent[address] = resent_of(sock)
                     if number:
                         poller.unregister(fd)
                         mine.pop(fd).close()
@@ -552,7 +556,7 @@ class Node(threading.Thread):
     def report(self):
         with self.lock:
             return {"seen": {key: list(records) for key, records in self.seen.items()},
-                    "dials": dict(self.dials)}
+                    "dials": dict(self.dials), "resent": dict(self.resent)}
 
 
 def do_node(listener, port, dials=(), at=None):

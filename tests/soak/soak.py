@@ -42,7 +42,7 @@ from harness import OTHER_PORT, PORT, TIME_SCALE, run, wait_for  # noqa: E402
 
 OPERATIONS_BETWEEN_QUIET_POINTS = 250
 # What is still under way then ends by itself within some seconds: dials time out after three.
-SETTLE_SECONDS = 30
+SETTLE_SECONDS = 60
 # Addresses of each host and family. Few, so that they meet.
 ADDRESSES = 3
 ACTORS = 2
@@ -77,6 +77,7 @@ class Process:
         self.host = host
         self.on_closed = on_closed   # of a cookie and this
         self.name = f"cgt-{host.name}{number}"
+        self.asked = 0.0
         here, there = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         sys.stdout.flush()
         self.pid = os.fork()
@@ -85,10 +86,11 @@ class Process:
                       (PORT, OTHER_PORT))
         there.close()
         self.channel = here
-        here.settimeout(20 * TIME_SCALE)
+        here.settimeout(60 * TIME_SCALE)
 
     def start(self, what, descriptors=(), **arguments):
         message = json.dumps(dict(arguments, do=what)).encode()
+        self.asked = time.monotonic()
         socket.send_fds(self.channel, [message], descriptors)
 
     def finish(self):
@@ -118,7 +120,7 @@ class Guarded:
     def __init__(self, lab, host, random_numbers):
         self.guard = lab.new_guard(host, GUARD)
         self.guard.start_only()
-        wait_for(self.guard.is_up, self.guard.log, 20)
+        wait_for(self.guard.is_up, self.guard.log)
         self.random = random_numbers
         self.stopped = False
         self.mode = "enforce"
@@ -178,12 +180,14 @@ class Guarded:
 class Unsent:
     """A socket whose dial failed before its SYN: its claim lasts while it is open, or two seconds."""
 
-    def __init__(self, owner):
+    def __init__(self, owner, asked):
+        # The dial was made between these two.
+        self.asked = asked
         self.since = time.monotonic()
         self.owner = owner    # None: more than one process may have it
 
     def old(self):
-        return time.monotonic() - self.since > VOID_SECONDS - 0.5
+        return time.monotonic() - self.asked > VOID_SECONDS - 0.5
 
     def void(self):
         return time.monotonic() - self.since > VOID_SECONDS + 0.5
@@ -272,7 +276,7 @@ class Soak:
         if answer.get("cookie") not in answer["closed"] and \
                 outcome in ("ENETUNREACH", "EHOSTUNREACH", "EADDRNOTAVAIL", "ENETDOWN"):
             cookie = answer["cookie"]
-            self.unsent[cookie] = Unsent(None if cookie in self.shared else process)
+            self.unsent[cookie] = Unsent(None if cookie in self.shared else process, process.asked)
 
     def ended(self, cookie, owner=None):
         """A socket dials again or is closed: so ends a claim whose SYN never left."""
