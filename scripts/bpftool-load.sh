@@ -138,8 +138,13 @@ done </proc/mounts
 
 pins=$bpffs/connguard/$name
 [[ ! -e $pins ]] || fail "there is a guard '$name' already, pinned in $pins"
-mkdir -p "$bpffs/connguard" || fail "cannot make $bpffs/connguard"
-try mkdir -m 0700 "$pins"
+# Whoever unloads the last guard takes the directory of all away, perhaps between these two.
+made=
+for _ in 1 2 3 4; do
+	mkdir -p "$bpffs/connguard" || fail "cannot make $bpffs/connguard"
+	mkdir -m 0700 "$pins" 2>/dev/null && made=yes && break
+done
+[[ -n $made ]] || try mkdir -m 0700 "$pins"
 undo_commands+=("rm -rf '$pins'")
 try "$bpftool" prog loadall "$object" "$pins/programs" pinmaps "$pins"
 
