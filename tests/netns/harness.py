@@ -162,6 +162,13 @@ def first_line(process, what, seconds=PATIENCE):
         return process.stdout.readline()
 
 
+def end_reader(reader, stream):
+    """Of a program that is dead: its stream ends, unless another one has it, too."""
+    reader.join(5 * TIME_SCALE)
+    if not reader.is_alive():
+        stream.close()
+
+
 def wait_end(process, what, seconds=PATIENCE):
     """A program's exit status, when it has ended."""
     with waiting(what):
@@ -352,8 +359,7 @@ class Worker:
         self.process.kill()
         self.process.wait()
         self.process.stdin.close()
-        self.reader.join()
-        self.process.stdout.close()
+        end_reader(self.reader, self.process.stdout)
 
 
 class Host:
@@ -499,8 +505,7 @@ class Events:
     def stop(self):
         self.process.kill()
         self.process.wait()
-        self.reader.join()
-        self.process.stdout.close()
+        end_reader(self.reader, self.process.stdout)
         self.errors.close()
 
 

@@ -5,7 +5,7 @@ import json
 import subprocess
 import threading
 
-from harness import PORT, TIME_SCALE, die_with_parent, helper, wait_end, wait_for
+from harness import PORT, TIME_SCALE, die_with_parent, end_reader, helper, wait_end, wait_for
 from steps import refusal
 
 # A guard that is missed for a shorter time is not seen: half of the dials come after a millisecond,
@@ -50,8 +50,7 @@ class Prober:
     def destroy(self):
         self.process.kill()
         self.process.wait()
-        self.reader.join()
-        self.process.stdout.close()
+        end_reader(self.reader, self.process.stdout)
         if self.process.stdin:
             self.process.stdin.close()
 

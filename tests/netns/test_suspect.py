@@ -255,12 +255,14 @@ def link_left_nudged_by_a_dead_daemon_is_set_back_by_the_next(lab):
     guard, peer = lab.own_guard(**OPTIONS), lab.fresh(IPV4)
     link = link_in(lab, peer, listen_home(lab))
     before = lab.home("keepalive", fd=link.here)
-    lab.at_end(peer.host.silence(peer.address))
+    revive = peer.host.silence(peer.address)
     silent(guard, peer.address)
     assert lab.home("dial", address=peer.dial, port=PORT)["errno"] == "ECONNREFUSED"
     wait_for(lambda: lab.home("keepalive", fd=link.here)["idle"] == 1, "the link is being probed")
     guard.end(signal.SIGKILL)
     assert lab.home("keepalive", fd=link.here)["idle"] == 1
+    # The next one may take longer to start than the link would live without an answer.
+    revive()
     guard.start()
     wait_for(lambda: lab.home("keepalive", fd=link.here) == before, "the settings are back")
 
