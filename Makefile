@@ -37,11 +37,12 @@ SAN ?=
 BUILD ?= build
 OUT := $(BUILD)$(if $(filter fuzz,$(SAN)),/fuzz,$(if $(SAN),/san))
 # How long `make fuzz` runs each target, and `make soak` runs; rounds of each configuration that
-# `make crossing` runs, and the seed they are drawn from (none: the time).
+# `make crossing` runs, and the seed they are drawn from (none: the time); how often `make test-services` runs.
 FUZZ_SECONDS ?= 60
 SOAK_SECONDS ?= 60
 ROUNDS ?= 10000
 SEED ?=
+RUNS ?= 1
 
 # ---- tools and flags -------------------------------------------------------------------------------
 
@@ -169,10 +170,11 @@ test-vm: ## the core of it under other kernels, in emulated guests; needs root (
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-vm
 	$(Q)BUILD='$(BUILD)' scripts/vm-matrix.sh $(KERNELS)
 
-test-services: ## install BIRD and Redis, build, measure both unguarded and guarded; needs root
+test-services: ## install applications, build, run each unguarded and guarded, RUNS times; needs root
 	$(Q)scripts/bootstrap.sh build services
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-services
-	$(Q)BUILD='$(BUILD)' BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" tests/run.sh services
+	$(Q)BUILD='$(BUILD)' BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" SERVICES_RUNS='$(RUNS)' \
+		tests/run.sh services
 
 demo: ## install what is missing, build, show the race unguarded and guarded; needs root (DEMO_JSON=FILE)
 	$(Q)scripts/bootstrap.sh build demo
@@ -227,6 +229,7 @@ help: ## show this
 		'FUZZ_SECONDS' 'how long each fuzz target runs: $(FUZZ_SECONDS)' \
 		'SOAK_SECONDS' 'how long the soak runs: $(SOAK_SECONDS)' \
 		'ROUNDS, SEED' 'rounds of dials that cross: $(ROUNDS)' \
+		'RUNS' 'how often the applications are run: $(RUNS)' \
 		'WERROR=' 'let warnings be warnings' \
 		'BUILD' 'where everything is built: $(BUILD)' \
 		'PREFIX' 'where to install: $(PREFIX)' \

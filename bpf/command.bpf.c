@@ -26,7 +26,6 @@ static __always_inline int creates(enum command_operation operation)
 static __always_inline int ends_a_slot(__u32 cause)
 {
 	return cause == CAUSE_link_released || cause == CAUSE_link_cut ||
-	       cause == CAUSE_link_dead || cause == CAUSE_link_stalled ||
 	       cause == CAUSE_link_unguarded;
 }
 
@@ -39,6 +38,20 @@ static __always_inline int set_default_policy(void)
 	return bpf_map_update_elem(&policy, &zero, &defaults, BPF_ANY);
 }
 
+/* Carrier, address or route is back, or the host has resumed: every backoff is over. */
+static __always_inline int revive(enum cause cause)
+{
+	struct happening happening = { .now = bpf_ktime_get_boot_ns() };
+	struct decision decision = { .cause = cause };
+
+	if (cause != CAUSE_network_back && cause != CAUSE_host_resumed)
+		return -ERROR_INVALID;
+	revive_all(happening.now);
+	if (mode_in_force() != MODE_OFF)
+		report(&decision, &happening, 0, 1);
+	return 0;
+}
+
 SEC("classifier")
 int command(struct __sk_buff *skb)
 {
@@ -47,9 +60,10 @@ int command(struct __sk_buff *skb)
 	struct decision decision = {};
 	struct guard_command request;
 	struct link link = {};
+	struct slot *slot;
 	struct peer *peer;
-	int result = 0, forget = 0, enforced = 1;
-	__u64 now;
+	int result = 0, forget = 0;
+	__u64 now, revived;
 
 	if (bpf_skb_load_bytes(skb, 0, &request, sizeof(request)))
 		return -ERROR_INVALID;
@@ -59,10 +73,9 @@ int command(struct __sk_buff *skb)
 	    (request.operation == COMMAND_LIMIT && request.value > PEER_LINKS_MAX) ||
 	    (request.operation == COMMAND_RELEASE && !ends_a_slot(request.value)))
 		return -ERROR_INVALID;
-	/* What shows a link to be dead is found in observe mode too, but then the link stays. */
-	if (request.operation == COMMAND_RELEASE &&
-	    (request.value == CAUSE_link_dead || request.value == CAUSE_link_stalled))
-		enforced = mode_in_force() == MODE_ENFORCE;
+	if (request.operation == COMMAND_REVIVE)
+		return revive(request.value);
+	revived = revived_ns();
 	now = bpf_ktime_get_boot_ns();
 	peer = creates(request.operation) ? peer_get(&request.address) :
 					    bpf_map_lookup_elem(&peers, &request.address);
@@ -76,6 +89,7 @@ int command(struct __sk_buff *skb)
 	link.adopted = 1;
 
 	bpf_spin_lock(&peer->lock);
+	peer_revive(peer, revived);
 	if (!peer_is(peer, &request.address, now)) {
 		result = -ERROR_BUSY;
 	} else if (request.operation == COMMAND_ADD) {
@@ -97,10 +111,7 @@ int command(struct __sk_buff *skb)
 			result = -ERROR_BUSY;
 		}
 	} else if (request.operation == COMMAND_RELEASE) {
-		if (enforced)
-			decision = slot_release(peer, request.cookie, request.value, now);
-		else if (slot_of(peer, request.cookie))
-			decision.cause = request.value;
+		decision = slot_release(peer, request.cookie, request.value, now);
 		if (decision.cause == CAUSE_none)
 			result = -ERROR_NO_ENTRY;
 	} else if (request.operation == COMMAND_ADOPT) {
@@ -109,6 +120,22 @@ int command(struct __sk_buff *skb)
 			result = -ERROR_NO_SPACE;
 	} else if (request.operation == COMMAND_HEARD) {
 		link_heard(peer, request.cookie, request.until_ns);
+	} else if (request.operation == COMMAND_UNANSWERED) {
+		decision = link_unanswered(peer, rules, request.cookie, now);
+		if (decision.cause == CAUSE_none)
+			result = -ERROR_NO_ENTRY;
+	} else if (request.operation == COMMAND_LET_GO) {
+		slot = slot_of(peer, request.cookie);
+		if (!slot || slot->kind != SLOT_CLAIM || !(slot->flags & SLOT_KEPT) ||
+		    slot->flags & SLOT_GIVEN_UP)
+			result = -ERROR_NO_ENTRY;
+		else if (before(now, peer->next_attempt_ns))
+			result = -ERROR_BUSY;
+		else
+			decision = dial_let_go(peer, rules, slot, now);
+		/* The daemon sends its SYN, past the hook that counts them. */
+		if (!result)
+			slot->syns++;
 	} else if (request.operation == COMMAND_SPARE) {
 		decision = link_spare(peer, rules, request.cookie, now);
 		if (decision.cause == CAUSE_none)
@@ -135,7 +162,7 @@ int command(struct __sk_buff *skb)
 		happening.direction = decision.direction;
 		happening.local_port = request.local_port;
 		happening.remote_port = request.remote_port;
-		report(&decision, &happening, 0, enforced);
+		report(&decision, &happening, 0, 1);
 	}
 	return result;
 }

@@ -47,15 +47,49 @@ static __always_inline long refusal_retval(__u32 refusal_errno)
 #define HOOK_REFUSE 0
 #define HOOK_ALLOW 1
 
+/* Until when a handshake of the peer is pending; 0: none is. Not inline: the stack is small. */
+static __attribute__((noinline)) __u64 pending_until_ns(const struct peer_address *address, __u64 now)
+{
+	struct pending_handshake *pending = handshake_of(address, now);
+	struct their_handshake theirs;
+
+	if (!pending)
+		return 0;
+	bpf_spin_lock(&pending->lock);
+	theirs = handshake_pending(pending, address, now);
+	bpf_spin_unlock(&pending->lock);
+	return theirs.until_ns;
+}
+
+/*
+ * The same socket dials something else after a dial that never left: the old claim is over, whether or
+ * not the new dial is one of ours. A step of its own, before the dial's: the stack is small.
+ */
+__weak __attribute__((noinline)) int leave_old_claim(struct bpf_sock_addr *ctx, __u64 high, __u64 low,
+						     __u32 port)
+{
+	struct peer_address address = address_of_halves(high, low, service_of_port(port));
+	struct bpf_sock *sk = ctx->sk;
+	struct owned_slot *owned;
+
+	barrier_var(sk);
+	if (!sk)
+		return 0;
+	owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
+	if (owned && owned->kind == SLOT_CLAIM &&
+	    (!port_guarded(port) || !address_equal(&owned->address, &address)))
+		owned_end(owned, bpf_get_socket_cookie(ctx), ENDING_CLOSED, 0);
+	return 0;
+}
+
 /* One global function for both families: the verifier checks it once (see owned.bpf.h). */
 __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64 high, __u64 low,
 						__u32 port)
 {
 	const struct guard_policy *rules = policy_in_force();
-	struct peer_address address = address_of_halves(high, low);
 	struct bpf_sock *sk = ctx->sk;
 	struct happening happening = {
-		.address = address,
+		.address = address_of_halves(high, low, service_of_port(port)),
 		.direction = DIRECTION_OUTBOUND,
 		.remote_port = port,
 	};
@@ -63,10 +97,11 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	enum guard_mode mode = mode_in_force();
 	struct dial dial = { .mode = mode };
 	enum exemption exemption = EXEMPT_SELF;
+	struct daemon_signs signs;
 	struct owned_slot *owned;
 	struct peer *peer;
+	__u64 task, revived;
 	int guarded;
-	__u64 task;
 
 	/*
 	 * Else clang tests ctx->sk and loads it again, and the verifier takes the second load for
@@ -75,25 +110,15 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	barrier_var(sk);
 	if (!sk || !rules)
 		return HOOK_ALLOW;
-	/* Every program at the hook runs: a dial that an earlier one refused is no dial. */
-	if (retval_offered() && get_retval() < 0)
-		return HOOK_ALLOW;
 	dial.now = bpf_ktime_get_boot_ns();
 	dial.cookie = bpf_get_socket_cookie(ctx);
 	owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	guarded = port_guarded(port) &&
 		  (!rules->netns_cookie || rules->netns_cookie == bpf_get_netns_cookie(ctx));
 	if (guarded) {
-		exemption = exemption_of(&address, dial.now);
+		exemption = exemption_of(&happening.address, dial.now);
 		guarded = exemption != EXEMPT_SELF;
 	}
-	/*
-	 * The same socket dials something else after a dial that never left: the old claim is over,
-	 * whether or not the new dial is one of ours.
-	 */
-	if (owned && owned->kind == SLOT_CLAIM &&
-	    (!guarded || !address_equal(&owned->address, &address)))
-		owned_end(owned, dial.cookie);
 	if (!guarded)
 		return HOOK_ALLOW;
 	/*
@@ -106,7 +131,9 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	dial.process_id = task >> 32;
 	dial.thread_id = (__u32)task;
 	bpf_get_current_comm(dial.command, sizeof(dial.command));
-	dial.announced_only = rules->dial_policy == DIAL_POLICY_CENTRAL && daemon_alive(dial.now);
+	signs = daemon_signs(dial.now);
+	dial.announced_only = rules->dial_policy == DIAL_POLICY_CENTRAL && signs.alive;
+	dial.asks = signs.asks;
 	happening.now = dial.now;
 	happening.cookie = dial.cookie;
 
@@ -119,7 +146,11 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 		return HOOK_ALLOW;
 	}
 
+	/* One lock at a time: what is learned here may be a little old below, as on the wire. */
+	dial.pending_until_ns = pending_until_ns(&happening.address, dial.now);
+	revived = revived_ns();
 	bpf_spin_lock(&peer->lock);
+	peer_revive(peer, revived);
 	if (peer_is(peer, &happening.address, dial.now))
 		decision = dial_claim(peer, rules, &dial);
 	else
@@ -133,7 +164,7 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 		return HOOK_REFUSE;
 	}
 	if (decision.cause != CAUSE_dial_unheld && decision.cause != CAUSE_dial_recycled) {
-		owned->address = address;
+		owned->address = happening.address;
 		owned->kind = SLOT_CLAIM;
 	}
 	if (mode == MODE_OFF)
@@ -142,8 +173,22 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 		decision.verdict = VERDICT_ALLOW;
 		decision.cause = CAUSE_dial_exempt;
 	}
-	report(&decision, &happening, &dial, decision.verdict == VERDICT_ALLOW);
+	report(&decision, &happening, &dial,
+	       decision.verdict == VERDICT_ALLOW || mode == MODE_ENFORCE);
 	return HOOK_ALLOW;
+}
+
+static __always_inline int on_connect(struct bpf_sock_addr *ctx, const struct peer_address *address,
+				      __u32 port)
+{
+	__u64 high = address_high(address), low = address_low(address);
+
+	/* Every program at the hook runs: a dial that an earlier one refused is no dial. */
+	if (retval_offered() && get_retval() < 0)
+		return HOOK_ALLOW;
+	leave_old_claim(ctx, high, low, port);
+	/* The verifier knows nothing of what a global function returns. */
+	return guard_dial(ctx, high, low, port) ? HOOK_ALLOW : HOOK_REFUSE;
 }
 
 SEC("cgroup/connect4")
@@ -154,11 +199,7 @@ int connect4(struct bpf_sock_addr *ctx)
 
 	if (type != SOCKET_STREAM || protocol != PROTOCOL_TCP)
 		return HOOK_ALLOW;
-	/* The verifier knows nothing of what a global function returns. */
-	return guard_dial(ctx, address_high(&address), address_low(&address),
-			  bpf_ntohs((__u16)port)) ?
-		       HOOK_ALLOW :
-		       HOOK_REFUSE;
+	return on_connect(ctx, &address, bpf_ntohs((__u16)port));
 }
 
 /* An IPv6 socket that dials ::ffff:a.b.c.d runs this hook, not connect4: the key is the same. */
@@ -172,11 +213,7 @@ int connect6(struct bpf_sock_addr *ctx)
 
 	if (type != SOCKET_STREAM || protocol != PROTOCOL_TCP)
 		return HOOK_ALLOW;
-	/* The verifier knows nothing of what a global function returns. */
-	return guard_dial(ctx, address_high(&address), address_low(&address),
-			  bpf_ntohs((__u16)port)) ?
-		       HOOK_ALLOW :
-		       HOOK_REFUSE;
+	return on_connect(ctx, &address, bpf_ntohs((__u16)port));
 }
 
 char guard_license[] SEC("license") = "Dual BSD/GPL";

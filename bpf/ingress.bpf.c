@@ -85,6 +85,22 @@ static __always_inline int segment_read(struct __sk_buff *skb, struct segment *s
 	return 0;
 }
 
+/*
+ * Of what is let in, tell what somebody has to act on, which SYNs cannot bring about at will: our dial
+ * ends, or the backoff is over (it is in every mode). 1: told. Of the rest the link tells when there is
+ * one; anybody can send SYNs.
+ */
+static __always_inline int tell_if_due(const struct decision *decision,
+				       const struct happening *happening, int enforced)
+{
+	int over = decision->cause == CAUSE_knock_backoff && !decision->until_ns;
+
+	if (decision->cause != CAUSE_knock_goes_first && !over)
+		return 0;
+	report(decision, happening, 0, enforced || over);
+	return 1;
+}
+
 /* Count, tell what was not let pass, and turn the decision into what becomes of the packet. */
 static __always_inline int conclude(const struct decision *decision,
 				    const struct happening *happening, enum guard_mode mode)
@@ -92,13 +108,63 @@ static __always_inline int conclude(const struct decision *decision,
 	int enforced = mode == MODE_ENFORCE;
 
 	if (decision->verdict == VERDICT_ALLOW || decision->verdict == VERDICT_NONE) {
-		/* No event: anybody can send SYNs, and the link tells when there is one. */
-		if (decision->cause != CAUSE_none)
+		if (!tell_if_due(decision, happening, enforced) && decision->cause != CAUSE_none)
 			count(decision->cause, 1);
 		return PACKET_PASS;
 	}
 	report(decision, happening, 0, enforced);
 	return enforced ? PACKET_DROP : PACKET_PASS;
+}
+
+/*
+ * The last ACK of a handshake, or data behind it: it waits a moment for our dial that was given up for
+ * the knock, so that the application hears of that first.
+ */
+static __always_inline int on_last_ack(const struct segment *segment,
+				       const struct guard_policy *rules, __u64 now,
+				       enum guard_mode mode)
+{
+	struct happening happening = {
+		.address = segment->source,
+		.now = now,
+		.direction = DIRECTION_INBOUND,
+		.local_port = segment->destination_port,
+		.remote_port = segment->source_port,
+	};
+	struct knock ack = { .now = now, .remote_port = segment->source_port, .mode = mode };
+	struct decision decision = {};
+	struct peer *peer = bpf_map_lookup_elem(&peers, &happening.address);
+	struct pending_handshake *pending;
+
+	/* Looked at without the lock: nearly always there is no such dial. */
+	if (!peer || peer->yielded_port != segment->source_port || mode != MODE_ENFORCE)
+		return PACKET_PASS;
+	ack.ends_dials = daemon_signs(now).alive;
+	bpf_spin_lock(&peer->lock);
+	if (peer_is(peer, &happening.address, now))
+		decision = last_ack_decide(peer, &ack);
+	bpf_spin_unlock(&peer->lock);
+	pending = decision.verdict == VERDICT_HOLD ? handshake_of(&happening.address, now) : 0;
+	if (pending) {
+		bpf_spin_lock(&pending->lock);
+		handshake_waits(pending, &happening.address, rules, happening.remote_port, now);
+		bpf_spin_unlock(&pending->lock);
+	}
+	return conclude(&decision, &happening, mode);
+}
+
+/*
+ * Keep a SYN that is held while a quiet link is asked: its sender repeats it a second later, or, if it has
+ * been at it for long, sixteen seconds. The daemon lets it in when the question is left unanswered. Not
+ * inline: the stack is small.
+ */
+static __attribute__((noinline)) void knock_copy(struct __sk_buff *skb,
+						 const struct peer_address *address, __u64 now)
+{
+	struct ready_syn syn = {};
+
+	if (syn_read(skb, now, &syn) == 0)
+		bpf_map_update_elem(&held_syns, address, &syn, BPF_ANY);
 }
 
 static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
@@ -109,6 +175,8 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	struct knock knock = { .isn_known = 1 };
 	enum guard_mode mode = mode_in_force();
 	struct pending_handshake *pending;
+	struct daemon_signs signs;
+	__u64 revived;
 	__u32 room;
 	struct segment segment;
 	struct peer *peer;
@@ -117,11 +185,14 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 		return PACKET_PASS;
 	room = rules->max_links;
 	if (segment_read(skb, &segment) ||
-	    address_equal(&segment.source, &segment.destination))
+	    address_same_host(&segment.source, &segment.destination))
 		return PACKET_PASS;
+	segment.source.service = service_of_port(listen_port);
+	knock.now = bpf_ktime_get_boot_ns();
+	if ((segment.flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
+		return on_last_ack(&segment, rules, knock.now, mode);
 	if (segment.flags != TCP_SYN && !(segment.flags & TCP_RST))
 		return PACKET_PASS;
-	knock.now = bpf_ktime_get_boot_ns();
 	pending = handshake_of(&segment.source, knock.now);
 	/*
 	 * RST to a listener: the other end knows nothing of the handshake any more, a new one need
@@ -145,6 +216,11 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	}
 	knock.remote_port = segment.source_port;
 	knock.client_isn = segment.sequence;
+	knock.mode = mode;
+	signs = daemon_signs(knock.now);
+	knock.ends_dials = signs.alive;
+	knock.asks = signs.asks;
+	revived = revived_ns();
 	happening.address = segment.source;
 	happening.now = knock.now;
 	happening.local_port = segment.destination_port;
@@ -153,6 +229,7 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	if (peer) {
 		bpf_spin_lock(&peer->lock);
 		if (peer_is(peer, &happening.address, knock.now)) {
+			peer_revive(peer, revived);
 			decision = knock_decide(peer, rules, &knock);
 			room = peer_room(peer, rules, knock.now);
 		}
@@ -165,12 +242,22 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 		held = handshake_decide(pending, &happening.address, rules, segment.source_port,
 					segment.sequence, room, knock.now);
 		bpf_spin_unlock(&pending->lock);
-		if (held.cause != CAUSE_knock_idle)
+		/* What somebody has to act on is told, whatever becomes of the SYN. */
+		if (held.verdict != VERDICT_ALLOW) {
+			tell_if_due(&decision, &happening, mode == MODE_ENFORCE);
 			decision = held;
+		} else if (held.cause != CAUSE_knock_idle &&
+			   decision.cause != CAUSE_knock_goes_first &&
+			   decision.cause != CAUSE_knock_backoff) {
+			decision = held;
+		}
 	}
+	if (decision.cause == CAUSE_knock_suspect && mode == MODE_ENFORCE)
+		knock_copy(skb, &happening.address, knock.now);
 	return conclude(&decision, &happening, mode);
 }
 
+/* A SYN-ACK to our dial, or a SYN on its own 4-tuple. */
 static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 {
 	const struct guard_policy *rules = policy_in_force();
@@ -193,7 +280,7 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	now = bpf_ktime_get_boot_ns();
 	if (exemption_of(&happening.address, now) != EXEMPT_NOT)
 		return PACKET_PASS;
-	if (segment_read(skb, &segment) || segment.flags != (TCP_SYN | TCP_ACK))
+	if (segment_read(skb, &segment) || !(segment.flags & TCP_SYN))
 		return PACKET_PASS;
 	peer = bpf_map_lookup_elem(&peers, &happening.address);
 	if (!peer)
@@ -202,6 +289,23 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	happening.cookie = bpf_get_socket_cookie(skb);
 	happening.local_port = segment.destination_port;
 	happening.remote_port = segment.source_port;
+	if (segment.flags == TCP_SYN) {
+		struct daemon_signs signs = daemon_signs(now);
+		struct knock knock = { .now = now,
+				       .client_isn = segment.sequence,
+				       .isn_known = 1,
+				       .mode = mode,
+				       .ends_dials = signs.alive,
+				       .remote_port = segment.source_port };
+
+		bpf_spin_lock(&peer->lock);
+		if (peer_is(peer, &happening.address, now))
+			decision = open_decide(peer, rules, happening.cookie, &knock);
+		bpf_spin_unlock(&peer->lock);
+		return conclude(&decision, &happening, mode);
+	}
+	if (segment.flags != (TCP_SYN | TCP_ACK))
+		return PACKET_PASS;
 	/* One lock at a time: what is learned here may be a little old below, as on the wire. */
 	pending = handshake_of(&happening.address, now);
 	if (pending) {
@@ -211,7 +315,7 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	}
 	bpf_spin_lock(&peer->lock);
 	if (peer_is(peer, &happening.address, now))
-		decision = answer_verdict(peer, rules, &theirs, happening.cookie, now);
+		decision = answer_decide(peer, rules, &theirs, happening.cookie, now);
 	bpf_spin_unlock(&peer->lock);
 	return conclude(&decision, &happening, mode);
 }

@@ -20,6 +20,7 @@
 #define EXEMPT_MAX 1024
 #define ADOPTIONS_MAX 65536
 #define NUDGES_MAX 1024
+#define SYNS_MAX 1024
 #define EVENTS_BYTES (1 << 20)
 /* Two peers that share an element lose a hold, nothing else. */
 #define HANDSHAKES_BITS 12
@@ -53,7 +54,21 @@ struct {
 	__type(value, struct guard_daemon);
 } daemon __weak SEC(".maps");
 
-/* Guarded ports, host byte order: what we listen on and what we dial. The value is 1. */
+/*
+ * Element of the `revival` map, struct guard_revival: written by the sock_ops hook when the service starts
+ * anew, and by the `command` program.
+ */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct guard_revival);
+} revival __weak SEC(".maps");
+
+/*
+ * Guarded ports, host byte order: what we listen on and what we dial. The value is the service that it
+ * belongs to (peer_address.service): the port itself, or 0 where all ports share their limits.
+ */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PORTS_MAX);
@@ -90,6 +105,21 @@ struct {
 	__type(key, __u32);
 	__type(value, struct pending_handshake);
 } handshakes __weak SEC(".maps");
+
+/* Only dials that are kept, that go unanswered, or that leave from a port on which the service listens. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SYNS_MAX);
+	__type(key, __u64);
+	__type(value, struct ready_syn);
+} syns __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, SYNS_MAX);
+	__type(key, struct peer_address);
+	__type(value, struct ready_syn);
+} held_syns __weak SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
@@ -145,6 +175,32 @@ static __always_inline int port_guarded(__u16 port)
 	return bpf_map_lookup_elem(&ports, &port) != 0;
 }
 
+/* The service of this port (host byte order); 0 for one that is not guarded. */
+static __always_inline __u16 service_of_port(__u16 port)
+{
+	const __u32 *service = bpf_map_lookup_elem(&ports, &port);
+
+	return service ? *service : 0;
+}
+
+/* What failed before this is void. */
+static __always_inline __u64 revived_ns(void)
+{
+	__u32 zero = 0;
+	const struct guard_revival *value = bpf_map_lookup_elem(&revival, &zero);
+
+	return value ? value->since_ns : 0;
+}
+
+/* Everything that failed until now is void. */
+static __always_inline void revive_all(__u64 now)
+{
+	struct guard_revival value = { .since_ns = now };
+	__u32 zero = 0;
+
+	bpf_map_update_elem(&revival, &zero, &value, BPF_ANY);
+}
+
 /* How the exempt map sees an address. */
 enum exemption {
 	EXEMPT_NOT,
@@ -168,16 +224,23 @@ static __always_inline enum exemption exemption_of(const struct peer_address *ad
 		    pick(in_force, pick(value->own, EXEMPT_SELF, EXEMPT_PEER), EXEMPT_NOT));
 }
 
-/*
- * 1 while the daemon is there to announce peers as due: without it the central dial policy would
- * lock every peer out.
- */
-static __always_inline int daemon_alive(__u64 now)
+/* What can be expected of the daemon. */
+struct daemon_signs {
+	__u32 alive; /* 1: it is there to announce peers as due, and to end what is to end */
+	__u32 asks;  /* 1: and to ask quiet links for a sign of life */
+};
+
+static __always_inline struct daemon_signs daemon_signs(__u64 now)
 {
 	__u32 zero = 0;
 	const struct guard_daemon *value = bpf_map_lookup_elem(&daemon, &zero);
+	struct daemon_signs signs = {};
 
-	return value && value->alive_until_ns > now;
+	if (value && value->alive_until_ns > now) {
+		signs.alive = 1;
+		signs.asks = value->asks;
+	}
+	return signs;
 }
 
 /*
@@ -195,7 +258,7 @@ handshake_of(const struct peer_address *address, __u64 now)
 
 	__builtin_memcpy(words, address->bytes, sizeof(words));
 	/* Multiplicative hashing: a product's top bits depend on all bits, once the top is folded in. */
-	hash = words[0] ^ words[1];
+	hash = words[0] ^ words[1] ^ ((__u64)address->service << 48);
 	hash ^= hash >> 32;
 	hash *= 0x9e3779b97f4a7c15ULL;
 	first = hash >> (64 - HANDSHAKES_BITS);
@@ -209,6 +272,23 @@ handshake_of(const struct peer_address *address, __u64 now)
 				  (before(now, one->until_ns) & (1 ^ before(now, other->until_ns))),
 			  second, first));
 	return bpf_map_lookup_elem(&handshakes, &place);
+}
+
+/* The smallest that a SYN can be: an IPv4 and a TCP header. */
+#define SYN_BYTES_MIN 40
+
+/* Copy a SYN without data. 0, or -1: it is something else. */
+static __always_inline int syn_read(struct __sk_buff *skb, __u64 now, struct ready_syn *ret_syn)
+{
+	__u32 length = skb->len;
+
+	/* The verifier has to see the very value that it will meet. */
+	barrier_var(length);
+	if (length < SYN_BYTES_MIN || length > SYN_BYTES_MAX)
+		return -1;
+	ret_syn->time_ns = now;
+	ret_syn->length = length;
+	return bpf_skb_load_bytes(skb, 0, ret_syn->bytes, length) ? -1 : 0;
 }
 
 /*

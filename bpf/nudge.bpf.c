@@ -28,27 +28,26 @@ static __always_inline void option_write(struct tcp_sock *sk, int level, int opt
 }
 
 /*
- * What to go back to. Before 6.1 these options cannot be read here; then it is what the guard itself
- * has made of them, and a socket that it leaves alone is not nudged. 0, or not 0: not known.
+ * What to go back to. 0, or not 0: not known, for before 6.1 these options cannot be read here, and the
+ * socket is left alone.
  */
 static __always_inline int settings_before(struct tcp_sock *sk, struct link_nudge *nudge)
 {
-	const struct guard_policy *rules = policy_in_force();
-	struct liveness_settings settings;
+	return option_read(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, &nudge->keepalive) ||
+	       option_read(sk, LEVEL_TCP, OPTION_KEEPIDLE, &nudge->idle_seconds) ||
+	       option_read(sk, LEVEL_TCP, OPTION_KEEPINTVL, &nudge->interval_seconds) ||
+	       option_read(sk, LEVEL_TCP, OPTION_KEEPCNT, &nudge->probes) ||
+	       option_read(sk, LEVEL_TCP, OPTION_USER_TIMEOUT, &nudge->user_timeout_ms);
+}
 
-	if (option_read(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, &nudge->keepalive) == 0 &&
-	    option_read(sk, LEVEL_TCP, OPTION_KEEPIDLE, &nudge->idle_seconds) == 0 &&
-	    option_read(sk, LEVEL_TCP, OPTION_KEEPINTVL, &nudge->interval_seconds) == 0 &&
-	    option_read(sk, LEVEL_TCP, OPTION_KEEPCNT, &nudge->probes) == 0)
-		return 0;
-	if (!rules || !rules->liveness_ns || mode_in_force() != MODE_ENFORCE)
-		return -1;
-	settings = liveness_settings(rules->liveness_ns);
-	nudge->keepalive = 1;
-	nudge->idle_seconds = settings.idle_seconds;
-	nudge->interval_seconds = settings.interval_seconds;
-	nudge->probes = settings.probes;
-	return 0;
+/* Set an option back, unless the service has set it meanwhile. */
+static __always_inline void option_restore(struct tcp_sock *sk, int level, int option, __u32 ours,
+					   __u32 before)
+{
+	__u32 present;
+
+	if (option_read(sk, level, option, &present) == 0 && present == ours)
+		option_write(sk, level, option, before);
 }
 
 SEC("iter/tcp")
@@ -65,17 +64,23 @@ int nudge(struct bpf_iter__tcp *ctx)
 	if (!entry)
 		return 0;
 	if (entry->step == NUDGE_BEGIN && settings_before(sk, entry) == 0) {
-		/* Idle time last: it is what starts the timer anew, with all the rest in force. */
+		/*
+		 * With a user timeout one lost probe would be enough to end the link. Idle time last: it is
+		 * what starts the timer anew, with all the rest in force.
+		 */
+		option_write(sk, LEVEL_TCP, OPTION_USER_TIMEOUT, 0);
 		option_write(sk, LEVEL_TCP, OPTION_KEEPINTVL, NUDGE_SECONDS);
 		option_write(sk, LEVEL_TCP, OPTION_KEEPCNT, NUDGE_PROBES);
 		option_write(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1);
 		option_write(sk, LEVEL_TCP, OPTION_KEEPIDLE, NUDGE_SECONDS);
 		entry->step = NUDGE_UNDER_WAY;
 	} else if (entry->step == NUDGE_END) {
-		option_write(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, entry->keepalive);
-		option_write(sk, LEVEL_TCP, OPTION_KEEPINTVL, entry->interval_seconds);
-		option_write(sk, LEVEL_TCP, OPTION_KEEPCNT, entry->probes);
-		option_write(sk, LEVEL_TCP, OPTION_KEEPIDLE, entry->idle_seconds);
+		option_restore(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1, entry->keepalive);
+		option_restore(sk, LEVEL_TCP, OPTION_KEEPINTVL, NUDGE_SECONDS,
+			       entry->interval_seconds);
+		option_restore(sk, LEVEL_TCP, OPTION_KEEPCNT, NUDGE_PROBES, entry->probes);
+		option_restore(sk, LEVEL_TCP, OPTION_KEEPIDLE, NUDGE_SECONDS, entry->idle_seconds);
+		option_restore(sk, LEVEL_TCP, OPTION_USER_TIMEOUT, 0, entry->user_timeout_ms);
 	}
 	return 0;
 }

@@ -33,35 +33,54 @@ static __always_inline __u64 address_low(const struct peer_address *address)
 	return half;
 }
 
-static __always_inline struct peer_address address_of_halves(__u64 high, __u64 low)
+static __always_inline struct peer_address address_of_halves(__u64 high, __u64 low, __u16 service)
 {
-	struct peer_address address;
+	struct peer_address address = { .service = service };
 
 	__builtin_memcpy(&address.bytes[0], &high, sizeof(high));
 	__builtin_memcpy(&address.bytes[8], &low, sizeof(low));
 	return address;
 }
 
+/* What slot_over() needs beside address and cookie, as one scalar. */
+union end_facts {
+	struct {
+		__u16 service;
+		__u8 ending; /* enum ending */
+		__u8 spoke;
+	};
+	__u64 scalar;
+};
+
 /*
  * The claim or link of `cookie` at this peer is over: free the slot, with the failure and the
  * backoff that follow.
  */
-__weak __attribute__((noinline)) int slot_over(__u64 high, __u64 low, __u64 cookie)
+__weak __attribute__((noinline)) int slot_over(__u64 high, __u64 low, __u64 cookie,
+					       __u64 facts_scalar)
 {
 	const struct guard_policy *rules = policy_in_force();
-	struct happening happening = { .address = address_of_halves(high, low), .cookie = cookie };
+	union end_facts facts = { .scalar = facts_scalar };
+	struct happening happening = { .address = address_of_halves(high, low, facts.service),
+				       .cookie = cookie };
+	struct slot_ended end = { .cookie = cookie,
+				  .now = bpf_ktime_get_boot_ns(),
+				  .ending = facts.ending,
+				  .spoke = facts.spoke,
+				  .random = bpf_get_prandom_u32() };
 	struct decision decision = {};
-	__u32 random = bpf_get_prandom_u32();
-	__u64 now = bpf_ktime_get_boot_ns();
+	__u64 revived = revived_ns();
 	struct peer *peer;
 
 	peer = bpf_map_lookup_elem(&peers, &happening.address);
 	if (!peer || !rules)
 		return 0;
-	happening.now = now;
+	happening.now = end.now;
 	bpf_spin_lock(&peer->lock);
-	if (peer_is(peer, &happening.address, now))
-		decision = slot_end(peer, rules, cookie, now, random);
+	if (peer_is(peer, &happening.address, end.now)) {
+		peer_revive(peer, revived);
+		decision = slot_end(peer, rules, &end);
+	}
 	bpf_spin_unlock(&peer->lock);
 	happening.direction = decision.direction;
 	if (decision.cause != CAUSE_none)
@@ -70,9 +89,10 @@ __weak __attribute__((noinline)) int slot_over(__u64 high, __u64 low, __u64 cook
 }
 
 /* The dial of `cookie` to this peer became a link with another one: see dial_led_away(). */
-__weak __attribute__((noinline)) int claim_led_away(__u64 high, __u64 low, __u64 cookie)
+__weak __attribute__((noinline)) int claim_led_away(__u64 high, __u64 low, __u64 cookie,
+						    __u32 service)
 {
-	struct peer_address address = address_of_halves(high, low);
+	struct peer_address address = address_of_halves(high, low, service);
 	__u64 now = bpf_ktime_get_boot_ns();
 	struct peer *peer = bpf_map_lookup_elem(&peers, &address);
 
@@ -118,8 +138,9 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 		.local_port = facts.local_port,
 		.remote_port = facts.remote_port,
 	};
+	__u16 port = direction == DIRECTION_OUTBOUND ? facts.remote_port : facts.local_port;
 	struct happening happening = {
-		.address = address_of_halves(high, low),
+		.address = address_of_halves(high, low, service_of_port(port)),
 		.now = link.now,
 		.cookie = cookie,
 		.direction = direction,
@@ -129,6 +150,7 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 	struct decision decision = { .cause = CAUSE_link_unheld };
 	struct pending_handshake *pending;
 	struct peer *peer;
+	int loses;
 
 	if (!rules)
 		return 0;
@@ -148,9 +170,10 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 		handshake_done(pending, &happening.address, link.remote_port);
 		bpf_spin_unlock(&pending->lock);
 	}
+	/* That one of them goes is what observe mode only counts. */
+	loses = decision.cause == CAUSE_link_duplicate || decision.cause == CAUSE_link_replaced;
 	if (decision.cause != CAUSE_none)
-		report(&decision, &happening, 0,
-		       decision.cause != CAUSE_link_duplicate || link.mode == MODE_ENFORCE);
+		report(&decision, &happening, 0, !loses || link.mode == MODE_ENFORCE);
 	return decision.cause != CAUSE_link_unheld;
 }
 
@@ -163,33 +186,45 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 #define OPTION_USER_TIMEOUT 18
 
 /*
- * Make the link die in bounded time when its other end is dead, so that a peer which crashed is not
- * refused for the sake of its old link for ever. `socket` is what bpf_setsockopt() takes in the
- * program at hand. Only while the guard enforces: it is for the refusals' sake alone.
+ * Make the link die in bounded time when its other end is dead. `socket` is what bpf_setsockopt() takes in
+ * the program at hand. Only while the guard enforces, only where an operator asks for it, and only where
+ * the service has neither keepalive nor a user timeout of its own: before 6.1 that cannot be read, and the
+ * link is left alone.
  */
 static __always_inline void keep_honest(void *socket)
 {
 	const struct guard_policy *rules = policy_in_force();
 	struct liveness_settings settings;
+	__u32 keepalive = 1, user_timeout = 1;
 	int on = 1;
 
 	if (!rules || !rules->liveness_ns || mode_in_force() != MODE_ENFORCE)
+		return;
+	if (bpf_getsockopt(socket, LEVEL_SOCKET, OPTION_KEEPALIVE, &keepalive, sizeof(keepalive)) ||
+	    bpf_getsockopt(socket, LEVEL_TCP, OPTION_USER_TIMEOUT, &user_timeout,
+			   sizeof(user_timeout)) ||
+	    keepalive || user_timeout)
 		return;
 	settings = liveness_settings(rules->liveness_ns);
 	bpf_setsockopt(socket, LEVEL_TCP, OPTION_KEEPIDLE, &settings.idle_seconds, sizeof(__u32));
 	bpf_setsockopt(socket, LEVEL_TCP, OPTION_KEEPINTVL, &settings.interval_seconds,
 		       sizeof(__u32));
 	bpf_setsockopt(socket, LEVEL_TCP, OPTION_KEEPCNT, &settings.probes, sizeof(__u32));
-	bpf_setsockopt(socket, LEVEL_TCP, OPTION_USER_TIMEOUT, &settings.user_timeout_ms,
-		       sizeof(__u32));
 	bpf_setsockopt(socket, LEVEL_SOCKET, OPTION_KEEPALIVE, &on, sizeof(on));
 }
 
-/* The socket holds its claim or link no longer. */
-static __always_inline void owned_end(struct owned_slot *owned, __u64 cookie)
+/* The socket holds its claim or link no longer. `spoke`: the peer has sent a byte of data. */
+static __always_inline void owned_end(struct owned_slot *owned, __u64 cookie, enum ending ending,
+				      int spoke)
 {
+	union end_facts facts = {};
+
+	facts.service = owned->address.service;
+	facts.ending = ending;
+	facts.spoke = spoke;
 	owned->kind = SLOT_FREE;
-	slot_over(address_high(&owned->address), address_low(&owned->address), cookie);
+	slot_over(address_high(&owned->address), address_low(&owned->address), cookie,
+		  facts.scalar);
 }
 
 #endif

@@ -76,6 +76,8 @@ static __always_inline void report(const struct decision *decision,
 	event->direction = happening->direction;
 	event->enforced = enforced;
 	event->attempts = decision->attempts;
+	event->ending = decision->ending;
+	event->reserved = 0;
 	event->local_port = happening->local_port;
 	event->remote_port = happening->remote_port;
 	if (dial) {

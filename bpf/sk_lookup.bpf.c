@@ -71,13 +71,15 @@ int lookup(struct bpf_sk_lookup *ctx)
 	if (!rules || mode_in_force() != MODE_ENFORCE || rules->reject_style != REJECT_RESET)
 		return SK_PASS;
 	addresses_read(ctx, &happening.address, &local);
-	if (address_equal(&local, &happening.address))
+	if (address_same_host(&local, &happening.address))
 		return SK_PASS;
+	happening.address.service = service_of_port(ctx->local_port);
 	peer = bpf_map_lookup_elem(&peers, &happening.address);
 	knock.now = bpf_ktime_get_boot_ns();
 	if (!peer || exemption_of(&happening.address, knock.now) != EXEMPT_NOT)
 		return SK_PASS;
 	knock.remote_port = bpf_ntohs(ctx->remote_port);
+	knock.mode = MODE_ENFORCE;
 	happening.now = knock.now;
 	happening.local_port = ctx->local_port;
 	happening.remote_port = knock.remote_port;

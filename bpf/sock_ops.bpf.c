@@ -43,22 +43,36 @@ static __always_inline void follow_states(struct bpf_sock_ops *ctx)
  */
 static __always_inline void on_dial_sent(struct bpf_sock_ops *ctx, struct owned_slot *owned)
 {
+	/* All read before the first branch, as in on_established(). */
+	__u32 family = ctx->family, ip = ctx->local_ip4;
+	__u32 word0 = ctx->local_ip6[0], word1 = ctx->local_ip6[1];
+	__u32 word2 = ctx->local_ip6[2], word3 = ctx->local_ip6[3];
 	const struct guard_policy *rules = policy_in_force();
-	struct peer_address address = owned->address;
-	__u64 cookie = bpf_get_socket_cookie(ctx);
-	__u64 now = bpf_ktime_get_boot_ns();
-	__u32 client_isn = ctx->snd_nxt;
-	__u16 local_port = ctx->local_port;
-	__u16 remote_port = bpf_ntohl(ctx->remote_port);
+	struct peer_address address = owned->address, local;
+	struct dial_syn syn = {
+		.cookie = bpf_get_socket_cookie(ctx),
+		.now = bpf_ktime_get_boot_ns(),
+		.client_isn = ctx->snd_nxt,
+		.local_port = ctx->local_port,
+		.remote_port = bpf_ntohl(ctx->remote_port),
+	};
 	struct peer *peer;
 
+	barrier_var(ip);
+	barrier_var(word0);
+	barrier_var(word1);
+	barrier_var(word2);
+	barrier_var(word3);
+	local = family == FAMILY_IPV4 ? address_from_ipv4(ip) :
+					address_from_ipv6(word0, word1, word2, word3);
+	__builtin_memcpy(syn.local_address, local.bytes, sizeof(syn.local_address));
 	follow_states(ctx);
 	peer = bpf_map_lookup_elem(&peers, &address);
 	if (!peer || !rules)
 		return;
 	bpf_spin_lock(&peer->lock);
-	if (peer_is(peer, &address, now))
-		dial_sent(peer, rules, cookie, client_isn, local_port, remote_port, now);
+	if (peer_is(peer, &address, syn.now))
+		dial_sent(peer, rules, &syn);
 	bpf_spin_unlock(&peer->lock);
 }
 
@@ -97,6 +111,7 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	facts.local_port = local_port;
 	facts.remote_port = remote_port;
 	facts.client_isn = received - 1;
+	address.service = service_of_port(active || claimed ? remote_port : local_port);
 	if (active || claimed) {
 		direction = DIRECTION_OUTBOUND;
 		facts.client_isn = sent - 1;
@@ -122,7 +137,8 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 		 * A program after ours has rewritten where the dial goes (edge case 30). What is there
 		 * is the peer, if it is one.
 		 */
-		claim_led_away(address_high(&owned->address), address_low(&owned->address), cookie);
+		claim_led_away(address_high(&owned->address), address_low(&owned->address), cookie,
+			       owned->address.service);
 		owned->kind = SLOT_FREE;
 		if (!port_guarded(remote_port) ||
 		    exemption_of(&address, bpf_ktime_get_boot_ns()) == EXEMPT_SELF)
@@ -136,13 +152,91 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	keep_honest(ctx);
 }
 
-static __always_inline void on_state(struct bpf_sock_ops *ctx, struct owned_slot *owned)
-{
-	__u32 next = ctx->args[1];
+struct sock {
+	int sk_err;
+} __attribute__((preserve_access_index));
 
-	if ((owned->kind == SLOT_CLAIM && next == BPF_TCP_CLOSE) ||
-	    (owned->kind == SLOT_LINK && next != BPF_TCP_ESTABLISHED))
-		owned_end(owned, bpf_get_socket_cookie(ctx));
+/* Errors that a socket can end with, include/uapi/asm-generic/errno.h. */
+enum socket_error {
+	ERROR_ACCESS = 13, /* of ICMPv6: "administratively prohibited", what firewalls answer, and more */
+	ERROR_BROKEN_PIPE = 32,
+	ERROR_NO_SUCH_HOST = 64, /* ENONET; of ICMP, as the next five */
+	ERROR_PROTOCOL = 71,
+	ERROR_NO_PROTOCOL = 92,
+	ERROR_NOT_SUPPORTED = 95,
+	ERROR_NO_NETWORK = 101,
+	ERROR_ABORTED = 103,
+	ERROR_RESET = 104,
+	ERROR_TIMED_OUT = 110,
+	ERROR_REFUSED = 111,
+	ERROR_HOST_DOWN = 112,
+	ERROR_NO_HOST = 113,
+};
+
+/* How a connection ended that is closed at once; TCP sets the error first (net/ipv4/tcp.c, tcp_done). */
+static __always_inline enum ending ending_of_error(int error)
+{
+	switch (error) {
+	case 0:
+		return ENDING_CLOSED;
+	case ERROR_RESET:
+	case ERROR_REFUSED:
+	case ERROR_BROKEN_PIPE:
+		return ENDING_RESET;
+	case ERROR_ACCESS:
+	case ERROR_NO_SUCH_HOST:
+	case ERROR_PROTOCOL:
+	case ERROR_NO_PROTOCOL:
+	case ERROR_NOT_SUPPORTED:
+	case ERROR_NO_NETWORK:
+	case ERROR_HOST_DOWN:
+	case ERROR_NO_HOST:
+		return ENDING_UNREACHABLE;
+	case ERROR_TIMED_OUT:
+		return ENDING_SILENCE;
+	case ERROR_ABORTED:
+		return ENDING_ABORTED;
+	default:
+		return ENDING_LOCAL;
+	}
+}
+
+static __always_inline void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
+				     struct owned_slot *owned)
+{
+	__u64 received = ctx->bytes_received;
+	__u32 next = ctx->args[1];
+	enum ending ending = ENDING_CLOSED;
+	struct sock *socket;
+
+	if ((owned->kind != SLOT_CLAIM || next != BPF_TCP_CLOSE) &&
+	    (owned->kind != SLOT_LINK || next == BPF_TCP_ESTABLISHED))
+		return;
+	if (next == BPF_TCP_CLOSE_WAIT) {
+		ending = ENDING_PEER_CLOSED;
+		/* A FIN counts as a byte (net/ipv4/tcp_input.c, tcp_rcv_nxt_update). */
+		received--;
+	} else if (next == BPF_TCP_CLOSE) {
+		socket = (struct sock *)bpf_skc_to_tcp_sock(sk);
+		ending = socket ? ending_of_error(socket->sk_err) : ENDING_NONE;
+	}
+	owned_end(owned, bpf_get_socket_cookie(ctx), ending, received > 0);
+}
+
+/* The service starts anew: what it has failed in before is void. */
+static __always_inline void on_listen(struct bpf_sock_ops *ctx)
+{
+	const struct guard_policy *rules = policy_in_force();
+	struct decision decision = { .cause = CAUSE_service_started };
+	struct happening happening = { .now = bpf_ktime_get_boot_ns(),
+				       .cookie = bpf_get_socket_cookie(ctx),
+				       .local_port = ctx->local_port };
+
+	if (!rules || !port_guarded(happening.local_port) || !in_guarded_netns(ctx))
+		return;
+	revive_all(happening.now);
+	if (mode_in_force() != MODE_OFF)
+		report(&decision, &happening, 0, 1);
 }
 
 SEC("sockops")
@@ -152,7 +246,7 @@ int sock_ops(struct bpf_sock_ops *ctx)
 	struct owned_slot *owned;
 	struct bpf_sock *sk;
 
-	if (operation != BPF_SOCK_OPS_TIMEOUT_INIT &&
+	if (operation != BPF_SOCK_OPS_TIMEOUT_INIT && operation != BPF_SOCK_OPS_TCP_LISTEN_CB &&
 	    operation != BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB &&
 	    operation != BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB && operation != BPF_SOCK_OPS_STATE_CB)
 		return 1;
@@ -174,7 +268,10 @@ int sock_ops(struct bpf_sock_ops *ctx)
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
 		if (owned)
-			on_state(ctx, owned);
+			on_state(ctx, sk, owned);
+		break;
+	case BPF_SOCK_OPS_TCP_LISTEN_CB:
+		on_listen(ctx);
 		break;
 	}
 	return 1;

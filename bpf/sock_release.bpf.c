@@ -14,6 +14,6 @@ int sock_release(struct bpf_sock *sk)
 	struct owned_slot *owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
 
 	if (owned && owned->kind != SLOT_FREE)
-		owned_end(owned, bpf_get_socket_cookie(sk));
+		owned_end(owned, bpf_get_socket_cookie(sk), ENDING_CLOSED, 1);
 	return 1;
 }

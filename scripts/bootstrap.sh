@@ -102,6 +102,16 @@ probe_static_busybox() {
 	program=$(command -v busybox) && ! ldd "$program" >/dev/null 2>&1
 }
 
+# A daemon of FRR, which keeps them in a directory of its own.
+probe_frr() {
+	[ -x "/usr/lib/frr/$1" ] || [ -x "/usr/libexec/frr/$1" ]
+}
+
+# A library of Java in the places of the distributions.
+probe_jar() {
+	[ -e "/usr/share/java/$1.jar" ] && probe_command java
+}
+
 probe_fuzzer() {
 	local program=$scratch/fuzzer
 	# shellcheck disable=SC2086
@@ -184,6 +194,7 @@ needs_of() {
 		cat <<-'EOF'
 			command|bird|bird2|bird|bird
 			command|redis-server|redis-server|redis|redis
+			frr|bgpd|frr|frr|frr
 			command|ip|iproute2|iproute|iproute2
 			command|ss|iproute2|iproute|iproute2
 			command|nft|nftables|nftables|nftables
@@ -194,12 +205,17 @@ needs_of() {
 	esac
 }
 
-# Used by a test each, which says that it is skipped when the runtime is not there.
+# Used by a test each, which says that it is skipped when what it needs is not there.
 optional_of() {
 	if [ "$1" = test ] && [ "${CONNGUARD_BOOTSTRAP_MINIMAL:-0}" != 1 ]; then
 		cat <<-'EOF'
 			command|node|nodejs|nodejs|nodejs
 			command|go|golang-go|golang|go
+		EOF
+	elif [ "$1" = services ]; then
+		# The library alone: the package of its name brings a desktop's Java with it.
+		cat <<-'EOF'
+			jar|zookeeper|libzookeeper-java default-jre-headless||
 		EOF
 	fi
 }
@@ -223,6 +239,8 @@ in_words() {
 		$1 == "fuzzer"       { name = "the fuzzer and the sanitizers of clang" }
 		$1 == "virtiofsd"    { name = "virtiofsd" }
 		$1 == "static_busybox" { name = "a static busybox" }
+		$1 == "frr"          { name = "FRR (" $2 ")" }
+		$1 == "jar"          { name = "the Java library " $2 }
 		$1 == "command"      { name = $2 }
 		$1 == "header"       { name = "<" $2 ">" }
 		$1 == "module"       { name = "library " $2 }
@@ -354,6 +372,12 @@ disable_daemons_of() {
 		dpkg-query -L "$package" | sed -n 's|^/etc/init\.d/||p' | while read -r file; do
 			quietly update-rc.d "$file" disable
 		done
+		# Some come as units alone.
+		dpkg-query -L "$package" |
+			sed -nE 's#^(/usr)?/lib/systemd/system/([^/@]+\.(service|socket|timer))$#\2#p' |
+			while read -r file; do
+				quietly env DPKG_MAINTSCRIPT_PACKAGE="$package" deb-systemd-helper disable "$file"
+			done
 	done
 }
 

@@ -148,12 +148,15 @@ done
 undo_commands+=("rm -rf '$pins'")
 try "$bpftool" prog loadall "$object" "$pins/programs" pinmaps "$pins"
 
+# The value is the service that the port belongs to, by its own number: a link at one port is no duplicate
+# of a link at another.
 for port in "$@"; do
 	# shellcheck disable=SC2046 # the bytes are words of their own
-	update ports $(bytes "$port" 2) value $(bytes 1 4)
+	update ports $(bytes "$port" 2) value $(bytes "$port" 4)
 done
 
-# The built-in policy: the `command` program writes it when it is run on a packet of zeros.
+# The built-in policy: the `command` program writes it when it is run on a packet of zeros, as long as a
+# struct guard_command.
 try "$bpftool" prog run pinned "$pins/programs/command" data_in <(head -c 64 /dev/zero) repeat 1
 
 # struct guard_layout: the version, four bytes reserved, the cgroup's inode. The inode comes before the
@@ -172,6 +175,7 @@ attach() {
 attach cgroup_sock_ops sock_ops
 attach cgroup_inet_sock_release sock_release
 attach cgroup_inet_ingress ingress
+attach cgroup_inet_egress egress
 attach cgroup_inet4_connect connect4
 attach cgroup_inet6_connect connect6
 
@@ -194,6 +198,9 @@ bpftool alone cannot do everything. Reduced until connguardd is started under th
   - this host's own addresses are not exempt (loopback is)
   - links that exist already are not known
   - no scheduler, no periodic check, no repair: a duplicate link that came up is reported, not destroyed
+  - a dial that crosses a knock is not ended for it: its answer is held until it gives up by itself
+  - nobody asks a quiet link for a sign of life: its peer's knock waits for deny_max (60 s) at most
+  - a network or a host that is back ends no backoff (a service that starts anew does)
 
 look:    $bpftool map dump pinned $pins/peers
 stop:    $bpftool map update pinned $pins/mode key 0 0 0 0 value 0 0 0 0

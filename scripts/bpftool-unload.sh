@@ -91,8 +91,8 @@ guarded_cgroup() {
 # 6.0, and says nothing about it. `blind` is what could not be detached where there is something and no list.
 where=${cgroup:-$(guarded_cgroup)}
 blind=
-for hook in inet4_connect:connect4 inet6_connect:connect6 inet_ingress:ingress sock_ops:sock_ops \
-	inet_sock_release:sock_release; do
+for hook in inet4_connect:connect4 inet6_connect:connect6 inet_ingress:ingress inet_egress:egress \
+	sock_ops:sock_ops inet_sock_release:sock_release; do
 	pin=$pins/programs/${hook#*:}
 	[[ -n $where && -e $pin ]] || continue
 	"$bpftool" cgroup detach "$where" "cgroup_${hook%:*}" pinned "$pin" >/dev/null 2>&1 ||

@@ -7,7 +7,7 @@
 #
 # usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), bpf, netns, crossing, soak;
 #                             default: all
-#        run.sh services      not among all: real services, which `make test-services` installs
+#        run.sh services      not among all: applications, which `make test-services` installs
 #
 # Every suite speaks TAP: cmocka when told to, tests/netns/run.py by itself. So there is one reader.
 #
@@ -19,6 +19,7 @@
 #              CROSSING_SEED      repeats them (1: a failure is the fault of the change at hand)
 #              SOAK_SECONDS       how long the soak runs (20)
 #              SOAK_SEED          repeats its choices (1, likewise)
+#              SERVICES_RUNS      how often the applications are run (1); several are a measurement
 set -u
 cd "$(dirname "$0")/.." || exit 1
 
@@ -29,7 +30,7 @@ export CONNGUARD_BUILD=${CONNGUARD_BUILD:-$BUILD/san}
 # Seconds. Far above what each takes; they end what hangs.
 PROGRAM_LIMIT=900
 NETNS_LIMIT=3600
-SERVICES_LIMIT=1200
+SERVICES_LIMIT=3600 # of one run
 
 LOGS=$BUILD/test-logs
 # Lines printed for one failing test; the log has them all.
@@ -279,8 +280,8 @@ suite_services() {
 	local table=$BUILD/services.txt
 	is_root services 'making network namespaces' || return 0
 	rm -f "$table"
-	run_program services "$SERVICES_LIMIT" live \
-		env CONNGUARD_BUILD="$BUILD" python3 tests/services/run.py
+	run_program services "$((SERVICES_LIMIT * ${SERVICES_RUNS:-1}))" live \
+		env CONNGUARD_BUILD="$BUILD" python3 tests/services/run.py --runs "${SERVICES_RUNS:-1}"
 	if [ -e "$table" ]; then
 		echo
 		cat "$table"

@@ -22,7 +22,7 @@
  * map refuses to take the guard over and leaves it as it is.
  */
 enum connguard_layout {
-	CONNGUARD_LAYOUT = 1,
+	CONNGUARD_LAYOUT = 2,
 };
 
 /*
@@ -78,9 +78,26 @@ enum slot_kind {
 
 /* Bits of slot.flags. */
 enum slot_flag {
-	SLOT_SENT = 1,    /* claim: its SYN left, local_port and client_isn are valid */
+	SLOT_SENT = 1,    /* claim: TCP has made its SYN, local address and port and client_isn are valid */
 	SLOT_ADOPTED = 2, /* link: older than the guard, client_isn unknown, since_ns is the time of adoption */
 	SLOT_DOOMED = 4,  /* link: a duplicate which lost; the daemon destroys its socket */
+	SLOT_KEPT = 8,    /* claim: its SYN waits for the end of the backoff */
+	SLOT_ANSWERED = 16, /* claim: the peer answered, and we held the answer */
+	SLOT_GIVEN_UP = 32, /* claim: a knock goes first; the daemon destroys its socket */
+	SLOT_UNANSWERED = 64, /* link: asked for a sign of life in vain; a knock need not wait for it */
+	SLOT_MET = 128, /* claim: a SYN of the peer has met its own socket, both ends open one connection */
+};
+
+/* How a dial or a link ended, as the kernel shows it at its socket. */
+enum ending {
+	ENDING_NONE = 0,        /* it has not, or nobody saw how */
+	ENDING_CLOSED = 1,      /* our side closed it, or the process died */
+	ENDING_PEER_CLOSED = 2, /* link: the peer's FIN came first */
+	ENDING_RESET = 3,       /* RST of the peer; to a dial: refused */
+	ENDING_UNREACHABLE = 4, /* dial: an ICMP error, or nobody has the peer's link-layer address */
+	ENDING_SILENCE = 5,     /* TCP gave up: nothing was answered */
+	ENDING_ABORTED = 6,     /* destroyed from outside: by the daemon, by `ss -K` */
+	ENDING_LOCAL = 7,       /* an error of this host */
 };
 
 /* Claims and links of one peer that are known by socket. */
@@ -116,7 +133,12 @@ struct slot {
 	__u32 thread_id;
 	__u16 local_port;
 	__u16 remote_port;
-	__u32 reserved;
+	__u32 syns;                  /* claim: SYNs of it that have left, retransmissions included */
+	__u64 ack_waits_until_ns;    /* claim that was given up: the last ACK of the knock that goes first
+				      * waits for its end until then; 0: none has come yet. Claim whose own
+				      * connection the peer opens too: SYNs of that are held until then */
+	__u8 local_address[16];      /* claim: where it dials from, network byte order, IPv4 mapped; 0: not yet
+				      * known */
 	char command[COMMAND_LENGTH]; /* comm of the thread that called connect(), NUL-terminated */
 };
 
@@ -125,6 +147,8 @@ enum peer_flag {
 	PEER_KNOWN = 1,   /* named in the peers file: never forgotten, always checked */
 	PEER_DIALED = 2,  /* we have dialed it: checked while remembered. A peer that only knocks is never due */
 	PEER_LEAVING = 4, /* the entry is being deleted: treat as absent */
+	PEER_YIELDED = 8, /* a dial was given up for a knock, and no link has come up since: no further one is */
+	PEER_SILENT = 16, /* the last failure was silence: our dial in backoff waits as it would have waited */
 };
 
 /*
@@ -139,6 +163,13 @@ struct peer {
 	__u64 first_seen_ns;
 	__u64 last_active_ns;     /* last claim, link or end of one */
 	__u64 next_attempt_ns;    /* backoff: no dial before. 0 or past: none */
+	__u64 failed_ns;          /* when that backoff began */
+	__u64 wake_after_ns;      /* a SYN ends no backoff before: the deadline of the last one that a SYN has
+				   * ended. A SYN proves nothing about its sender */
+	__u64 refused_pending_ns; /* since when our dials have been refused for handshakes that are pending; 0:
+				   * not since a link came up */
+	__u64 doubted_dial_ns;    /* since when our dials are turned away for the sake of links that show no life;
+				   * 0: not since one showed it */
 	__u64 due_ns;             /* central policy: announced as due at; 0: not announced */
 	__u64 exempt_until_ns;    /* nothing is refused before; ~0: for good. 0 or past: not exempt */
 	__u64 refused_dials;      /* since first_seen_ns; in observe mode: would have been refused */
@@ -147,7 +178,12 @@ struct peer {
 	enum cause last_refusal_cause;
 	__u32 attempts;           /* consecutive failures */
 	__u32 flags;              /* enum peer_flag */
-	__u32 reserved;
+	enum ending failure;      /* of the last failure: what the backoff follows from */
+	__u16 unheard_dials;      /* dials in a row that were closed before the peer could fail to answer twice */
+	__u16 short_links;        /* young links of ours in a row that the peer ended without having sent a byte */
+	__u16 yielded_port;       /* of the knock that was let in over the last dial, which is or will be given up
+				   * for it; 0: none */
+	__u16 reserved;
 	struct slot slots[PEER_SLOTS];
 };
 
@@ -166,15 +202,18 @@ struct guard_policy {
 	__u64 netns_cookie;       /* the guarded network namespace; 0: any below the cgroup */
 	__u64 backoff_initial_ns; /* first step */
 	__u64 backoff_max_ns;     /* cap of a step */
-	__u64 min_uptime_ns;      /* a dial whose link lived shorter has failed */
+	__u64 min_uptime_ns;      /* a link that lived shorter is young: see slot_end() */
 	__u64 stable_after_ns;    /* a link that lives longer resets the attempts */
 	__u64 hold_max_ns;        /* longest hold of one race */
 	__u64 claim_max_ns;       /* a claim whose SYN left expires after this; longer than the SYN timeout */
-	__u64 liveness_ns;        /* a link whose other end is silent to TCP's probes dies after this, in
-				   * whole seconds; 0: as the service has it */
-	__u64 suspect_after_ns;   /* a link that was not heard from for this long is suspect: it is probed when
-				   * its peer dials or knocks */
-	__u64 deny_max_ns;        /* a link that is suspect refuses no longer than this without evidence of life */
+	__u64 liveness_ns;        /* keepalive for links whose service has neither keepalive nor a user timeout:
+				   * silent to its probes, they die after this, in whole seconds; 0: none */
+	__u64 suspect_after_ns;   /* a link that was not heard from for this long is quiet: it is asked when its
+				   * peer knocks */
+	__u64 deny_max_ns;        /* a quiet link refuses no longer than this without evidence of life */
+	__u32 keep_dials;         /* 1: a dial to a peer that was silent waits for the end of the backoff; 0: it is
+				   * refused */
+	__u32 reserved;
 };
 
 /*
@@ -184,7 +223,15 @@ struct guard_policy {
 struct guard_daemon {
 	__u64 alive_until_ns; /* renewed by the daemon; past: shared dial policy holds, nobody is locked out */
 	__u32 process_id;
-	__u32 reserved;
+	__u32 asks;           /* 1: it asks quiet links for a sign of life; 0: this kernel cannot */
+};
+
+/*
+ * The single element of the `revival` map: something has happened that makes every failure void. The
+ * service has started anew, the network or the host is back.
+ */
+struct guard_revival {
+	__u64 since_ns; /* a backoff that began before is over; 0: none is */
 };
 
 /*
@@ -204,7 +251,7 @@ struct exempt_value {
 
 /* Value of the `sockets` socket storage: what this socket owns. */
 struct owned_slot {
-	struct peer_address address;
+	struct peer_address address; /* with the service */
 	enum slot_kind kind; /* SLOT_FREE: nothing, any more */
 	__u32 heard_tick;    /* of the evidence that slot.heard_ns shows */
 	__u32 stalled_tick;  /* of the last segment that began beyond what has come */
@@ -217,7 +264,7 @@ struct owned_slot {
 /*
  * An element of the fixed `handshakes` table, indexed by a hash of the address: the last handshake
  * of a peer that was let in and has not become a link. Nothing is allocated for a SYN, and nothing
- * here outlives hold_max_ns.
+ * here outlives HOLD_PERIODS times hold_max_ns.
  */
 struct pending_handshake {
 	struct bpf_spin_lock lock;
@@ -232,6 +279,7 @@ struct pending_handshake {
 	 * element, so that an address which shares it cannot renew them.
 	 */
 	__u16 held_ports[HELD_PORTS];
+	__u16 acknowledged; /* 1: its last ACK has come, and waits for the end of a dial of ours */
 };
 
 /* Index of the `counters` per-CPU array. */
@@ -276,10 +324,12 @@ struct guard_event {
 	enum link_direction direction;
 	__u32 enforced;     /* 1: it happened; 0: observe mode let it pass */
 	__u32 attempts;     /* consecutive failures, after this event */
+	enum ending ending; /* of a dial or a link that ended; of what a backoff follows from */
 	__u32 process_id;   /* dials: who called connect(). 0 elsewhere */
 	__u32 thread_id;
 	__u16 local_port;   /* 0 while unknown (a dial before its SYN) */
 	__u16 remote_port;
+	__u32 reserved;
 	char command[COMMAND_LENGTH];
 };
 
@@ -298,13 +348,17 @@ enum command_operation {
 	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
 	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
 	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure. `value` says why, an enum cause:
-			       * link_released, link_cut, link_unguarded, link_dead or link_stalled (these two are
-			       * only told in observe mode) */
+			       * link_released, link_cut or link_unguarded */
 	COMMAND_ADOPT = 8,    /* an established socket that no slot shows: cookie, direction, ports */
 	COMMAND_HEARD = 9,    /* the link of `cookie` showed life at until_ns */
 	COMMAND_SPARE = 10,   /* the doomed link of `cookie` stays; -EBUSY: the peer has another one */
 	COMMAND_EXPIRE = 11,  /* free the claims that have expired */
 	COMMAND_FORGET = 12,  /* delete the peer if it is idle, not known, and inactive since until_ns */
+	COMMAND_UNANSWERED = 13, /* the link of `cookie` was asked for a sign of life in vain */
+	COMMAND_LET_GO = 14,  /* the backoff is over: the SYN of the claim of `cookie`, which was kept, leaves. -ENOENT:
+			       * it is not kept; -EBUSY: the backoff is not over */
+	COMMAND_REVIVE = 15,  /* no peer: every backoff is over. `value` says why, an enum cause: network_back or
+			       * host_resumed */
 };
 
 /*
@@ -323,6 +377,23 @@ struct guard_command {
 	__u16 local_port;
 	__u16 remote_port;
 	__u32 reserved;
+};
+
+/* Bytes of the longest SYN that is kept for sending again: an IPv6 header and a TCP header with all its options. */
+#define SYN_BYTES_MAX 100
+
+/*
+ * Value of the hash maps `syns` (key: socket cookie) and `held_syns` (key: struct peer_address), from which
+ * the oldest go when they are full: the last SYN of a dial that the daemon may have to send again, as it was
+ * about to leave; and of a knock that is held while a quiet link is asked. TCP's checksum is not in the
+ * former yet.
+ */
+struct ready_syn {
+	__u64 time_ns;
+	__u32 mark;      /* dials: SO_MARK */
+	__u32 interface; /* dials: index of the one that its socket is bound to; 0: none */
+	__u32 length;    /* of `bytes`: from the IP header to the end of the TCP header */
+	__u8 bytes[SYN_BYTES_MAX];
 };
 
 /*
@@ -353,22 +424,25 @@ struct link_nudge {
 	__u32 idle_seconds;     /* TCP_KEEPIDLE before */
 	__u32 interval_seconds; /* TCP_KEEPINTVL before */
 	__u32 probes;           /* TCP_KEEPCNT before */
+	__u32 user_timeout_ms;  /* TCP_USER_TIMEOUT before */
 };
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 104, "struct slot");
-_Static_assert(sizeof(struct peer) == 104 + PEER_SLOTS * sizeof(struct slot), "struct peer");
-_Static_assert(sizeof(struct guard_policy) == 104, "struct guard_policy");
+_Static_assert(sizeof(struct slot) == 128, "struct slot");
+_Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "struct peer");
+_Static_assert(sizeof(struct guard_policy) == 112, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
+_Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
-_Static_assert(sizeof(struct owned_slot) == 32, "struct owned_slot");
-_Static_assert(sizeof(struct pending_handshake) == 64, "struct pending_handshake");
-_Static_assert(sizeof(struct guard_event) == 96, "struct guard_event");
-_Static_assert(sizeof(struct guard_command) == 56 &&
+_Static_assert(sizeof(struct owned_slot) == 40, "struct owned_slot");
+_Static_assert(sizeof(struct pending_handshake) == 72, "struct pending_handshake");
+_Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
+_Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
-_Static_assert(sizeof(struct adoption) == 24, "struct adoption");
-_Static_assert(sizeof(struct link_nudge) == 20, "struct link_nudge");
+_Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");
+_Static_assert(sizeof(struct adoption) == 32, "struct adoption");
+_Static_assert(sizeof(struct link_nudge) == 24, "struct link_nudge");
 
 #endif

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
- * The identity of a peer: one 16-byte key for IPv4, IPv6 and IPv4-mapped IPv6.
+ * The identity of a peer: its address, one form for IPv4, IPv6 and IPv4-mapped IPv6, and the service
+ * it speaks to.
  *
  * Owns the layout of the key and the few questions that can be asked of it without a map or a
  * clock. Knows nothing of peers, policies or sockets. Compiles for BPF and for userspace.
@@ -19,9 +20,16 @@
  */
 struct peer_address {
 	__u8 bytes[16];
+	/*
+	 * The service that the peer is a peer of, by its port in host byte order: what it has at one
+	 * is no duplicate of what it has at another. 0: one for all ports (share_limit), or of no
+	 * matter, as in an address that a person names.
+	 */
+	__u16 service;
+	__u16 reserved[3]; /* 0 */
 } __attribute__((aligned(8)));
 
-_Static_assert(sizeof(struct peer_address) == 16, "the peer key is 16 bytes");
+_Static_assert(sizeof(struct peer_address) == 24, "the peer key is 24 bytes");
 
 /* The key of an IPv4 address given as a 32-bit word in network byte order. */
 static __always_inline struct peer_address address_from_ipv4(__u32 network_order)
@@ -39,7 +47,7 @@ static __always_inline struct peer_address address_from_ipv4(__u32 network_order
 static __always_inline struct peer_address address_from_ipv6(__u32 word0, __u32 word1, __u32 word2,
 							     __u32 word3)
 {
-	struct peer_address address;
+	struct peer_address address = {};
 
 	__builtin_memcpy(&address.bytes[0], &word0, sizeof(word0));
 	__builtin_memcpy(&address.bytes[4], &word1, sizeof(word1));
@@ -48,15 +56,22 @@ static __always_inline struct peer_address address_from_ipv6(__u32 word0, __u32 
 	return address;
 }
 
-/* 1 when both keys name the same peer, else 0. */
-static __always_inline int address_equal(const struct peer_address *left,
-					 const struct peer_address *right)
+/* 1 when both are of one host, whatever the service, else 0. */
+static __always_inline int address_same_host(const struct peer_address *left,
+					     const struct peer_address *right)
 {
 	__u64 left_words[2], right_words[2];
 
 	__builtin_memcpy(left_words, left->bytes, sizeof(left_words));
 	__builtin_memcpy(right_words, right->bytes, sizeof(right_words));
 	return same(left_words[0], right_words[0]) & same(left_words[1], right_words[1]);
+}
+
+/* 1 when both keys name the same peer of the same service, else 0. */
+static __always_inline int address_equal(const struct peer_address *left,
+					 const struct peer_address *right)
+{
+	return address_same_host(left, right) & same(left->service, right->service);
 }
 
 /* 1 for ::ffff:0:0/96, else 0. */

@@ -35,26 +35,36 @@ enum cause_subject {
 	X(dial_exempt, DIAL, ALLOW, "the peer is exempt") \
 	X(dial_unheld, DIAL, ALLOW, "no slot, map entry or socket storage was left: allowed, not tracked") \
 	X(dial_recycled, DIAL, ALLOW, "the peer's entry was just being deleted: allowed, not tracked") \
-	X(dial_unproven, DIAL, ALLOW, "the peer's link has shown no life for deny_max: it counts no longer") \
+	X(dial_unproven, DIAL, ALLOW, "the peer's link shows no life: it counts no longer") \
 	X(dial_linked, DIAL, REFUSE, "the peer is linked") \
-	X(dial_suspect, DIAL, REFUSE, "the peer is linked; its link is silent and is being probed") \
+	X(dial_suspect, DIAL, REFUSE, "the peer is linked; its link is quiet") \
 	X(dial_dialing, DIAL, REFUSE, "another dial to the peer is under way") \
+	X(dial_pending, DIAL, REFUSE, "the peer's own dial to us is being answered") \
 	X(dial_backoff, DIAL, REFUSE, "the peer is in backoff") \
+	X(dial_kept, DIAL, HOLD, "the peer is in backoff and was silent: the SYN waits for the end of it") \
 	X(dial_not_due, DIAL, REFUSE, "the dial policy is central and the peer is not announced as due") \
 	X(knock_idle, KNOCK, ALLOW, "the peer has room") \
 	X(knock_backoff, KNOCK, ALLOW, "the peer knocks during its backoff: it is alive") \
 	X(knock_exempt, KNOCK, ALLOW, "the peer is exempt") \
 	X(knock_tie_won, KNOCK, ALLOW, "their dial crosses ours and theirs wins the tie") \
 	X(knock_tie_open, KNOCK, ALLOW, "their dial crosses ours and the tie-break is left to the service") \
+	X(knock_goes_first, KNOCK, ALLOW, "their dial crosses ours and is let in: ours is given up") \
 	X(knock_hold_spent, KNOCK, ALLOW, "the hold has lasted long enough") \
-	X(knock_unproven, KNOCK, ALLOW, "the peer's link has shown no life for deny_max: it counts no longer") \
+	X(knock_unproven, KNOCK, ALLOW, "the peer's link shows no life: the new one may take its place") \
 	X(knock_linked, KNOCK, REFUSE, "the peer is linked") \
-	X(knock_suspect, KNOCK, HOLD, "the peer's link is silent and is being probed") \
+	X(knock_suspect, KNOCK, HOLD, "the peer's link is quiet: first it is asked for a sign of life") \
 	X(knock_tie_lost, KNOCK, HOLD, "their dial crosses ours and ours wins the tie") \
 	X(knock_pending, KNOCK, HOLD, "another handshake of the peer is pending") \
+	X(knock_ack_waits, KNOCK, HOLD, "their handshake waits for our dial, which was given up, to end") \
+	X(knock_open_won, KNOCK, HOLD, "both ends open one connection, and ours has the greater number: it stays a dial") \
+	X(knock_open_met, KNOCK, HOLD, "both ends open one connection, and theirs has the greater number: if they ask again, ours is given up") \
+	X(knock_open_lost, KNOCK, HOLD, "both ends open one connection, and theirs has the greater number: ours is given up") \
 	X(answer_linked, ANSWER, HOLD, "our dial is answered, but the peer is linked already") \
 	X(answer_tie_lost, ANSWER, HOLD, "our dial is answered, but a knock of theirs goes first") \
+	X(dial_let_go, CLAIM, NONE, "the backoff is over: the SYN of the dial that waited for it leaves") \
 	X(dial_failed, CLAIM, NONE, "the dial failed: backoff") \
+	X(dial_unheard, CLAIM, NONE, "the dial was closed before it could fail: no failure") \
+	X(dial_yielded, CLAIM, NONE, "the dial gave way to their knock: no failure") \
 	X(dial_superseded, CLAIM, NONE, "the dial ended while the peer is linked: no failure") \
 	X(claim_closed, CLAIM, NONE, "the socket was closed before its SYN left: no failure") \
 	X(claim_expired, CLAIM, NONE, "the claim was never ended by its socket: void") \
@@ -63,19 +73,22 @@ enum cause_subject {
 	X(link_adopted, LINK, NONE, "a link that the guard did not see come up was taken under guard") \
 	X(link_duplicate, LINK, NONE, "a link too many: the loser is destroyed by the daemon") \
 	X(link_crossed, LINK, NONE, "a link too many: left to the service's own rule") \
-	X(link_replaced, LINK, NONE, "a link came in the place of a silent one: that one is destroyed by the daemon") \
+	X(link_replaced, LINK, NONE, "a link came in the place of a quiet one: that one is destroyed by the daemon") \
 	X(link_unheld, LINK, NONE, "no slot, map entry or socket storage was left: the link is not tracked") \
-	X(link_short, LINK, NONE, "our dial's link ended before min_uptime: backoff") \
+	X(link_short, LINK, NONE, "the peer ended a young link of ours without a byte: no failure, the first time") \
+	X(link_hung_up, LINK, NONE, "the peer ended a young link of ours without a byte, twice in a row: backoff") \
 	X(link_ended, LINK, NONE, "the link ended") \
 	X(link_destroyed, LINK, NONE, "a link too many ended") \
-	X(link_dead, LINK, NONE, "the link was dead: nothing answered its probes") \
+	X(link_unanswered, LINK, NONE, "the quiet link was asked for a sign of life in vain: a new one may take its place") \
 	X(link_released, LINK, NONE, "a slot with no socket behind it was repaired") \
 	X(link_cut, LINK, NONE, "the link was cut by command") \
-	X(peer_kicked, PEER, NONE, "the backoff was cleared by command") \
-	X(peer_due, PEER, NONE, "the peer is due: no link, no claim, no backoff left") \
 	X(link_spared, LINK, NONE, "a link too many is the peer's last one: it stays") \
 	X(link_unguarded, LINK, NONE, "the link's port is guarded no longer") \
-	X(link_stalled, LINK, NONE, "the link was stalled: what the peer had sent was lost, and it dials anew")
+	X(peer_kicked, PEER, NONE, "the backoff was cleared by command") \
+	X(peer_due, PEER, NONE, "the peer is due: no link, no claim, no backoff left") \
+	X(service_started, PEER, NONE, "a listener of the service came up: every backoff is over") \
+	X(network_back, PEER, NONE, "carrier, an address or a route came back: every backoff is over") \
+	X(host_resumed, PEER, NONE, "the host has resumed: every backoff is over")
 
 enum cause {
 #define CAUSE_ENUMERATOR(name, subject, verdict, text) CAUSE_##name,

@@ -59,13 +59,14 @@
 
 /*
  * X(name, changes, arguments): every request. `changes` 1: root only.
- * Arguments are members of the request: "address" (text), "limit" (integer 0..PEER_LINKS_MAX),
- * "seconds" (integer, 0: no longer), "follow" (boolean).
+ * Arguments are members of the request: "address" (text), "port" (integer, a guarded one), "limit" (integer
+ * 0..PEER_LINKS_MAX), "seconds" (integer, 0: no longer), "follow" (boolean). A change to an address is one at
+ * all services of the guard.
  */
 #define PROTOCOL_REQUESTS(X) \
 	X(status, 0, "") \
 	X(peers, 0, "") \
-	X(explain, 0, "address") \
+	X(explain, 0, "address, [port]") \
 	X(events, 0, "[follow]") \
 	X(due, 0, "[follow]") \
 	X(kick, 1, "[address]; none: every peer") \

@@ -57,6 +57,30 @@
  * 6298), is ample for its ACK to arrive.
  */
 #define HOLD_SHORTENED 2
+/*
+ * The SYN of a crossing knock that is let in ends our dial; the last ACK of that knock waits at most
+ * this long for the end, counted from its arrival. The daemon has had a round trip by then.
+ */
+#define ACK_WAITS_NS (5 * NS_PER_MS)
+/*
+ * A quiet link is asked for at most this long when its peer knocks: three questions, a second apart.
+ * Then the knock's own handshake decides.
+ */
+#define ASK_MAX_NS (3 * NS_PER_SECOND)
+/*
+ * For hold_max our dials are refused while a handshake of the peer is pending, and then not again for
+ * this long unless a link has come up: SYNs that never become one must not keep us from dialing.
+ */
+#define PENDING_REST_NS (60 * NS_PER_SECOND)
+/* A peer has failed to answer when it has left so many SYNs of a dial without an answer. */
+#define SYNS_UNANSWERED 2
+/*
+ * This many dials in a row that were closed earlier count as one failure: an application that waits for
+ * half a second must not become a flood.
+ */
+#define UNHEARD_DIALS 3
+/* Links in a row that the peer ends young and without a byte; that many are a failure. */
+#define SHORT_LINKS 2
 /* Exempt for good. */
 #define NEVER_ENDS_NS (~0ULL)
 
@@ -67,6 +91,7 @@ struct decision {
 	__u64 until_ns;     /* when the answer may change by itself; 0: not by time alone */
 	__u64 other_cookie; /* the socket in the way, or the loser of a duplicate; 0: none */
 	enum link_direction direction; /* ends of claims and links: the direction of the one that ended */
+	enum ending ending; /* ends of claims and links: how; dials in backoff: of the failure it follows from */
 	__u32 attempts;     /* consecutive failures after the step */
 };
 
@@ -78,6 +103,8 @@ struct dial {
 	__u32 thread_id;
 	enum guard_mode mode; /* below enforce a refusal is only counted: the dial goes on and needs its claim */
 	__u32 announced_only; /* 1: central dial policy, and the daemon is alive to announce */
+	__u32 asks;           /* 1: the daemon is alive and asks quiet links for a sign of life */
+	__u64 pending_until_ns; /* a handshake of the peer that was let in is pending before; 0: none is */
 	char command[COMMAND_LENGTH];
 };
 
@@ -86,6 +113,9 @@ struct knock {
 	__u64 now;
 	__u32 client_isn;
 	__u32 isn_known; /* 0: a tie cannot be decided here, it is left to the hook that sees the SYN */
+	enum guard_mode mode;
+	__u32 ends_dials; /* 1: the daemon is alive to end a dial of ours that is given up */
+	__u32 asks;       /* 1: and to ask quiet links for a sign of life */
 	__u16 remote_port;
 };
 
@@ -99,6 +129,15 @@ struct link {
 	enum guard_mode mode; /* enforce: a link too many is doomed. observe: it is only reported. off: it is a link */
 	__u16 local_port;
 	__u16 remote_port;
+};
+
+/* A claim or link whose socket holds it no longer. */
+struct slot_ended {
+	__u64 cookie;
+	__u64 now;
+	enum ending ending;
+	__u32 spoke;  /* 1: the peer has sent at least a byte of data */
+	__u32 random; /* any 32 bits, for the jitter of the backoff */
 };
 
 /* ---- policy ---------------------------------------------------------------------------------- */
@@ -116,15 +155,16 @@ struct link {
 		.reject_style = REJECT_RESET,            \
 		.tie_break = TIE_BREAK_ISN,              \
 		.dial_policy = DIAL_POLICY_SHARED,       \
-		.backoff_initial_ns = 10 * NS_PER_SECOND, \
-		.backoff_max_ns = 300 * NS_PER_SECOND,   \
+		.backoff_initial_ns = 500 * NS_PER_MS,   \
+		.backoff_max_ns = 500 * NS_PER_MS,       \
 		.min_uptime_ns = 10 * NS_PER_SECOND,     \
 		.stable_after_ns = 300 * NS_PER_SECOND,  \
 		.hold_max_ns = 1500 * NS_PER_MS,         \
 		.claim_max_ns = 180 * NS_PER_SECOND,     \
-		.liveness_ns = 60 * NS_PER_SECOND,       \
-		.suspect_after_ns = 5 * NS_PER_SECOND,   \
+		.liveness_ns = 0,                        \
+		.suspect_after_ns = NS_PER_SECOND,       \
 		.deny_max_ns = 60 * NS_PER_SECOND,       \
+		.keep_dials = 1,                         \
 	}
 
 /* POLICY_DEFAULTS as a value. */
@@ -178,13 +218,19 @@ static __always_inline __u64 backoff_step(const struct guard_policy *policy, __u
  * it pass (edge cases 11 and 18).
  */
 static __always_inline void backoff_fail(struct peer *peer, const struct guard_policy *policy,
-					 __u64 since, __u64 now, __u32 random)
+					 __u64 since, const struct slot_ended *end, int silent)
 {
+	peer->unheard_dials = 0;
 	if (peer->next_attempt_ns > since)
 		return;
 	if (peer->attempts != ~0U)
 		peer->attempts++;
-	peer->next_attempt_ns = now + backoff_step(policy, peer->attempts, random);
+	peer->next_attempt_ns = end->now + backoff_step(policy, peer->attempts, end->random);
+	peer->failed_ns = end->now;
+	peer->failure = end->ending;
+	peer->flags &= ~(__u32)PEER_SILENT;
+	if (silent)
+		peer->flags |= PEER_SILENT;
 }
 
 /* No failure any more. */
@@ -192,6 +238,19 @@ static __always_inline void backoff_clear(struct peer *peer)
 {
 	peer->attempts = 0;
 	peer->next_attempt_ns = 0;
+	peer->unheard_dials = 0;
+}
+
+/*
+ * Everything that failed before `revived_ns` is void (struct guard_revival): a backoff that began
+ * before is over. The attempts stay, so that flapping still climbs the steps. To be called before
+ * anything is asked of a peer.
+ */
+static __always_inline void peer_revive(struct peer *peer, __u64 revived_ns)
+{
+	__u64 over = 1 ^ before(revived_ns, peer->failed_ns);
+
+	peer->next_attempt_ns = pick(over, 0, peer->next_attempt_ns);
 }
 
 /* ---- slots ----------------------------------------------------------------------------------- */
@@ -222,12 +281,18 @@ static __always_inline __u64 slot_shows_life(const struct slot *slot,
 	return before(now, slot->heard_ns + policy->suspect_after_ns);
 }
 
-/* 1 when the doubt about a silent link has lasted for deny_max: it counts no longer. Else 0. */
+/*
+ * 1 when a quiet link counts no longer: it was asked for a sign of life in vain, or the doubt about it has
+ * lasted for deny_max. Else 0.
+ */
 static __always_inline __u64 slot_is_unproven(const struct slot *slot,
 					      const struct guard_policy *policy, __u64 now)
 {
-	return (1 ^ same(slot->doubted_ns, 0)) & (1 ^ slot_shows_life(slot, policy, now)) &
-	       (1 ^ before(now, slot->doubted_ns + policy->deny_max_ns));
+	__u64 doubted = (1 ^ same(slot->doubted_ns, 0)) &
+			(1 ^ before(now, slot->doubted_ns + policy->deny_max_ns));
+	__u64 unanswered = 1 ^ same(slot->flags & SLOT_UNANSWERED, 0);
+
+	return (doubted | unanswered) & (1 ^ slot_shows_life(slot, policy, now));
 }
 
 /* 1 for a claim that is in force, else 0. */
@@ -263,12 +328,13 @@ static __always_inline struct slot_census peer_census(const struct peer *peer,
 		__u64 link = other & slot_is_link(slot);
 		__u64 unproven = link & slot_is_unproven(slot, policy, now);
 		__u64 counts = link & (1 ^ unproven);
-		__u64 doubted = counts & (1 ^ same(slot->doubted_ns, 0));
+		__u64 lively = link & slot_shows_life(slot, policy, now);
+		__u64 doubted = counts & (1 ^ lively) & (1 ^ same(slot->doubted_ns, 0));
 		__u64 ends_ns = slot->doubted_ns + policy->deny_max_ns;
 		__u64 claim = other & slot_is_claim(slot, now);
 
 		census.links += counts;
-		census.lively += link & slot_shows_life(slot, policy, now);
+		census.lively += lively;
 		census.unproven += unproven;
 		census.claims += claim;
 		census.link_cookie = pick(counts, slot->cookie, census.link_cookie);
@@ -353,6 +419,9 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->thread_id = 0;
 	slot->local_port = 0;
 	slot->remote_port = 0;
+	slot->syns = 0;
+	slot->ack_waits_until_ns = 0;
+	__builtin_memset(slot->local_address, 0, sizeof(slot->local_address));
 	__builtin_memset(slot->command, 0, sizeof(slot->command));
 	return slot;
 }
@@ -377,8 +446,8 @@ static __always_inline int peer_is(struct peer *peer, const struct peer_address 
 /* ---- proof of life --------------------------------------------------------------------------- */
 
 /*
- * A dial or a knock is turned away for the sake of links that do not all show life: the doubt about
- * each of those that do not begins now, unless it runs already.
+ * A knock is turned away for the sake of links that do not all show life: the doubt about each of those
+ * that do not begins now, unless it runs already, and the daemon asks them.
  */
 static __always_inline void links_doubt(struct peer *peer, const struct guard_policy *policy,
 					__u64 now)
@@ -411,8 +480,48 @@ static __always_inline void link_heard(struct peer *peer, __u64 cookie, __u64 he
 		return;
 	slot->heard_ns = heard_ns;
 	slot->stalled_ns = 0;
+	slot->flags &= ~(__u32)SLOT_UNANSWERED;
 	if (slot->doubted_ns <= heard_ns)
 		slot->doubted_ns = 0;
+	peer->doubted_dial_ns = 0;
+}
+
+/*
+ * The quiet link of `cookie` was asked for a sign of life in vain. It ends by TCP's own verdict, or when its
+ * peer completes the handshake of another one. CAUSE_none: it is not quiet, or gone.
+ */
+static __always_inline struct decision link_unanswered(struct peer *peer,
+						       const struct guard_policy *policy,
+						       __u64 cookie, __u64 now)
+{
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_LINK || slot_shows_life(slot, policy, now))
+		return decision;
+	slot->flags |= SLOT_UNANSWERED;
+	decision.cause = CAUSE_link_unanswered;
+	decision.direction = slot->direction;
+	return decision;
+}
+
+/*
+ * The same of those that have been in doubt for `asked_ns`. One that was asked a moment ago, or never,
+ * may be alive: the newcomer must not take its place.
+ */
+static __always_inline void links_unanswered(struct peer *peer, const struct guard_policy *policy,
+					     __u64 asked_ns, __u64 now)
+{
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		struct slot *slot = &peer->slots[i];
+		__u64 quiet = slot_is_link(slot) & (1 ^ slot_shows_life(slot, policy, now)) &
+			      (1 ^ same(slot->doubted_ns, 0)) &
+			      (1 ^ before(now, slot->doubted_ns + asked_ns));
+
+		slot->flags = pick(quiet, slot->flags | SLOT_UNANSWERED, slot->flags);
+	}
 }
 
 /*
@@ -439,11 +548,12 @@ static __always_inline __u32 peer_room(const struct peer *peer, const struct gua
 
 /* ---- our dial -------------------------------------------------------------------------------- */
 
-/* May this dial pass now? Looks only. `cookie` 0 asks for a socket yet to be made. */
+/* May this dial pass now? Looks only. `dial->cookie` 0 asks for a socket yet to be made. */
 static __always_inline struct decision dial_verdict(const struct peer *peer,
 						    const struct guard_policy *policy,
-						    __u64 cookie, __u64 now, __u32 announced_only)
+						    const struct dial *dial)
 {
+	__u64 cookie = dial->cookie, now = dial->now;
 	struct slot_census census = peer_census(peer, policy, cookie, now);
 	__u32 limit = peer_limit(peer, policy);
 	struct decision decision = { .attempts = peer->attempts };
@@ -452,11 +562,24 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	__u64 suspect = linked & before(census.lively, limit);
 	__u64 dialing = 1 ^ before(census.links + census.claims, limit);
 	/*
+	 * Their dial to us is being answered: it becomes the link. For hold_max, and then not for a
+	 * while, for who sends a SYN may be anybody.
+	 */
+	__u64 pending = before(now, dial->pending_until_ns) &
+			same(policy->tie_break, TIE_BREAK_ISN) &
+			(1 ^ before(census.links + census.claims + 1, limit)) &
+			(before(now, peer->refused_pending_ns + policy->hold_max_ns) |
+			 (1 ^ before(now, peer->refused_pending_ns + PENDING_REST_NS)) |
+			 same(peer->refused_pending_ns, 0));
+	/*
 	 * A peer that has a link is alive, whatever failed before: where several links are allowed, the
-	 * one that it made to us must not wait for our own until the backoff is over (edge cases 10, 40).
+	 * one that it made to us must not wait for our own until the backoff is over.
 	 */
 	__u64 backoff = before(now, peer->next_attempt_ns) & same(census.links, 0);
-	__u64 not_due = (announced_only & 1) & same(peer->due_ns, 0);
+	/* What is refused at once burns an application's tries; what is not answered yet does not. */
+	__u64 kept = backoff & same(policy->keep_dials, 1) &
+		     (1 ^ same(peer->flags & PEER_SILENT, 0));
+	__u64 not_due = (dial->announced_only & 1) & same(peer->due_ns, 0);
 	__u64 exempt = peer_exempt(peer, now);
 	__u64 again = 0, refused;
 	int i;
@@ -467,56 +590,88 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	 */
 	for (i = 0; i < PEER_SLOTS; i++)
 		again |= same(peer->slots[i].cookie, cookie) & slot_is_claim(&peer->slots[i], now);
-	refused = (linked | dialing | backoff | not_due) & (1 ^ (again | exempt));
-	decision.verdict = pick(refused, VERDICT_REFUSE, VERDICT_ALLOW);
+	refused = (linked | dialing | pending | (backoff & (1 ^ kept)) | not_due) &
+		  (1 ^ (again | exempt));
+	kept &= 1 ^ (refused | exempt);
+	decision.verdict = pick(refused, VERDICT_REFUSE, pick(kept, VERDICT_HOLD, VERDICT_ALLOW));
 	/* From the weakest reason to the strongest: the last one that holds is told. */
 	decision.cause = pick(unproven, CAUSE_dial_unproven, CAUSE_dial_idle);
-	decision.cause = pick(not_due, CAUSE_dial_not_due, decision.cause);
-	decision.cause = pick(backoff, CAUSE_dial_backoff, decision.cause);
-	decision.cause = pick(dialing, CAUSE_dial_dialing, decision.cause);
-	decision.cause = pick(linked, CAUSE_dial_linked, decision.cause);
-	decision.cause = pick(suspect, CAUSE_dial_suspect, decision.cause);
 	decision.cause = pick(again, CAUSE_dial_again, decision.cause);
+	decision.cause = pick(kept, CAUSE_dial_kept, decision.cause);
+	decision.cause = pick(refused & not_due, CAUSE_dial_not_due, decision.cause);
+	decision.cause = pick(refused & backoff & (1 ^ kept), CAUSE_dial_backoff, decision.cause);
+	decision.cause = pick(refused & pending, CAUSE_dial_pending, decision.cause);
+	decision.cause = pick(refused & dialing, CAUSE_dial_dialing, decision.cause);
+	decision.cause = pick(refused & linked, CAUSE_dial_linked, decision.cause);
+	decision.cause = pick(refused & suspect, CAUSE_dial_suspect, decision.cause);
 	decision.cause = pick(exempt, CAUSE_dial_exempt, decision.cause);
-	decision.until_ns = pick(dialing, census.claim_until_ns,
-				 pick(backoff, peer->next_attempt_ns, 0));
-	decision.until_ns = pick(refused & (1 ^ linked), decision.until_ns, 0);
-	decision.until_ns = pick(refused & suspect, doubt_ends(&census, policy, now),
-				 decision.until_ns);
+	/* When a claim or a link ends, nobody knows. */
+	decision.until_ns = pick(backoff, peer->next_attempt_ns, 0);
+	decision.until_ns = pick(refused & pending, dial->pending_until_ns, decision.until_ns);
+	decision.until_ns = pick(kept | (refused & (1 ^ (linked | dialing))), decision.until_ns, 0);
 	decision.other_cookie = pick(linked, census.link_cookie, pick(dialing, census.claim_cookie, 0));
 	decision.other_cookie = pick(refused, decision.other_cookie, 0);
+	decision.ending = pick(same(decision.cause, CAUSE_dial_backoff) |
+				       same(decision.cause, CAUSE_dial_kept),
+			       peer->failure, ENDING_NONE);
 	return decision;
 }
 
 /*
+ * A dial was refused: what is remembered of it. It proves nothing about the other end and asks nobody,
+ * until quiet links have been in the way for deny_max: then those are asked once, for no peer is refused
+ * for longer without evidence.
+ */
+static __always_inline void dial_refused(struct peer *peer, const struct guard_policy *policy,
+					 const struct dial *dial, enum cause cause)
+{
+	__u64 now = dial->now;
+
+	if (cause == CAUSE_dial_suspect) {
+		if (!peer->doubted_dial_ns)
+			peer->doubted_dial_ns = now;
+		/* What another processor has just noted may be a little later than `now`. */
+		if (!dial->asks || !before(now, peer->doubted_dial_ns + policy->deny_max_ns))
+			links_doubt(peer, policy, now);
+	}
+	if (cause == CAUSE_dial_pending &&
+	    (!peer->refused_pending_ns || !before(now, peer->refused_pending_ns + PENDING_REST_NS)))
+		peer->refused_pending_ns = now;
+	peer->refused_dials++;
+	peer->last_refusal_ns = now;
+	peer->last_refusal_cause = cause;
+}
+
+/*
  * connect(): check and claim in one step. A dial that passes (or that observe mode lets pass) holds
- * a claim afterwards; dial_unheld says that no slot was left. A refused dial changes nothing but
- * the refusal record (edge case 18).
+ * a claim afterwards, and so does one that is kept; dial_unheld says that no slot was left. A refused
+ * dial changes nothing but the record of refusals.
  */
 static __always_inline struct decision dial_claim(struct peer *peer,
 						  const struct guard_policy *policy,
 						  const struct dial *dial)
 {
-	struct decision decision = dial_verdict(peer, policy, dial->cookie, dial->now,
-						dial->announced_only);
+	struct decision decision = dial_verdict(peer, policy, dial);
+	__u32 kept = 0;
 	struct slot *slot;
 
 	/* Somebody wants to dial the peer: under the central policy that is how it is learned. */
 	if (decision.cause == CAUSE_dial_not_due)
 		peer->flags |= PEER_DIALED;
-	if (decision.verdict != VERDICT_ALLOW && dial->mode != MODE_OFF) {
-		if (decision.cause == CAUSE_dial_suspect)
-			links_doubt(peer, policy, dial->now);
-		peer->refused_dials++;
-		peer->last_refusal_ns = dial->now;
-		peer->last_refusal_cause = decision.cause;
+	if (decision.verdict == VERDICT_REFUSE && dial->mode != MODE_OFF) {
+		dial_refused(peer, policy, dial, decision.cause);
 		if (dial->mode == MODE_ENFORCE)
 			return decision;
 	}
+	if (decision.verdict == VERDICT_HOLD && dial->mode == MODE_ENFORCE)
+		kept = SLOT_KEPT;
 	slot = slot_take(peer, dial->cookie, dial->now);
 	if (!slot) {
-		if (decision.verdict == VERDICT_ALLOW)
+		/* Without a slot nothing lets its SYN go. */
+		if (decision.verdict != VERDICT_REFUSE) {
+			decision.verdict = VERDICT_ALLOW;
 			decision.cause = CAUSE_dial_unheld;
+		}
 		return decision;
 	}
 	slot->kind = SLOT_CLAIM;
@@ -527,7 +682,9 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->heard_ns = 0;
 	slot->doubted_ns = 0;
 	slot->stalled_ns = 0;
-	slot->flags = 0;
+	slot->flags = kept;
+	slot->syns = 0;
+	slot->ack_waits_until_ns = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
 	__builtin_memcpy(slot->command, dial->command, sizeof(slot->command));
@@ -537,24 +694,77 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	return decision;
 }
 
+/* What TCP has made of a dial when its SYN is ready. */
+struct dial_syn {
+	__u64 cookie;
+	__u64 now;
+	__u32 client_isn;
+	__u16 local_port;
+	__u16 remote_port;
+	__u8 local_address[16]; /* network byte order, IPv4 mapped */
+};
+
 /*
- * The dial's SYN is about to leave: the claim is real, its number and port are known. No claim:
+ * The dial's SYN is ready to leave: the claim is real, its number and port are known. No claim:
  * nothing.
  */
 static __always_inline void dial_sent(struct peer *peer, const struct guard_policy *policy,
-				      __u64 cookie, __u32 client_isn, __u16 local_port,
-				      __u16 remote_port, __u64 now)
+				      const struct dial_syn *syn)
 {
-	struct slot *slot = slot_of(peer, cookie);
+	struct slot *slot = slot_of(peer, syn->cookie);
 
 	/* Its retransmissions come by here too: they do not make the claim younger. */
 	if (!slot || slot->kind != SLOT_CLAIM || slot->flags & SLOT_SENT)
 		return;
 	slot->flags |= SLOT_SENT;
-	slot->expires_ns = now + policy->claim_max_ns;
-	slot->client_isn = client_isn;
-	slot->local_port = local_port;
-	slot->remote_port = remote_port;
+	slot->expires_ns = syn->now + policy->claim_max_ns;
+	slot->client_isn = syn->client_isn;
+	slot->local_port = syn->local_port;
+	slot->remote_port = syn->remote_port;
+	__builtin_memcpy(slot->local_address, syn->local_address, sizeof(slot->local_address));
+}
+
+/*
+ * A dial that was kept is kept no longer. What follows is as if it had begun now: the hold of a knock
+ * that crosses it, and the failure that may come of it.
+ */
+static __always_inline struct decision dial_let_go(struct peer *peer,
+						   const struct guard_policy *policy,
+						   struct slot *claim, __u64 now)
+{
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_dial_let_go };
+
+	claim->flags &= ~(__u32)SLOT_KEPT;
+	claim->since_ns = now;
+	claim->expires_ns = now + policy->claim_max_ns;
+	decision.direction = DIRECTION_OUTBOUND;
+	decision.attempts = peer->attempts;
+	return decision;
+}
+
+/*
+ * A SYN of the dial of `cookie`, the first one or another, is about to leave the host: VERDICT_HOLD keeps
+ * it. `enforced` 0: nothing is kept any more. dial_let_go when it was kept and is not now, CAUSE_none
+ * otherwise.
+ */
+static __always_inline struct decision dial_leaves(struct peer *peer,
+						   const struct guard_policy *policy, __u64 cookie,
+						   int enforced, __u64 now)
+{
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
+	struct slot *claim = slot_of(peer, cookie);
+
+	if (!claim || claim->kind != SLOT_CLAIM)
+		return decision;
+	if (claim->flags & SLOT_KEPT) {
+		if (enforced && before(now, peer->next_attempt_ns)) {
+			decision.verdict = VERDICT_HOLD;
+			return decision;
+		}
+		decision = dial_let_go(peer, policy, claim, now);
+	}
+	claim->syns++;
+	return decision;
 }
 
 /* ---- their knock ----------------------------------------------------------------------------- */
@@ -568,7 +778,7 @@ static __always_inline struct crossing {
 	__u64 cookie;
 	__u64 since_ns;
 	__u64 client_isn;
-	__u64 yielded; /* 1: it gave way before */
+	__u64 yielded; /* 1: it gave way before, or its SYN has not left */
 } knock_crosses(const struct peer *peer, __u64 now)
 {
 	struct crossing crossing = {};
@@ -581,9 +791,28 @@ static __always_inline struct crossing {
 		crossing.cookie = pick(sent, slot->cookie, crossing.cookie);
 		crossing.since_ns = pick(sent, slot->since_ns, crossing.since_ns);
 		crossing.client_isn = pick(sent, slot->client_isn, crossing.client_isn);
-		crossing.yielded = pick(sent, 1 ^ same(slot->yields_until_ns, 0), crossing.yielded);
+		crossing.yielded = pick(sent,
+					(1 ^ same(slot->yields_until_ns, 0)) |
+						(1 ^ same(slot->flags & SLOT_KEPT, 0)),
+					crossing.yielded);
 	}
 	return crossing;
+}
+
+/* For how long at most quiet links turn a knock away, from the first one that they have on. */
+static __always_inline __u64 denial_lasts(const struct guard_policy *policy,
+					  const struct knock *knock)
+{
+	return knock->asks && policy->deny_max_ns > ASK_MAX_NS ? ASK_MAX_NS : policy->deny_max_ns;
+}
+
+/* When a knock that quiet links turn away gets in, if nothing is heard of them. */
+static __always_inline __u64 denial_ends(const struct slot_census *census,
+					 const struct guard_policy *policy,
+					 const struct knock *knock)
+{
+	return doubt_ends(census, policy, knock->now) -
+	       (policy->deny_max_ns - denial_lasts(policy, knock));
 }
 
 /* May this knock pass now? Looks only. */
@@ -608,7 +837,13 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 		} else {
 			decision.verdict = VERDICT_HOLD;
 			decision.cause = CAUSE_knock_suspect;
-			decision.until_ns = doubt_ends(&census, policy, knock->now);
+			decision.until_ns = denial_ends(&census, policy, knock);
+			/* Nobody has told what came of the question; the handshake will tell more. */
+			if (decision.until_ns <= knock->now) {
+				decision.verdict = VERDICT_ALLOW;
+				decision.cause = CAUSE_knock_unproven;
+				decision.until_ns = 0;
+			}
 		}
 		return decision;
 	}
@@ -620,10 +855,13 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 		} else if (claim.yielded || knock->client_isn >= claim.client_isn) {
 			/* A dial that was given up holds nobody any more. */
 			decision.cause = CAUSE_knock_tie_won;
-		} else if (claim.since_ns + policy->hold_max_ns <= knock->now) {
+		} else if (claim.since_ns + policy->hold_max_ns <= knock->now ||
+			   peer->short_links) {
 			/*
 			 * Our dial has had its round trip and did not complete: a firewall ate it,
-			 * or the peer was not there yet and now is.
+			 * or the peer was not there yet and now is. Or the last one that did was
+			 * hung up on: a peer that refuses newcomers while it dials would hang up on
+			 * this one too, for as long as its own dial is held.
 			 */
 			decision.cause = CAUSE_knock_hold_spent;
 		} else {
@@ -640,6 +878,45 @@ static __always_inline struct decision knock_verdict(const struct peer *peer,
 }
 
 /*
+ * A knock is let in: the peer is alive, and its backoff is over. A SYN proves nothing about its sender,
+ * so it ends each backoff once, and none before the end of the last one that a SYN has ended: that is
+ * one dial more a step. 1: it has ended one.
+ */
+static __always_inline int backoff_wake(struct peer *peer, __u64 now)
+{
+	if (peer->next_attempt_ns <= now || now < peer->wake_after_ns)
+		return 0;
+	peer->wake_after_ns = peer->next_attempt_ns;
+	peer->next_attempt_ns = 0;
+	return 1;
+}
+
+/* 1 when there are links that count, and not all of them show life. */
+static __always_inline int links_are_quiet(const struct peer *peer,
+					   const struct guard_policy *policy, __u64 now)
+{
+	struct slot_census census = peer_census(peer, policy, 0, now);
+
+	return census.lively < census.links;
+}
+
+/*
+ * A knock that is let in has beaten our dial. The dial is given up for it, so that an application that
+ * refuses newcomers while it dials hears of the loser first. Once, until a link has come up: spoofed
+ * SYNs cost one dial and not all of them.
+ */
+static __always_inline int dial_give_up(struct peer *peer, struct slot *claim,
+					const struct knock *knock)
+{
+	if (!knock->ends_dials || peer->flags & PEER_YIELDED)
+		return 0;
+	peer->flags |= PEER_YIELDED;
+	if (knock->mode == MODE_ENFORCE)
+		claim->flags |= SLOT_GIVEN_UP;
+	return 1;
+}
+
+/*
  * SYN: decide, and note on a claim that gives way to the knock that is let in. A claim gives way once
  * and for all: otherwise two ends that each let the other in could change their minds in turn.
  */
@@ -648,18 +925,26 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 						    const struct knock *knock)
 {
 	struct decision decision = knock_verdict(peer, policy, knock);
+	__u64 yields_ns = HOLD_PERIODS * policy->hold_max_ns;
 	struct slot *claim;
 
 	/* What is not answered at once is the business of the hook that sees the SYN. */
-	if (decision.verdict == VERDICT_HOLD && !knock->isn_known)
+	if (decision.verdict != VERDICT_REFUSE && !knock->isn_known)
 		return decision;
 	if (decision.cause == CAUSE_knock_suspect)
 		links_doubt(peer, policy, knock->now);
+	if (decision.cause == CAUSE_knock_unproven)
+		links_unanswered(peer, policy, denial_lasts(policy, knock), knock->now);
 	if (decision.verdict != VERDICT_ALLOW) {
 		peer->refused_knocks++;
 		peer->last_refusal_ns = knock->now;
 		peer->last_refusal_cause = decision.cause;
+		return decision;
 	}
+	/* The deadline of a backoff that goes on is told; 0: it is over. */
+	if (decision.cause != CAUSE_knock_exempt && !backoff_wake(peer, knock->now) &&
+	    decision.cause == CAUSE_knock_backoff)
+		decision.until_ns = peer->next_attempt_ns;
 	if (decision.cause != CAUSE_knock_tie_won && decision.cause != CAUSE_knock_hold_spent)
 		return decision;
 	claim = slot_of(peer, decision.other_cookie);
@@ -670,9 +955,106 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 	 * One that was held back long enough still has the greater number: at the other end, if that
 	 * one is guarded, the knock's dial gives way to it for longer than it does here.
 	 */
-	claim->yields_until_ns = knock->now + (decision.cause == CAUSE_knock_tie_won ?
-						       HOLD_PERIODS * policy->hold_max_ns :
-						       policy->hold_max_ns / HOLD_SHORTENED);
+	if (decision.cause == CAUSE_knock_hold_spent)
+		yields_ns = policy->hold_max_ns / HOLD_SHORTENED;
+	/*
+	 * Given up is what loses at the other end as well, by the greater number or because nothing of it
+	 * has left. Where ours has the greater one, or both are equal, the other end gives up its dial for
+	 * ours, and no link would be left of the two: whether it does shows when the knock's last ACK comes.
+	 * Nor beside a quiet link, where several are allowed: if it is dead there is room for both, and it is
+	 * about to be asked.
+	 */
+	peer->yielded_port = 0;
+	if (!links_are_quiet(peer, policy, knock->now)) {
+		peer->yielded_port = knock->remote_port;
+		if ((claim->flags & SLOT_KEPT || knock->client_isn > claim->client_isn) &&
+		    dial_give_up(peer, claim, knock))
+			decision.cause = CAUSE_knock_goes_first;
+	}
+	claim->yields_until_ns = knock->now + yields_ns;
+	/* How long SYNs of its own connection were held says nothing of this knock's last ACK. */
+	claim->ack_waits_until_ns = 0;
+	return decision;
+}
+
+/*
+ * The last ACK of a knock that was let in over a dial of ours, or what follows it. A dial that was not
+ * given up for the knock, because the other end might have given up its own for it, is now: the other
+ * end has not. The ACK waits for the end of it, for a moment: the daemon has had a round trip for that,
+ * or is about to do it, and its sender repeats what is lost. Not that of another knock: were it late, one
+ * more could get in beside it.
+ */
+static __always_inline struct decision last_ack_decide(struct peer *peer, const struct knock *ack)
+{
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
+	__u64 index = 0, found = 0;
+	struct slot *claim;
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		__u64 beaten = slot_is_claim(slot, ack->now) &
+			       (1 ^ same(slot->yields_until_ns, 0));
+
+		found |= beaten;
+		index = pick(beaten, i, index);
+	}
+	if (!found || peer->yielded_port != ack->remote_port)
+		return decision;
+	claim = slot_at(peer, index);
+	if (!(claim->flags & SLOT_GIVEN_UP) && !dial_give_up(peer, claim, ack))
+		return decision;
+	if (!claim->ack_waits_until_ns)
+		claim->ack_waits_until_ns = ack->now + ACK_WAITS_NS;
+	if (ack->now >= claim->ack_waits_until_ns)
+		return decision;
+	decision.verdict = VERDICT_HOLD;
+	decision.cause = CAUSE_knock_ack_waits;
+	decision.other_cookie = claim->cookie;
+	decision.until_ns = claim->ack_waits_until_ns;
+	return decision;
+}
+
+/*
+ * A SYN without an ACK has met our dial of `cookie` itself: both ends dial from the port on which they
+ * listen, and open one connection. Of the two numbers the greater stays a dial; the other end gives its
+ * dial up, and its listener answers: otherwise both applications would take themselves for the client.
+ * Not at the first SYN: an end without a guard answers ours, and would find nobody. One with a guard
+ * drops it, and asks again. Where nothing comes of that (a firewall eats the greater one's SYN, nobody
+ * ends the dial that was given up), TCP opens the connection from both ends, after hold_max.
+ */
+static __always_inline struct decision open_decide(struct peer *peer,
+						   const struct guard_policy *policy, __u64 cookie,
+						   const struct knock *knock)
+{
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
+	struct slot *claim = slot_of(peer, cookie);
+
+	if (!claim || claim->kind != SLOT_CLAIM || !(claim->flags & SLOT_SENT) ||
+	    peer_exempt(peer, knock->now) || policy->tie_break == TIE_BREAK_NONE ||
+	    claim->client_isn == knock->client_isn)
+		return decision;
+	if (!claim->ack_waits_until_ns)
+		claim->ack_waits_until_ns = knock->now + policy->hold_max_ns;
+	if (claim->ack_waits_until_ns <= knock->now)
+		return decision;
+	/* One that waits for the end of a backoff would keep both ends waiting. */
+	if (claim->client_isn > knock->client_isn && !(claim->flags & SLOT_KEPT)) {
+		decision.cause = CAUSE_knock_open_won;
+	} else if (!(claim->flags & SLOT_MET) && !(peer->flags & PEER_YIELDED) && knock->ends_dials) {
+		decision.cause = CAUSE_knock_open_met;
+		if (knock->mode == MODE_ENFORCE)
+			claim->flags |= SLOT_MET;
+	} else if (claim->flags & SLOT_GIVEN_UP || dial_give_up(peer, claim, knock)) {
+		decision.cause = CAUSE_knock_open_lost;
+		decision.other_cookie = cookie;
+	} else {
+		return decision;
+	}
+	decision.verdict = VERDICT_HOLD;
+	peer->refused_knocks++;
+	peer->last_refusal_ns = knock->now;
+	peer->last_refusal_cause = decision.cause;
 	return decision;
 }
 
@@ -708,8 +1090,9 @@ static __always_inline struct decision handshake_decide(struct pending_handshake
 			free_places |= empty;
 			place = pick(empty, i, place);
 		}
-		if (!known && free_places) {
-			pending->held_ports[opaque(place) & (HELD_PORTS - 1)] = remote_port;
+		if (pending->acknowledged || (!known && free_places)) {
+			if (!known && free_places)
+				pending->held_ports[opaque(place) & (HELD_PORTS - 1)] = remote_port;
 			decision.verdict = VERDICT_HOLD;
 			decision.cause = CAUSE_knock_pending;
 			decision.until_ns = pending->until_ns;
@@ -720,8 +1103,26 @@ static __always_inline struct decision handshake_decide(struct pending_handshake
 	pending->address = *address;
 	pending->remote_port = remote_port;
 	pending->client_isn = client_isn;
+	pending->acknowledged = 0;
 	pending->until_ns = now + policy->hold_max_ns;
 	return decision;
+}
+
+/*
+ * The last ACK of the handshake from this port has come and waits: it becomes a link when our SYN-ACK is
+ * repeated, a second later (RFC 6298). Until then no other SYN passes, not even one that was held before:
+ * both would become links. Somebody who guesses can bring this about once, as he can have a dial given up.
+ */
+static __always_inline void handshake_waits(struct pending_handshake *pending,
+					    const struct peer_address *address,
+					    const struct guard_policy *policy, __u16 remote_port,
+					    __u64 now)
+{
+	if (!address_equal(&pending->address, address) || pending->remote_port != remote_port ||
+	    pending->until_ns <= now)
+		return;
+	pending->acknowledged = 1;
+	pending->until_ns = now + HOLD_PERIODS * policy->hold_max_ns;
 }
 
 /* A handshake of the peer that was let in and is not a link yet. */
@@ -789,16 +1190,17 @@ static __always_inline int answer_gives_way(const struct slot *claim,
  * for a bounded time, while a handshake of theirs that goes first is on its way, unless there is
  * room for both. Dropping it here keeps the duplicate from both applications: the other end's
  * accept() returns only after our ACK. A dial whose SYN waited so long that its claim is void (Fast
- * Open) may have lost its slot to another; it gives way to a link all the same.
+ * Open) may have lost its slot to another; it gives way to a link all the same. On a claim whose
+ * answer is held it is noted that the peer has answered.
  */
-static __always_inline struct decision answer_verdict(struct peer *peer,
-						      const struct guard_policy *policy,
-						      const struct their_handshake *theirs,
-						      __u64 cookie, __u64 now)
+static __always_inline struct decision answer_decide(struct peer *peer,
+						     const struct guard_policy *policy,
+						     const struct their_handshake *theirs,
+						     __u64 cookie, __u64 now)
 {
 	struct slot_census census = peer_census(peer, policy, cookie, now);
 	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
-	const struct slot *claim = slot_of(peer, cookie);
+	struct slot *claim = slot_of(peer, cookie);
 
 	if ((claim && claim->kind != SLOT_CLAIM) || peer_exempt(peer, now) ||
 	    policy->tie_break == TIE_BREAK_NONE)
@@ -815,10 +1217,23 @@ static __always_inline struct decision answer_verdict(struct peer *peer,
 		decision.cause = CAUSE_answer_tie_lost;
 		decision.until_ns = theirs->until_ns;
 	}
+	if (claim && decision.verdict == VERDICT_HOLD)
+		claim->flags |= SLOT_ANSWERED;
 	return decision;
 }
 
 /* ---- a connection is established ------------------------------------------------------------- */
+
+/* A handshake was completed: the peer is alive, and whoever sent SYNs in its name is forgotten. */
+static __always_inline void link_proves_life(struct peer *peer)
+{
+	peer->next_attempt_ns = 0;
+	peer->wake_after_ns = 0;
+	peer->refused_pending_ns = 0;
+	peer->doubted_dial_ns = 0;
+	peer->unheard_dials = 0;
+	peer->flags &= ~(__u32)PEER_YIELDED;
+}
 
 /* Of the links too many that `link` has brought about, `loser` is the one to go. */
 static __always_inline void link_doom(struct peer *peer, const struct link *link, __u64 loser)
@@ -849,6 +1264,7 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 	decision.attempts = peer->attempts;
 	peer->last_active_ns = link->now;
 	peer->due_ns = 0;
+	link_proves_life(peer);
 	if (!mine) {
 		decision.cause = CAUSE_link_unheld;
 		/* Without a slot it cannot be doomed, but it can be named. */
@@ -933,13 +1349,12 @@ struct liveness_settings {
 	__u32 idle_seconds;     /* TCP_KEEPIDLE */
 	__u32 interval_seconds; /* TCP_KEEPINTVL */
 	__u32 probes;           /* TCP_KEEPCNT */
-	__u32 user_timeout_ms;  /* TCP_USER_TIMEOUT */
 };
 
 /*
- * Half of the time in silence, then three probes in the other half: silence alone never ends a link
- * (edge case 2). The user timeout is for data that nobody acknowledges, while which no probe is sent
- * (edge case 3). `liveness_ns` is not 0.
+ * Half of the time in silence, then three probes in the other half: silence alone never ends a link.
+ * There is no user timeout: it would end the link of a peer that does not read for a while and answers
+ * every probe. `liveness_ns` is not 0.
  */
 static __always_inline struct liveness_settings liveness_settings(__u64 liveness_ns)
 {
@@ -948,7 +1363,6 @@ static __always_inline struct liveness_settings liveness_settings(__u64 liveness
 		.idle_seconds = seconds / 2,
 		.interval_seconds = seconds / 6,
 		.probes = 3,
-		.user_timeout_ms = seconds * 1000,
 	};
 
 	if (!settings.idle_seconds)
@@ -961,58 +1375,101 @@ static __always_inline struct liveness_settings liveness_settings(__u64 liveness
 /* ---- ends ------------------------------------------------------------------------------------ */
 
 /*
- * The socket `cookie` holds nothing any more: its dial failed or was given up, or its link left
- * ESTABLISHED. The failure and the backoff that follows are this one step, so that the peer never
- * looks idle in between. `random` is any 32 bits, for the jitter. A cookie that owns no slot ends
- * nothing: CAUSE_none.
- *
- * A short link counts as a failure only when it was our dial's: backoff is about our dials, and a
- * peer that knocks and hangs up must not be able to keep us from dialing it.
+ * A dial ended that never became a link: what it was. A failure is the peer's refusal or its silence,
+ * nothing else: what we closed before, held or gave up ourselves is none, nor an error of this host.
+ */
+static __always_inline enum cause claim_end(struct peer *peer, const struct guard_policy *policy,
+					    const struct slot *claim, const struct slot_ended *end)
+{
+	int silent = claim->syns >= SYNS_UNANSWERED;
+	/*
+	 * For as long as its answer would be held, and, as with giving up, for one knock that never becomes
+	 * a link: else whoever sends SYNs in the peer's name could keep every dial from failing.
+	 */
+	int yields = end->now < claim->yields_until_ns && !(peer->flags & PEER_YIELDED);
+
+	if (!(claim->flags & SLOT_SENT))
+		return CAUSE_claim_closed;
+	if (claim->flags & SLOT_GIVEN_UP || yields)
+		return CAUSE_dial_yielded;
+	if (claim->flags & SLOT_KEPT)
+		return CAUSE_dial_unheard;
+	if (end->ending == ENDING_RESET || end->ending == ENDING_UNREACHABLE) {
+		/* Of a peer that cannot be reached nothing was heard: others, or nobody, have answered. */
+		backoff_fail(peer, policy, claim->since_ns, end,
+			     end->ending == ENDING_UNREACHABLE);
+		return CAUSE_dial_failed;
+	}
+	if (claim->flags & SLOT_ANSWERED ||
+	    (end->ending != ENDING_CLOSED && end->ending != ENDING_SILENCE))
+		return CAUSE_dial_unheard;
+	if (!silent && claim->syns && peer->unheard_dials < UNHEARD_DIALS)
+		peer->unheard_dials++;
+	if (!silent && peer->unheard_dials < UNHEARD_DIALS)
+		return CAUSE_dial_unheard;
+	backoff_fail(peer, policy, claim->since_ns, end, 1);
+	return CAUSE_dial_failed;
+}
+
+/*
+ * A link ended. A peer that accepts our dial and hangs up without a word, again and again, refuses us;
+ * once it may be a way of saying that it wants something else. Only our dials: a peer that knocks and
+ * hangs up must not be able to keep us from dialing it.
+ */
+static __always_inline enum cause link_end(struct peer *peer, const struct guard_policy *policy,
+					   const struct slot *link, const struct slot_ended *end)
+{
+	__u64 lifetime = end->now - link->since_ns;
+	int by_peer = end->ending == ENDING_PEER_CLOSED || end->ending == ENDING_RESET;
+
+	if (lifetime >= policy->stable_after_ns)
+		backoff_clear(peer);
+	if (link->direction != DIRECTION_OUTBOUND || link->flags & SLOT_ADOPTED)
+		return CAUSE_link_ended;
+	if (!by_peer || end->spoke || lifetime >= policy->min_uptime_ns) {
+		peer->short_links = 0;
+		return CAUSE_link_ended;
+	}
+	if (peer->short_links < SHORT_LINKS)
+		peer->short_links++;
+	if (peer->short_links < SHORT_LINKS)
+		return CAUSE_link_short;
+	backoff_fail(peer, policy, link->since_ns, end, 0);
+	return CAUSE_link_hung_up;
+}
+
+/*
+ * The socket holds nothing any more: its dial failed or was given up, or its link left ESTABLISHED. The
+ * failure and the backoff that follows are this one step, so that the peer never looks idle in between.
+ * A cookie that owns no slot ends nothing: CAUSE_none.
  */
 static __always_inline struct decision slot_end(struct peer *peer,
-						const struct guard_policy *policy, __u64 cookie,
-						__u64 now, __u32 random)
+						const struct guard_policy *policy,
+						const struct slot_ended *end)
 {
-	struct slot_census census = peer_census(peer, policy, cookie, now);
+	struct slot_census census = peer_census(peer, policy, end->cookie, end->now);
 	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
-	struct slot *slot = slot_of(peer, cookie);
-	__u64 lifetime;
+	struct slot *slot = slot_of(peer, end->cookie);
 
 	decision.attempts = peer->attempts;
 	if (!slot)
 		return decision;
 	decision.direction = slot->direction;
-	lifetime = now - slot->since_ns;
-	if (slot->kind == SLOT_CLAIM) {
-		if (!(slot->flags & SLOT_SENT)) {
-			decision.cause = CAUSE_claim_closed;
-		} else if (census.links) {
-			decision.cause = CAUSE_dial_superseded;
-		} else {
-			decision.cause = CAUSE_dial_failed;
-			backoff_fail(peer, policy, slot->since_ns, now, random);
-		}
-	} else if (slot->flags & SLOT_DOOMED) {
+	decision.ending = end->ending;
+	if (slot->kind == SLOT_CLAIM)
+		decision.cause = census.links && slot->flags & SLOT_SENT ?
+					 CAUSE_dial_superseded :
+					 claim_end(peer, policy, slot, end);
+	else if (slot->flags & SLOT_DOOMED)
 		decision.cause = CAUSE_link_destroyed;
-	} else if (census.links) {
+	else if (census.links && end->now - slot->since_ns < policy->stable_after_ns)
 		decision.cause = CAUSE_link_ended;
-		if (lifetime >= policy->stable_after_ns)
-			backoff_clear(peer);
-	} else if (slot->direction == DIRECTION_OUTBOUND && !(slot->flags & SLOT_ADOPTED) &&
-		   lifetime < policy->min_uptime_ns) {
-		decision.cause = CAUSE_link_short;
-		backoff_fail(peer, policy, slot->since_ns, now, random);
-	} else {
-		decision.cause = CAUSE_link_ended;
-		if (lifetime >= policy->stable_after_ns)
-			backoff_clear(peer);
-		else if (lifetime >= policy->min_uptime_ns)
-			peer->next_attempt_ns = 0;
-	}
+	else
+		decision.cause = link_end(peer, policy, slot, end);
 	slot_free(slot);
-	peer->last_active_ns = now;
+	peer->last_active_ns = end->now;
 	decision.attempts = peer->attempts;
-	if (peer->next_attempt_ns > now)
+	if (peer->next_attempt_ns > end->now)
 		decision.until_ns = peer->next_attempt_ns;
 	return decision;
 }

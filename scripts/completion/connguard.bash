@@ -48,7 +48,9 @@ _connguard() {
 		[[ $command != allow ]] || words+=' --for --for-good --end'
 		if [[ $word != -* ]]; then
 			words+=" $(connguard "${name[@]}" peers 2>/dev/null |
-				while read -r address _; do
+				while read -r port address _; do
+					# With one port there is no column for it.
+					[[ $port == *[.:]* ]] && address=$port
 					[[ $address == *[.:]* ]] && printf '%s ' "$address"
 				done)"
 		fi

@@ -28,6 +28,8 @@
 
 /* More events than any test but that of a full ring leaves waiting. */
 #define EVENTS_WAITING 64
+/* More descriptors than any test has. */
+#define DESCRIPTORS_MAX 1024
 /* An event is "now" when it is at most this old. */
 #define RECENT_NS      (60 * NS_PER_SECOND)
 #define COUNTER_FIELDS (sizeof(struct guard_counters) / sizeof(__u64))
@@ -61,6 +63,17 @@ void run(const char *command)
 
 	if (status)
 		fail_msg("'%s' ended with %d", command, status);
+}
+
+void write_setting(const char *name, int value)
+{
+	char path[300];
+	FILE *file;
+
+	snprintf(path, sizeof(path), "/proc/sys/net/ipv4/%s", name);
+	file = fopen(path, "we");
+	if (!file || fprintf(file, "%d\n", value) < 0 || fclose(file))
+		fail_msg("%s: %s", path, strerror(errno));
 }
 
 /*
@@ -233,15 +246,24 @@ socklen_t endpoint_of(const char *text, __u16 port, union endpoint *ret_endpoint
 	return sizeof(ret_endpoint->ipv4);
 }
 
+static __u16 service_of_peers;
+
+void set_service(__u16 service)
+{
+	service_of_peers = service;
+}
+
 struct peer_address key_of(const char *text)
 {
 	union endpoint endpoint;
-	struct peer_address key;
+	struct peer_address key = {};
 
 	endpoint_of(text, 0, &endpoint);
 	if (endpoint.any.sa_family == AF_INET)
-		return address_from_ipv4(endpoint.ipv4.sin_addr.s_addr);
-	memcpy(key.bytes, &endpoint.ipv6.sin6_addr, sizeof(key.bytes));
+		key = address_from_ipv4(endpoint.ipv4.sin_addr.s_addr);
+	else
+		memcpy(key.bytes, &endpoint.ipv6.sin6_addr, sizeof(key.bytes));
+	key.service = service_of_peers;
 	return key;
 }
 
@@ -282,6 +304,16 @@ __u64 cookie_of(int fd)
 	return cookie;
 }
 
+int highest_descriptor(void)
+{
+	int highest = 0;
+
+	for (int fd = 0; fd < DESCRIPTORS_MAX; fd++)
+		if (fcntl(fd, F_GETFD) >= 0)
+			highest = fd;
+	return highest;
+}
+
 __u16 port_of(int fd)
 {
 	union endpoint endpoint;
@@ -315,6 +347,8 @@ static const struct {
 	{ "layout", offsetof(struct guard_maps, layout) },
 	{ "mode", offsetof(struct guard_maps, mode) },
 	{ "policy", offsetof(struct guard_maps, policy) },
+	{ "daemon", offsetof(struct guard_maps, daemon) },
+	{ "revival", offsetof(struct guard_maps, revival) },
 	{ "ports", offsetof(struct guard_maps, ports) },
 	{ "peers", offsetof(struct guard_maps, peers) },
 	{ "exempt", offsetof(struct guard_maps, exempt) },
@@ -350,6 +384,7 @@ struct programs *programs_load(const char *name, __u16 port, struct guard_maps *
 									  map_fields[i].name);
 	maps_reset(ret_maps);
 	guard_port(ret_maps, port);
+	set_service(port);
 	return programs;
 }
 
@@ -362,6 +397,36 @@ void programs_close(struct programs *programs)
 {
 	connguard__destroy(programs->skeleton);
 	free(programs);
+}
+
+struct guard *load_guard(__u16 port, struct guard_maps *ret_maps)
+{
+	struct guard_options options = { .name = own_name(),
+					 .cgroup = own_cgroup(),
+					 .max_peers = 64 };
+	struct guard *guard = NULL;
+	struct guard_error error;
+	bool taken_over;
+
+	options.netns_fd = open("/proc/self/ns/net", O_RDONLY | O_CLOEXEC);
+	assert_true(options.netns_fd >= 0);
+	if (guard_load(&options, &guard, &taken_over, &error))
+		fail_msg("guard_load: %s", error.text);
+	close(options.netns_fd);
+	*ret_maps = pinned_maps(own_name());
+	maps_reset(ret_maps);
+	guard_port(ret_maps, port);
+	set_service(port);
+	return guard;
+}
+
+void unload_guard(struct guard *guard, struct guard_maps *maps)
+{
+	struct guard_error error;
+
+	pinned_close(maps);
+	guard_close(guard);
+	assert_int_equal(guard_remove(own_name(), &error), 0);
 }
 
 struct guard_maps pinned_maps(const char *name)
@@ -400,15 +465,26 @@ static void empty(int fd, size_t key_size)
 		assert_int_equal(bpf_map_delete_elem(fd, key), 0);
 }
 
+struct guard_policy patient_policy(void)
+{
+	struct guard_policy policy = POLICY_DEFAULTS;
+
+	policy.hold_max_ns = 100 * NS_PER_SECOND;
+	policy.min_uptime_ns = 100 * NS_PER_SECOND;
+	return policy;
+}
+
 void maps_reset(const struct guard_maps *maps)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	const struct guard_policy policy = patient_policy();
 	const struct pending_handshake none = {};
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info);
 
 	set_policy(maps, &policy);
 	set_mode(maps, MODE_ENFORCE);
+	set_daemon(maps, false, false);
+	set_revived(maps, 0);
 	empty(maps->peers, sizeof(struct peer_address));
 	empty(maps->exempt, sizeof(struct exempt_prefix));
 	assert_int_equal(bpf_obj_get_info_by_fd(maps->handshakes, &info, &length), 0);
@@ -430,11 +506,45 @@ void set_policy(const struct guard_maps *maps, const struct guard_policy *policy
 	write_element(maps->policy, &zero, policy, BPF_ANY);
 }
 
+void set_daemon(const struct guard_maps *maps, bool alive, bool asks)
+{
+	const struct guard_daemon daemon = {
+		.alive_until_ns = alive ? now_ns() + HOUR_NS : 0,
+		.process_id = getpid(),
+		.asks = asks,
+	};
+	__u32 zero = 0;
+
+	write_element(maps->daemon, &zero, &daemon, BPF_ANY);
+}
+
+void set_revived(const struct guard_maps *maps, __u64 since_ns)
+{
+	const struct guard_revival revival = { .since_ns = since_ns };
+	__u32 zero = 0;
+
+	write_element(maps->revival, &zero, &revival, BPF_ANY);
+}
+
+__u64 get_revived(const struct guard_maps *maps)
+{
+	struct guard_revival revival;
+	__u32 zero = 0;
+
+	assert_int_equal(bpf_map_lookup_elem(maps->revival, &zero, &revival), 0);
+	return revival.since_ns;
+}
+
 void guard_port(const struct guard_maps *maps, __u16 port)
 {
-	__u32 one = 1;
+	guard_port_of(maps, port, port);
+}
 
-	write_element(maps->ports, &port, &one, BPF_ANY);
+void guard_port_of(const struct guard_maps *maps, __u16 port, __u16 service)
+{
+	__u32 value = service;
+
+	write_element(maps->ports, &port, &value, BPF_ANY);
 }
 
 void unguard_port(const struct guard_maps *maps, __u16 port)
@@ -459,7 +569,7 @@ struct slot some_link(__u64 cookie)
 	return (struct slot){
 		.cookie = cookie,
 		.since_ns = now_ns(),
-		.heard_ns = now_ns(),
+		.heard_ns = now_ns() + HOUR_NS,
 		.kind = SLOT_LINK,
 		.direction = DIRECTION_INBOUND,
 		.client_isn = 1000,
@@ -491,6 +601,8 @@ void put_peer(const struct guard_maps *maps, const char *address, const struct p
 	value.address = key;
 	if (!value.first_seen_ns)
 		value.first_seen_ns = now_ns();
+	if (value.next_attempt_ns && !value.failed_ns)
+		value.failed_ns = now_ns();
 	write_element(maps->peers, &key, &value, BPF_ANY);
 }
 
@@ -680,12 +792,17 @@ void check_counted(struct watch *watch, const struct counted *expected, const ch
 	memcpy(watch->seen, totals, sizeof(totals));
 }
 
+bool has_event(struct watch *watch)
+{
+	assert_true(ring_buffer__consume(watch->ring) >= 0);
+	return watch->next != watch->waiting_count;
+}
+
 struct guard_event check_event(struct watch *watch, enum cause cause, const char *file, int line)
 {
 	struct guard_event event;
 
-	assert_true(ring_buffer__consume(watch->ring) >= 0);
-	if (watch->next == watch->waiting_count) {
+	if (!has_event(watch)) {
 		print_error("no event, expected %s\n", cause_names[cause]);
 		_fail(file, line);
 	}
@@ -702,11 +819,15 @@ struct guard_event check_event(struct watch *watch, enum cause cause, const char
 
 void check_no_event(struct watch *watch, const char *file, int line)
 {
-	assert_true(ring_buffer__consume(watch->ring) >= 0);
-	if (watch->next == watch->waiting_count)
+	if (!has_event(watch))
 		return;
 	print_error("event %s, expected none\n", counter_name(watch->waiting[watch->next].cause));
 	_fail(file, line);
+}
+
+void assert_recent(const struct guard_event *event)
+{
+	assert_true(event->time_ns <= now_ns() && event->time_ns + RECENT_NS > now_ns());
 }
 
 void assert_event_of_knock(const struct guard_event *event, const char *address, __u16 remote_port,
@@ -715,7 +836,7 @@ void assert_event_of_knock(const struct guard_event *event, const char *address,
 	const char no_command[COMMAND_LENGTH] = "";
 
 	assert_address(event->address, address);
-	assert_true(event->time_ns <= now_ns() && event->time_ns + RECENT_NS > now_ns());
+	assert_recent(event);
 	assert_int_equal(event->direction, DIRECTION_INBOUND);
 	assert_int_equal(event->cookie, 0);
 	assert_int_equal(event->remote_port, remote_port);

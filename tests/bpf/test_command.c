@@ -22,7 +22,9 @@
 
 /* Room for so many peers, to see it full. */
 #define PEERS_MAX 4
-#define HOUR_NS	  (3600 * NS_PER_SECOND)
+/* Two guarded ports, each a service of its own. */
+#define PORT	   24000
+#define OTHER_PORT 24001
 
 #define PEER4  "10.97.1.2"
 #define PEER6  "fd97:1::2"
@@ -103,10 +105,11 @@ static void assert_untouched(const char *address, const struct peer *before)
 /* Every operation on a peer, but those that would create it, finds none. */
 static void assert_unknown(const char *address)
 {
-	static const enum command_operation operations[] = { COMMAND_UNKNOW,   COMMAND_KICK,
-							     COMMAND_ANNOUNCE, COMMAND_HEARD,
-							     COMMAND_EXPIRE,   COMMAND_FORGET,
-							     COMMAND_SPARE };
+	static const enum command_operation operations[] = { COMMAND_UNKNOW,	 COMMAND_KICK,
+							     COMMAND_ANNOUNCE,	 COMMAND_HEARD,
+							     COMMAND_EXPIRE,	 COMMAND_FORGET,
+							     COMMAND_SPARE,	 COMMAND_LET_GO,
+							     COMMAND_UNANSWERED };
 
 	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
 		assert_int_equal(ask(operations[i], address), -ENOENT);
@@ -118,7 +121,7 @@ static void assert_unknown(const char *address)
 static void assert_command_event(const struct guard_event *event, const char *address)
 {
 	assert_address(event->address, address);
-	assert_true(event->time_ns <= now_ns() && event->time_ns + 60 * NS_PER_SECOND > now_ns());
+	assert_recent(event);
 	assert_int_equal(event->verdict, VERDICT_NONE);
 	assert_int_equal(event->enforced, 1);
 	assert_int_equal(event->process_id, 0);
@@ -131,6 +134,7 @@ static int set_up(void **state)
 	struct guard_options options = { .name = own_name(),
 					 .cgroup = own_cgroup(),
 					 .max_peers = PEERS_MAX };
+	const __u16 ports[] = { PORT, OTHER_PORT };
 	struct guard_error error;
 	bool taken_over;
 	char path[300];
@@ -141,6 +145,7 @@ static int set_up(void **state)
 	if (guard_load(&options, &guard, &taken_over, &error))
 		fail_msg("guard_load: %s", error.text);
 	close(options.netns_fd);
+	assert_int_equal(guard_ports_write(guard, ports, 2, false), 0);
 	maps = pinned_maps(own_name());
 	watch = watch_open(&maps);
 	snprintf(path, sizeof(path), PIN_ROOT "/%s/programs/command", own_name());
@@ -154,6 +159,7 @@ static int before_each(void **state)
 	(void)state;
 	maps_reset(&maps);
 	watch_reset(watch);
+	set_service(PORT);
 	return 0;
 }
 
@@ -182,7 +188,7 @@ static void defaults(void **state)
 
 	(void)state;
 	set_policy(&maps, &unset);
-	for (int operation = COMMAND_DEFAULTS + 1; operation <= COMMAND_FORGET; operation++)
+	for (int operation = COMMAND_DEFAULTS + 1; operation <= COMMAND_REVIVE; operation++)
 		assert_int_equal(ask(operation, PEER4), -EINVAL);
 	assert_int_equal(count_peers(&maps), 0);
 
@@ -219,7 +225,7 @@ static void short_data(void **state)
 
 static void unknown_operations(void **state)
 {
-	static const __u32 operations[] = { COMMAND_FORGET + 1, 1000, INT_MAX, ~0U };
+	static const __u32 operations[] = { COMMAND_REVIVE + 1, 1000, INT_MAX, ~0U };
 	struct peer before;
 
 	(void)state;
@@ -458,35 +464,19 @@ static void release(void **state)
 	assert_int_equal(next_event(watch, link_unguarded).cookie, 12);
 }
 
-/* A link that was found dead: freed while the guard enforces, only told while it observes. */
-static void release_of_the_dead(void **state)
+/* What only a hook can say is not for userspace to say, nor what is no cause of an end. */
+static void release_causes(void **state)
 {
-	struct peer peer = { .slots = { some_link(11), some_link(12) } };
-	static const enum cause others[] = { CAUSE_none, CAUSE_link_ended, CAUSE_dial_failed,
-					     CAUSE_COUNT };
+	static const enum cause others[] = { CAUSE_none,	CAUSE_link_ended, CAUSE_link_unanswered,
+					     CAUSE_dial_failed, CAUSE_COUNT };
 	struct peer before;
 
 	(void)state;
-	put_peer(&maps, PEER4, &peer);
+	put_slot(&maps, PEER4, some_link(11));
 	before = get_peer(&maps, PEER4);
-	/* What only a hook can say is not for userspace to say. */
 	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
 		assert_int_equal(ask_release(PEER4, 11, others[i]), -EINVAL);
 	assert_untouched(PEER4, &before);
-
-	set_mode(&maps, MODE_OBSERVE);
-	assert_int_equal(ask_release(PEER4, 11, CAUSE_link_dead), 0);
-	assert_counted(watch, OBSERVED(link_dead, 1));
-	assert_int_equal(next_event(watch, link_dead).enforced, 0);
-	assert_int_equal(ask_release(PEER4, 13, CAUSE_link_dead), -ENOENT);
-	assert_untouched(PEER4, &before);
-
-	set_mode(&maps, MODE_ENFORCE);
-	assert_int_equal(ask_release(PEER4, 11, CAUSE_link_dead), 0);
-	assert_counted(watch, ENFORCED(link_dead, 1));
-	assert_int_equal(next_event(watch, link_dead).cookie, 11);
-	assert_int_equal(get_peer(&maps, PEER4).slots[0].kind, SLOT_FREE);
-	assert_int_equal(get_peer(&maps, PEER4).slots[1].kind, SLOT_LINK);
 }
 
 /* Evidence of life that the daemon has found; neither counted nor told. */
@@ -510,6 +500,238 @@ static void heard(void **state)
 	after = get_peer(&maps, PEER4).slots[0];
 	assert_int_equal(after.heard_ns, command.until_ns);
 	assert_int_equal(after.doubted_ns, 0);
+	assert_silent(watch);
+}
+
+static struct slot quiet_link(__u64 cookie)
+{
+	struct slot link = some_link(cookie);
+
+	link.heard_ns = LONG_AGO;
+	return link;
+}
+
+/* A quiet link that was asked in vain ends not by that, but stands in nobody's way any more. */
+static void unanswered(void **state)
+{
+	struct peer peer = { .attempts = 2,
+			     .slots = { quiet_link(11), some_link(12), some_claim(13, 1) } };
+	struct guard_command heard = command_on(COMMAND_HEARD, PEER4);
+	struct guard_event event;
+
+	(void)state;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	/* One that shows life, a claim, nothing. */
+	for (__u64 cookie = 12; cookie <= 14; cookie++)
+		assert_int_equal(ask_about(COMMAND_UNANSWERED, PEER4, cookie), -ENOENT);
+	assert_untouched(PEER4, &peer);
+
+	assert_int_equal(ask_about(COMMAND_UNANSWERED, PEER4, 11), 0);
+	assert_counted(watch, ENFORCED(link_unanswered, 1));
+	event = next_event(watch, link_unanswered);
+	assert_command_event(&event, PEER4);
+	assert_int_equal(event.cookie, 11);
+	assert_int_equal(event.direction, DIRECTION_INBOUND);
+	assert_int_equal(event.attempts, 2);
+	assert_no_event(watch);
+	peer.slots[0].flags = SLOT_UNANSWERED;
+	assert_untouched(PEER4, &peer);
+
+	/* A sign of life takes that back. */
+	heard.cookie = 11;
+	heard.until_ns = now_ns();
+	assert_int_equal(guard_command(guard, &heard), 0);
+	peer.slots[0].flags = 0;
+	peer.slots[0].heard_ns = heard.until_ns;
+	assert_untouched(PEER4, &peer);
+}
+
+/* A dial that was kept leaves when the backoff is over, and not before. */
+static void let_go(void **state)
+{
+	const struct guard_policy policy = patient_policy();
+	struct peer peer = { .attempts = 3,
+			     .next_attempt_ns = now_ns() + HOUR_NS,
+			     .failed_ns = now_ns(),
+			     .flags = PEER_DIALED | PEER_SILENT,
+			     .slots = { some_claim(11, 1), some_claim(12, 1), quiet_link(13) } };
+	struct guard_event event;
+	struct slot *kept = &peer.slots[0];
+
+	(void)state;
+	kept->flags |= SLOT_KEPT;
+	kept->since_ns = LONG_AGO;
+	peer.slots[2].flags = SLOT_KEPT;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	/* Not kept, a link, nothing. */
+	for (__u64 cookie = 12; cookie <= 14; cookie++)
+		assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, cookie), -ENOENT);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), -EBUSY);
+	assert_untouched(PEER4, &peer);
+
+	peer.next_attempt_ns = now_ns();
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), 0);
+	assert_counted(watch, ENFORCED(dial_let_go, 1));
+	event = next_event(watch, dial_let_go);
+	assert_command_event(&event, PEER4);
+	assert_int_equal(event.cookie, 11);
+	assert_int_equal(event.direction, DIRECTION_OUTBOUND);
+	assert_int_equal(event.attempts, 3);
+	assert_no_event(watch);
+	/* It is as if it had begun now. */
+	kept->flags = SLOT_SENT;
+	kept->since_ns = event.time_ns;
+	kept->expires_ns = event.time_ns + policy.claim_max_ns;
+	/* Who asks for it sends it. */
+	kept->syns = 1;
+	assert_untouched(PEER4, &peer);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), -ENOENT);
+	assert_silent(watch);
+}
+
+static int ask_revive(enum cause cause)
+{
+	const struct guard_command command = { .operation = COMMAND_REVIVE, .value = cause };
+
+	return guard_command(guard, &command);
+}
+
+/* The network or the host is back: one command for all peers, each of which hears when it is asked. */
+static void revive(void **state)
+{
+	static const enum cause others[] = { CAUSE_none, CAUSE_service_started, CAUSE_peer_kicked,
+					     CAUSE_COUNT };
+	static const enum cause causes[] = { CAUSE_network_back, CAUSE_host_resumed };
+	struct peer failed = { .attempts = 3,
+			       .flags = PEER_DIALED | PEER_SILENT,
+			       .failed_ns = now_ns(),
+			       .next_attempt_ns = now_ns() + HOUR_NS };
+	const struct peer_address nobody = {};
+	struct guard_event event;
+	__u64 before;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		assert_int_equal(ask_revive(others[i]), -EINVAL);
+	assert_int_equal(get_revived(&maps), 0);
+	assert_silent(watch);
+	put_peer(&maps, PEER4, &failed);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), -EBUSY);
+	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+		before = now_ns();
+		assert_int_equal(ask_revive(causes[i]), 0);
+		assert_true(get_revived(&maps) >= before && get_revived(&maps) <= now_ns());
+		assert_counted(watch, { COUNTERS_ENFORCED, causes[i], 1 });
+		event = check_event(watch, causes[i], __FILE__, __LINE__);
+		assert_int_equal(event.time_ns, get_revived(&maps));
+		assert_memory_equal(&event.address, &nobody, sizeof(nobody));
+		assert_int_equal(event.enforced, 1);
+		assert_no_event(watch);
+	}
+	/* No peer is made for it, and none is walked through. */
+	assert_int_equal(count_peers(&maps), 1);
+	assert_int_equal(get_peer(&maps, PEER4).next_attempt_ns, failed.next_attempt_ns);
+	/* The attempts stay, so that flapping climbs the steps. */
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), 0);
+	assert_counted(watch, ENFORCED(peer_due, 1));
+	assert_int_equal(next_event(watch, peer_due).attempts, 3);
+	assert_int_equal(get_peer(&maps, PEER4).next_attempt_ns, 0);
+	assert_int_equal(get_peer(&maps, PEER4).attempts, 3);
+
+	/* What fails after it stays failed. */
+	failed.failed_ns = now_ns();
+	put_peer(&maps, PEER4, &failed);
+	assert_int_equal(ask(COMMAND_ANNOUNCE, PEER4), -EBUSY);
+	/* A kept dial leaves by it as well. */
+	failed.slots[0] = some_claim(11, 1);
+	failed.slots[0].flags |= SLOT_KEPT;
+	put_peer(&maps, PEER4, &failed);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), -EBUSY);
+	set_mode(&maps, MODE_OFF);
+	watch_reset(watch);
+	assert_int_equal(ask_revive(CAUSE_network_back), 0);
+	/* A guard that is off has nothing to say. */
+	assert_silent(watch);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), 0);
+	assert_counted(watch, ENFORCED(dial_let_go, 1));
+}
+
+/* The same host is a peer of its own at each service. */
+static void services(void **state)
+{
+	struct guard_command kick = command_on(COMMAND_KICK, PEER4);
+	const struct peer failed = { .attempts = 3, .next_attempt_ns = now_ns() + HOUR_NS };
+
+	(void)state;
+	put_peer(&maps, PEER4, &failed);
+	set_service(OTHER_PORT);
+	put_peer(&maps, PEER4, &failed);
+	assert_int_equal(count_peers(&maps), 2);
+	assert_int_equal(ask(COMMAND_KICK, PEER4), 0);
+	assert_int_equal(get_peer(&maps, PEER4).attempts, 0);
+	assert_counted(watch, ENFORCED(peer_kicked, 1));
+	assert_address(next_event(watch, peer_kicked).address, PEER4);
+	set_service(PORT);
+	assert_int_equal(get_peer(&maps, PEER4).attempts, 3);
+	/* A service that is none. */
+	kick.address.service = 0;
+	assert_int_equal(guard_command(guard, &kick), -ENOENT);
+	kick.address.service = 24002;
+	assert_int_equal(guard_command(guard, &kick), -ENOENT);
+	assert_silent(watch);
+}
+
+/* A command on a host goes to each service, whichever of them the caller names. */
+static void hosts(void **state)
+{
+	static const __u16 ports[] = { PORT, OTHER_PORT };
+	struct guard_command command = command_on(COMMAND_KICK, PEER4);
+	const struct peer failed = { .attempts = 3, .next_attempt_ns = now_ns() + HOUR_NS };
+
+	(void)state;
+	command.address.service = 0;
+	assert_int_equal(guard_command_host(guard, &command), -ENOENT);
+	/* A peer of one of them. */
+	set_service(OTHER_PORT);
+	put_peer(&maps, PEER4, &failed);
+	assert_int_equal(guard_command_host(guard, &command), 0);
+	assert_int_equal(get_peer(&maps, PEER4).attempts, 0);
+	assert_counted(watch, ENFORCED(peer_kicked, 1));
+	assert_address(next_event(watch, peer_kicked).address, PEER4);
+	assert_int_equal(count_peers(&maps), 1);
+	/* Of both, one of which fails: the other is done, and the failure is told. */
+	set_service(PORT);
+	put_slot(&maps, PEER4, some_link(11));
+	set_service(OTHER_PORT);
+	put_peer(&maps, PEER4, &(const struct peer){ .flags = PEER_DIALED });
+	command.operation = COMMAND_ANNOUNCE;
+	assert_int_equal(guard_command_host(guard, &command), -EBUSY);
+	assert_counted(watch, ENFORCED(peer_due, 1));
+	next_event(watch, peer_due);
+	assert_int_not_equal(get_peer(&maps, PEER4).due_ns, 0);
+	/* What creates a peer creates it at each. */
+	maps_reset(&maps);
+	command.operation = COMMAND_LIMIT;
+	command.value = 2;
+	assert_int_equal(guard_command_host(guard, &command), 0);
+	assert_int_equal(count_peers(&maps), 2);
+	assert_int_equal(get_peer(&maps, PEER4).limit, 2);
+	set_service(PORT);
+	assert_int_equal(get_peer(&maps, PEER4).limit, 2);
+
+	/* Ports that share their limits are one service; without a port there is none. */
+	maps_reset(&maps);
+	assert_int_equal(guard_ports_write(guard, ports, 2, true), 0);
+	assert_int_equal(guard_command_host(guard, &command), 0);
+	assert_int_equal(count_peers(&maps), 1);
+	set_service(0);
+	assert_int_equal(get_peer(&maps, PEER4).limit, 2);
+	assert_int_equal(guard_ports_write(guard, NULL, 0, false), 0);
+	assert_int_equal(guard_command_host(guard, &command), -ENOENT);
+	assert_int_equal(guard_ports_write(guard, ports, 2, false), 0);
 	assert_silent(watch);
 }
 
@@ -703,7 +925,7 @@ static void leaving(void **state)
 	(void)state;
 	put_peer(&maps, PEER4, &peer);
 	before = get_peer(&maps, PEER4);
-	for (int operation = COMMAND_ADD; operation <= COMMAND_FORGET; operation++) {
+	for (int operation = COMMAND_ADD; operation < COMMAND_REVIVE; operation++) {
 		assert_int_equal(operation == COMMAND_RELEASE ?
 					 ask_release(PEER4, 1, CAUSE_link_released) :
 					 ask_about(operation, PEER4, 1),
@@ -761,8 +983,10 @@ static int run_all(void)
 		TEST(defaults),	   TEST(short_data), TEST(unknown_operations),
 		TEST(any_address), TEST(add),	     TEST(unknow),
 		TEST(kick),	   TEST(limit),	     TEST(allow),
-		TEST(announce),	   TEST(release),    TEST(release_of_the_dead),
-		TEST(heard),	   TEST(spare),	     TEST(adopts),
+		TEST(announce),	   TEST(release),    TEST(release_causes),
+		TEST(heard),	   TEST(unanswered), TEST(let_go),
+		TEST(revive),	   TEST(services),   TEST(hosts),
+		TEST(spare),	   TEST(adopts),
 		TEST(expire),	   TEST(forget),     TEST(leaving),
 		TEST(full_map),	   TEST(modes),
 	};

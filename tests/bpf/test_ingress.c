@@ -10,41 +10,25 @@
  *
  * Runs as root, in a network namespace of its own.
  */
-#include "fixture.h"
+#include "segments.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <poll.h>
 #include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 #include <arpa/inet.h>
-#include <linux/if.h>
 #include <linux/if_ether.h>
-#include <linux/if_tun.h>
 #include <netinet/ip.h>
 #include <netinet/ip6.h>
-#include <netinet/tcp.h>
-#include <sys/ioctl.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
 #define PORT	       24000
 #define UNGUARDED_PORT 24001
-/* Nobody listens here: a SYN is answered with RST. */
-#define CLOSED_PORT 24002
-#define LINK_COOKIE 4711
-
-#define HERE4 "10.97.0.1"
-#define HERE6 "fd97::1"
-/* Beyond the tun device. */
-#define THERE4 "10.97.1.2"
-#define OTHER4 "10.97.1.3"
-#define THERE6 "fd97:1::2"
-/* Asks where we are with the segments that were sent before. */
-#define PROBER4 "10.97.1.250"
+#define LINK_COOKIE    4711
 
 /* What BPF_PROG_TEST_RUN returns of a cgroup_skb program: 1 lets the packet pass. */
 #define PASSED 1
@@ -52,200 +36,7 @@
 static struct programs *programs;
 static struct guard_maps maps;
 static struct watch *watch;
-/* The peer's end of the tun device. */
-static int tun = -1;
 static int link_fd = -1, listening4 = -1, listening6 = -1, listening_unguarded = -1;
-/* Every knock comes from a port of its own, so that no two are one connection. */
-static __u16 last_port;
-
-/* ---- segments ------------------------------------------------------------------------------- */
-
-/* A TCP segment to be sent by the peer, or received by it. */
-struct segment {
-	const char *source; /* what is sent only: text */
-	const char *destination;
-	__u16 source_port;
-	__u16 destination_port;
-	__u32 sequence;
-	__u32 acknowledgment;
-	__u8 flags;
-	bool ip_options; /* IPv4: 8 bytes of them */
-	bool extension_header; /* IPv6: destination options */
-	size_t tcp_bytes; /* of the TCP header; 0: all 20 */
-};
-
-static __u32 checksum_add(__u32 sum, const void *data, size_t length)
-{
-	const __u8 *bytes = data;
-
-	for (size_t i = 0; i < length; i++)
-		sum += i & 1 ? bytes[i] : bytes[i] << 8;
-	return sum;
-}
-
-static __u16 checksum_end(__u32 sum)
-{
-	while (sum >> 16)
-		sum = (sum & 0xffff) + (sum >> 16);
-	return htons(~sum);
-}
-
-/* The packet of a segment, in `packet`: its length. */
-static size_t packet_of(const struct segment *segment, __u8 packet[128])
-{
-	size_t tcp_bytes = segment->tcp_bytes ? segment->tcp_bytes : sizeof(struct tcphdr);
-	struct tcphdr tcp = {
-		.th_sport = htons(segment->source_port),
-		.th_dport = htons(segment->destination_port),
-		.th_seq = htonl(segment->sequence),
-		.th_ack = htonl(segment->acknowledgment),
-		.th_off = sizeof(tcp) / 4,
-		.th_flags = segment->flags,
-		.th_win = htons(65535),
-	};
-	union endpoint source, destination;
-	size_t offset;
-	__u32 sum;
-
-	memset(packet, 0, 128);
-	endpoint_of(segment->source, 0, &source);
-	endpoint_of(segment->destination, 0, &destination);
-	sum = IPPROTO_TCP + tcp_bytes;
-	if (source.any.sa_family == AF_INET) {
-		/* No operation, seven times, and the end of the list (RFC 791). */
-		const __u8 options[8] = { 1, 1, 1, 1, 1, 1, 1, 0 };
-		struct iphdr ip = {
-			.version = 4,
-			.ttl = 64,
-			.protocol = IPPROTO_TCP,
-			.saddr = source.ipv4.sin_addr.s_addr,
-			.daddr = destination.ipv4.sin_addr.s_addr,
-		};
-
-		offset = sizeof(ip) + (segment->ip_options ? sizeof(options) : 0);
-		ip.ihl = offset / 4;
-		ip.tot_len = htons(offset + tcp_bytes);
-		memcpy(packet + sizeof(ip), options, offset - sizeof(ip));
-		ip.check = checksum_end(checksum_add(checksum_add(0, &ip, sizeof(ip)), options,
-						     offset - sizeof(ip)));
-		memcpy(packet, &ip, sizeof(ip));
-		sum = checksum_add(sum, &ip.saddr, 8);
-	} else {
-		/* Padding that fills the header (RFC 8200, section 4.2). */
-		const __u8 extension[8] = { IPPROTO_TCP, 0, 1, 4 };
-		struct ip6_hdr ip = {
-			.ip6_src = source.ipv6.sin6_addr,
-			.ip6_dst = destination.ipv6.sin6_addr,
-		};
-
-		offset = sizeof(ip) + (segment->extension_header ? sizeof(extension) : 0);
-		ip.ip6_plen = htons(offset - sizeof(ip) + tcp_bytes);
-		ip.ip6_vfc = 6 << 4;
-		ip.ip6_nxt = segment->extension_header ? IPPROTO_DSTOPTS : IPPROTO_TCP;
-		ip.ip6_hlim = 64;
-		memcpy(packet + sizeof(ip), extension, offset - sizeof(ip));
-		memcpy(packet, &ip, sizeof(ip));
-		sum = checksum_add(sum, &ip.ip6_src, 32);
-	}
-	tcp.th_sum = checksum_end(checksum_add(sum, &tcp, tcp_bytes));
-	memcpy(packet + offset, &tcp, tcp_bytes);
-	return offset + tcp_bytes;
-}
-
-static void send_segment(const struct segment *segment)
-{
-	__u8 packet[128];
-	size_t length = packet_of(segment, packet);
-
-	assert_int_equal(write(tun, packet, length), length);
-}
-
-/* Wait for the next TCP segment that this host sends to the peers. 0: none came. */
-static bool receive_segment(struct segment *ret_segment)
-{
-	struct pollfd readable = { .fd = tun, .events = POLLIN };
-	__u8 packet[2048];
-	struct tcphdr tcp;
-	ssize_t length;
-	size_t offset;
-	__u8 protocol;
-
-	while (poll(&readable, 1, PATIENCE_MS) == 1) {
-		length = read(tun, packet, sizeof(packet));
-		assert_true(length >= 20);
-		if (packet[0] >> 4 == 4) {
-			offset = (packet[0] & 0xf) * 4;
-			protocol = packet[9];
-		} else {
-			offset = sizeof(struct ip6_hdr);
-			protocol = packet[6];
-		}
-		/* Neighbour discovery and the like. */
-		if (protocol != IPPROTO_TCP)
-			continue;
-		assert_true(length >= (ssize_t)(offset + sizeof(tcp)));
-		memcpy(&tcp, packet + offset, sizeof(tcp));
-		*ret_segment = (struct segment){
-			.source_port = ntohs(tcp.th_sport),
-			.destination_port = ntohs(tcp.th_dport),
-			.sequence = ntohl(tcp.th_seq),
-			.acknowledgment = ntohl(tcp.th_ack),
-			.flags = tcp.th_flags,
-		};
-		return true;
-	}
-	return false;
-}
-
-/* The answer to a segment. */
-enum answer {
-	NO_ANSWER,
-	ANSWER_SYN_ACK,
-	ANSWER_RESET,
-	ANSWER_ACK,
-};
-
-static enum answer answer_of_flags(__u8 flags)
-{
-	if (flags & TH_RST)
-		return ANSWER_RESET;
-	if (flags & TH_SYN)
-		return ANSWER_SYN_ACK;
-	return ANSWER_ACK;
-}
-
-/*
- * Send a segment and tell how this host answered it. No answer: the answer to another segment that
- * was sent afterwards came, and none to this one.
- */
-static enum answer answer_to(const struct segment *segment, struct segment *ret_answer)
-{
-	const struct segment probe = {
-		.source = PROBER4,
-		.destination = HERE4,
-		.source_port = ++last_port,
-		.destination_port = CLOSED_PORT,
-		.flags = TH_SYN,
-	};
-	enum answer answer = NO_ANSWER;
-	struct segment received;
-
-	send_segment(segment);
-	send_segment(&probe);
-	while (receive_segment(&received)) {
-		if (received.source_port == CLOSED_PORT &&
-		    received.destination_port == probe.source_port)
-			return answer;
-		if (received.source_port != segment->destination_port ||
-		    received.destination_port != segment->source_port)
-			continue;
-		answer = answer_of_flags(received.flags);
-		if (ret_answer)
-			*ret_answer = received;
-	}
-	fail_msg("the probe was not answered");
-	return NO_ANSWER;
-}
 
 /* ---- knocks --------------------------------------------------------------------------------- */
 
@@ -254,7 +45,7 @@ static struct segment syn_from(const char *source)
 	return (struct segment){
 		.source = source,
 		.destination = strchr(source, ':') ? HERE6 : HERE4,
-		.source_port = ++last_port,
+		.source_port = fresh_port(),
 		.destination_port = PORT,
 		.sequence = 5000,
 		.flags = TH_SYN,
@@ -321,37 +112,12 @@ static void assert_let_in_silently(struct segment syn)
 
 /* ---- surroundings --------------------------------------------------------------------------- */
 
-static int open_tun(void)
-{
-	struct ifreq request = { .ifr_name = "peers", .ifr_flags = IFF_TUN | IFF_NO_PI };
-	int fd = open("/dev/net/tun", O_RDWR | O_CLOEXEC);
-
-	assert_true(fd >= 0);
-	assert_int_equal(ioctl(fd, TUNSETIFF, &request), 0);
-	return fd;
-}
-
 static int set_up(void **state)
 {
-	cpu_set_t processor;
 	int cgroup;
 
 	(void)state;
-	/* Segments of one sender on one processor are handled in the order in which they were sent.
-	 */
-	CPU_ZERO(&processor);
-	CPU_SET(sched_getcpu(), &processor);
-	assert_int_equal(sched_setaffinity(0, sizeof(processor), &processor), 0);
-
-	tun = open_tun();
-	run("ip link set peers up");
-	run("ip address add " HERE4 "/32 dev lo");
-	run("ip address add " HERE6 "/128 dev lo nodad");
-	run("ip route add 10.97.1.0/24 dev peers");
-	run("ip -6 route add fd97:1::/64 dev peers");
-	/* A SYN-ACK is sent once: what is not answered at once is not answered. */
-	run("echo 0 >/proc/sys/net/ipv4/tcp_synack_retries");
-
+	segments_open();
 	programs = programs_load("ingress", PORT, &maps);
 	watch = watch_open(&maps);
 	cgroup = open(own_cgroup(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -362,6 +128,9 @@ static int set_up(void **state)
 	listening4 = listener(HERE4, PORT);
 	listening6 = listener(HERE6, PORT);
 	listening_unguarded = listener(HERE4, UNGUARDED_PORT);
+	/* Nobody waits for a connection that does not come. */
+	assert_int_equal(fcntl(listening4, F_SETFL, O_NONBLOCK), 0);
+	assert_int_equal(fcntl(listening6, F_SETFL, O_NONBLOCK), 0);
 	return 0;
 }
 
@@ -369,6 +138,13 @@ static int before_each(void **state)
 {
 	(void)state;
 	maps_reset(&maps);
+	guard_port(&maps, PORT);
+	/* A test that has guarded it and failed leaves it guarded. */
+	guard_port(&maps, UNGUARDED_PORT);
+	unguard_port(&maps, UNGUARDED_PORT);
+	set_service(PORT);
+	/* A SYN-ACK is sent once: what is not answered at once is not answered. */
+	write_setting("tcp_synack_retries", 0);
 	watch_reset(watch);
 	return 0;
 }
@@ -379,7 +155,7 @@ static int tear_down(void **state)
 	close(listening4);
 	close(listening6);
 	close(listening_unguarded);
-	close(tun);
+	segments_close();
 	close(link_fd);
 	watch_close(watch);
 	programs_close(programs);
@@ -398,7 +174,7 @@ static int run_on_frame(const void *frame, size_t length)
 	return result ? result : (int)options.retval;
 }
 
-static size_t frame_of(const struct segment *segment, __u8 frame[ETH_HLEN + 128])
+static size_t frame_of(const struct segment *segment, __u8 frame[ETH_HLEN + PACKET_MAX])
 {
 	const struct ethhdr ethernet = {
 		.h_proto = htons(strchr(segment->source, ':') ? ETH_P_IPV6 : ETH_P_IP),
@@ -412,7 +188,7 @@ static size_t frame_of(const struct segment *segment, __u8 frame[ETH_HLEN + 128]
 static void runs_on_no_listener(void **state)
 {
 	struct segment syn4 = syn_from(THERE4), syn6 = syn_from(THERE6);
-	__u8 frame[ETH_HLEN + 128];
+	__u8 frame[ETH_HLEN + PACKET_MAX];
 
 	(void)state;
 	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
@@ -428,7 +204,7 @@ static void runs_on_garbage(void **state)
 {
 	static const __u16 protocols[] = { ETH_P_IP, ETH_P_IPV6, ETH_P_ARP, 0 };
 	struct segment syn = syn_from(THERE4);
-	__u8 frame[ETH_HLEN + 128];
+	__u8 frame[ETH_HLEN + PACKET_MAX];
 	int verdict;
 
 	(void)state;
@@ -505,18 +281,159 @@ static void linked_ipv6(void **state)
 	check_linked(THERE6);
 }
 
-static void backoff(void **state)
+static struct peer in_backoff(void)
 {
-	const struct peer peer = { .attempts = 4,
-				   .next_attempt_ns = now_ns() + 300 * NS_PER_SECOND };
+	return (struct peer){ .attempts = 4,
+			      .failed_ns = now_ns(),
+			      .failure = ENDING_SILENCE,
+			      .flags = PEER_DIALED | PEER_SILENT,
+			      .next_attempt_ns = now_ns() + HOUR_NS };
+}
 
-	(void)state;
-	put_peer(&maps, THERE4, &peer);
-	assert_let_in(syn_from(THERE4));
+/* Let in, and the backoff is over: the daemon is told. The attempts stay. */
+static void check_backoff(const char *source, enum guard_mode in_force)
+{
+	struct peer peer = in_backoff(), after;
+	struct segment syn = syn_from(source);
+	struct guard_event event;
+
+	set_mode(&maps, in_force);
+	put_peer(&maps, source, &peer);
+	assert_let_in(syn);
+	assert_counted(watch, ENFORCED(knock_backoff, 1));
+	event = next_event(watch, knock_backoff);
+	assert_event_of_knock(&event, source, syn.source_port, PORT);
+	assert_int_equal(event.verdict, VERDICT_ALLOW);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.until_ns, 0);
+	assert_int_equal(event.attempts, 4);
+	assert_no_event(watch);
+	after = get_peer(&maps, source);
+	assert_int_equal(after.attempts, 4);
+	assert_int_equal(after.next_attempt_ns, 0);
+	assert_int_equal(after.wake_after_ns, peer.next_attempt_ns);
+
+	/* It dials and fails again: a SYN proves nothing, and each step is ended once. */
+	peer.wake_after_ns = after.wake_after_ns;
+	peer.next_attempt_ns += HOUR_NS;
+	put_peer(&maps, source, &peer);
+	assert_let_in(syn_from(source));
 	assert_counted(watch, ENFORCED(knock_backoff, 1));
 	assert_no_event(watch);
-	assert_int_equal(get_peer(&maps, THERE4).attempts, 4);
+	assert_int_equal(get_peer(&maps, source).next_attempt_ns, peer.next_attempt_ns);
+	/* After the deadline that the first SYN has cut short, the next one may be. */
+	peer.wake_after_ns = now_ns();
+	put_peer(&maps, source, &peer);
+	assert_let_in(syn_from(source));
+	assert_counted(watch, ENFORCED(knock_backoff, 1));
+	assert_int_equal(next_event(watch, knock_backoff).until_ns, 0);
+	assert_int_equal(get_peer(&maps, source).next_attempt_ns, 0);
+}
+
+static void backoff_ipv4(void **state)
+{
+	(void)state;
+	check_backoff(THERE4, MODE_ENFORCE);
+}
+
+static void backoff_ipv6(void **state)
+{
+	(void)state;
+	check_backoff(THERE6, MODE_ENFORCE);
+}
+
+/* What the peer's dial shows is so in every mode. */
+static void backoff_observed(void **state)
+{
+	(void)state;
+	check_backoff(THERE4, MODE_OBSERVE);
+}
+
+/* Told although the SYN itself is held, for the sake of another handshake of the peer. */
+static void backoff_while_pending(void **state)
+{
+	static const enum guard_mode in_force[] = { MODE_ENFORCE, MODE_OBSERVE };
+	struct peer peer = in_backoff();
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		struct segment first = syn_from(THERE4), second = syn_from(THERE4);
+		struct guard_event event;
+
+		maps_reset(&maps);
+		set_mode(&maps, in_force[i]);
+		assert_begins(first);
+		put_peer(&maps, THERE4, &peer);
+		watch_reset(watch);
+		if (i)
+			assert_begins(second);
+		else
+			assert_dropped(second);
+		assert_counted(watch, ENFORCED(knock_backoff, 1),
+			       { i ? COUNTERS_OBSERVED : COUNTERS_ENFORCED, CAUSE_knock_pending, 1 });
+		event = next_event(watch, knock_backoff);
+		assert_event_of_knock(&event, THERE4, second.source_port, PORT);
+		assert_int_equal(event.until_ns, 0);
+		assert_int_equal(event.enforced, 1);
+		assert_int_equal(next_event(watch, knock_pending).enforced, !i);
+		assert_no_event(watch);
+		assert_int_equal(get_peer(&maps, THERE4).next_attempt_ns, 0);
+	}
+}
+
+/* What is not let in, or not asked, ends no backoff. */
+static void backoff_goes_on(void **state)
+{
+	struct peer peer = in_backoff(), before, after;
+	struct segment segment;
+
+	(void)state;
+	/* Linked. (What came before is not the SYN's to end: a link has ended it.) */
+	peer.slots[0] = some_link(LINK_COOKIE);
+	put_peer(&maps, THERE4, &peer);
+	assert_refused_as_linked(syn_from(THERE4));
 	assert_int_equal(get_peer(&maps, THERE4).next_attempt_ns, peer.next_attempt_ns);
+	/* Held for our dial. */
+	peer.slots[0] = some_claim(LINK_COOKIE, 6000);
+	put_peer(&maps, THERE4, &peer);
+	assert_dropped(syn_from(THERE4));
+	next_event(watch, knock_tie_lost);
+	assert_int_equal(get_peer(&maps, THERE4).next_attempt_ns, peer.next_attempt_ns);
+	/* Exempt, off, or at a port that is not guarded, or is another service. */
+	peer.slots[0] = (struct slot){};
+	put_peer(&maps, THERE4, &peer);
+	before = get_peer(&maps, THERE4);
+	set_exempt(&maps, THERE4, 32, (struct exempt_value){ .until_ns = NEVER_ENDS_NS });
+	assert_let_in(syn_from(THERE4));
+	set_exempt(&maps, THERE4, 32, (struct exempt_value){ .until_ns = now_ns() });
+	set_mode(&maps, MODE_OFF);
+	assert_let_in(syn_from(THERE4));
+	set_mode(&maps, MODE_ENFORCE);
+	segment = syn_from(THERE4);
+	segment.destination_port = UNGUARDED_PORT;
+	assert_let_in(segment);
+	guard_port(&maps, UNGUARDED_PORT);
+	segment.source_port = fresh_port();
+	assert_let_in(segment);
+	/* Not a plain SYN. */
+	segment = syn_from(THERE4);
+	segment.flags = TH_ACK;
+	assert_int_equal(answer_to(&segment, NULL), ANSWER_RESET);
+	segment.flags = TH_RST;
+	assert_int_equal(answer_to(&segment, NULL), NO_ANSWER);
+	segment.flags = TH_SYN | TH_ACK;
+	assert_int_equal(answer_to(&segment, NULL), ANSWER_RESET);
+	after = get_peer(&maps, THERE4);
+	assert_memory_equal(&after, &before, sizeof(after));
+	assert_no_event(watch);
+	/* It is over already: the service has started since it began. */
+	set_revived(&maps, now_ns());
+	watch_reset(watch);
+	assert_let_in(syn_from(THERE4));
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	assert_no_event(watch);
+	assert_int_equal(get_peer(&maps, THERE4).next_attempt_ns, 0);
+	assert_int_equal(get_peer(&maps, THERE4).wake_after_ns, 0);
 }
 
 static void limits(void **state)
@@ -543,7 +460,7 @@ static void ipv4_options(void **state)
 	assert_let_in(syn);
 	assert_counted(watch, ENFORCED(knock_idle, 1));
 	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
-	syn.source_port = ++last_port;
+	syn.source_port = fresh_port();
 	assert_refused_as_linked(syn);
 	syn.destination_port = UNGUARDED_PORT;
 	assert_let_in_silently(syn);
@@ -626,11 +543,54 @@ static void other_port(void **state)
 	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
 	syn.destination_port = UNGUARDED_PORT;
 	assert_let_in_silently(syn);
-	guard_port(&maps, UNGUARDED_PORT);
+	guard_port_of(&maps, UNGUARDED_PORT, PORT);
 	assert_refused_as_linked(syn);
 	unguard_port(&maps, UNGUARDED_PORT);
-	syn.source_port = ++last_port;
+	syn.source_port = fresh_port();
 	assert_let_in_silently(syn);
+}
+
+/*
+ * A limit is per service: neither links nor claims nor handshakes of one are in the way at another,
+ * unless they share their limits.
+ */
+static void services(void **state)
+{
+	struct segment syn = syn_from(THERE4), at_other = syn_from(THERE4);
+
+	(void)state;
+	guard_port(&maps, UNGUARDED_PORT);
+	at_other.destination_port = UNGUARDED_PORT;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	assert_let_in(at_other);
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	put_slot(&maps, THERE4, some_claim(LINK_COOKIE, 6000));
+	assert_let_in(at_other);
+	assert_counted(watch, ENFORCED(knock_idle, 1));
+	set_service(UNGUARDED_PORT);
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	assert_refused_as_linked(at_other);
+	maps_reset(&maps);
+	assert_begins(syn);
+	at_other.source_port = fresh_port();
+	assert_begins(at_other);
+	assert_counted(watch, ENFORCED(knock_idle, 2));
+	assert_no_event(watch);
+
+	maps_reset(&maps);
+	guard_port_of(&maps, PORT, 0);
+	guard_port_of(&maps, UNGUARDED_PORT, 0);
+	set_service(0);
+	syn.source_port = fresh_port();
+	at_other.source_port = fresh_port();
+	assert_begins(syn);
+	assert_dropped(at_other);
+	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_pending, 1));
+	next_event(watch, knock_pending);
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	assert_refused_as_linked(at_other);
+	at_other.destination_port = PORT;
+	assert_refused_as_linked(at_other);
 }
 
 /* This host is no peer of itself: real connections over loopback. */
@@ -714,7 +674,7 @@ static void no_policy(void **state)
 /* sk_lookup refuses with RST; a knock that comes past it is dropped here, whatever the style. */
 static void reject_styles(void **state)
 {
-	struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 
 	(void)state;
 	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
@@ -761,7 +721,7 @@ static void tie_won(void **state)
 
 static void check_tie_lost(const char *peer)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	const struct guard_policy policy = patient_policy();
 	struct segment syn = syn_numbered(peer, 999);
 	struct slot claim = some_claim(LINK_COOKIE, 1000);
 	struct guard_event event;
@@ -824,7 +784,7 @@ static void tie_lost_observed(void **state)
 
 static void no_tie(void **state)
 {
-	struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 	struct slot claim = some_claim(LINK_COOKIE, 1000);
 	struct peer peer = { .limit = 2, .slots = { claim } };
 
@@ -861,7 +821,7 @@ static void no_tie(void **state)
 
 static void check_pending(const char *peer, const char *other_peer)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	const struct guard_policy policy = patient_policy();
 	struct segment first = syn_from(peer), second = syn_from(peer);
 	struct pending_handshake pending;
 	struct guard_event event;
@@ -930,7 +890,7 @@ static void pending_with_room(void **state)
 {
 	struct segment first = syn_from(THERE4), second = syn_from(THERE4);
 	struct segment third = syn_from(OTHER4), fourth = syn_from(OTHER4);
-	struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 
 	(void)state;
 	policy.max_links = 2;
@@ -952,7 +912,7 @@ static void pending_ends(void **state)
 {
 	struct segment first = syn_from(THERE4), second = syn_from(THERE4),
 		       third = syn_from(THERE4);
-	struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 	struct pending_handshake pending;
 
 	(void)state;
@@ -979,7 +939,7 @@ static void pending_reset(void **state)
 	/* RST of another port, of another peer. */
 	reset.flags = TH_RST;
 	reset.sequence = answer.acknowledgment;
-	reset.source_port = ++last_port;
+	reset.source_port = fresh_port();
 	assert_int_equal(answer_to(&reset, NULL), NO_ANSWER);
 	reset.source_port = first.source_port;
 	reset.source = OTHER4;
@@ -997,7 +957,7 @@ static void pending_reset(void **state)
 /* Whoever spoofs a peer's SYNs can have a few of its own held, once each. */
 static void pending_budget(void **state)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	const struct guard_policy policy = patient_policy();
 	struct segment first = syn_from(THERE4), next;
 	struct pending_handshake pending;
 	__u64 before = now_ns();
@@ -1109,10 +1069,10 @@ static void pending_shared_element(void **state)
 	for (int i = 0; i < HELD_PORTS; i++)
 		pending.held_ports[i] = 1 + i;
 	put_handshake(&maps, index, &pending);
-	fourth.source_port = ++last_port;
+	fourth.source_port = fresh_port();
 	assert_begins(fourth);
 	assert_int_equal(find_handshake(&maps, THERE4, &pending), index);
-	fifth.source_port = ++last_port;
+	fifth.source_port = fresh_port();
 	assert_begins(fifth);
 	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_hold_spent, 1));
 }
@@ -1129,18 +1089,20 @@ static void third_ack_passes(void **state)
 	int accepted;
 
 	(void)state;
+	/* Here a handshake may take its time. */
+	write_setting("tcp_synack_retries", 5);
 	assert_int_equal(answer_to(&syn, &answer), ANSWER_SYN_ACK);
 	assert_counted(watch, ENFORCED(knock_idle, 1));
 	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
 	ack.flags = TH_ACK;
 	ack.sequence = answer.acknowledgment;
 	ack.acknowledgment = answer.sequence + 1;
-	assert_int_equal(answer_to(&ack, NULL), NO_ANSWER);
+	pass_segment(&ack);
 	accepted = accept4(listening4, NULL, NULL, SOCK_NONBLOCK | SOCK_CLOEXEC);
 	assert_true(accepted >= 0);
 	/* And what follows on the link is none of the guard's business. */
 	ack.flags = TH_ACK | TH_FIN;
-	answer_to(&ack, NULL);
+	pass_segment(&ack);
 	assert_int_equal(read(accepted, &syn, sizeof(syn)), 0);
 	assert_silent(watch);
 	close(accepted);
@@ -1152,14 +1114,14 @@ static struct slot silent_link(__u64 cookie)
 {
 	struct slot link = some_link(cookie);
 
-	link.heard_ns = now_ns() - 10 * NS_PER_SECOND;
+	link.heard_ns = LONG_AGO;
 	return link;
 }
 
 /* Held, and in doubt from now on; the doubt is a single one for all who come. */
 static void check_suspect(const char *peer)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	const struct guard_policy policy = patient_policy();
 	struct segment syn = syn_from(peer);
 	__u64 before = now_ns();
 	struct guard_event event;
@@ -1182,8 +1144,13 @@ static void check_suspect(const char *peer)
 	assert_int_equal(get_peer(&maps, peer).slots[0].doubted_ns, after.doubted_ns);
 	assert_int_equal(get_peer(&maps, peer).refused_knocks, 2);
 	assert_no_event(watch);
+	/* A daemon that asks it has its answer sooner, and without one nobody waits for longer. */
+	set_daemon(&maps, true, true);
+	assert_dropped(syn_from(peer));
+	assert_counted(watch, ENFORCED(knock_suspect, 1));
+	assert_int_equal(next_event(watch, knock_suspect).until_ns, after.doubted_ns + ASK_MAX_NS);
 	/* A sign of life, and it is refused for good. */
-	after.heard_ns = now_ns();
+	after.heard_ns = now_ns() + HOUR_NS;
 	after.doubted_ns = 0;
 	put_slot(&maps, peer, after);
 	assert_refused_as_linked(syn_from(peer));
@@ -1207,49 +1174,354 @@ static void suspect_ipv6(void **state)
 	check_suspect(THERE6);
 }
 
+/* Nothing was heard of it in time: let in, and the link that comes of it takes its place. */
 static void unproven(void **state)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
-	struct slot link = silent_link(LINK_COOKIE);
+	const struct guard_policy policy = patient_policy();
+	enum { DENIED_LONG_ENOUGH, ASKED_LONG_ENOUGH, ASKED_IN_VAIN, REASONS };
 
 	(void)state;
-	link.doubted_ns = now_ns() - policy.deny_max_ns;
-	put_slot(&maps, THERE4, link);
-	assert_let_in(syn_from(THERE4));
-	assert_counted(watch, ENFORCED(knock_unproven, 1));
+	for (int reason = 0; reason < REASONS; reason++) {
+		struct slot link = silent_link(LINK_COOKIE);
+
+		maps_reset(&maps);
+		set_daemon(&maps, reason == ASKED_LONG_ENOUGH, true);
+		if (reason == DENIED_LONG_ENOUGH)
+			link.doubted_ns = now_ns() - policy.deny_max_ns;
+		if (reason == ASKED_LONG_ENOUGH)
+			link.doubted_ns = now_ns() - ASK_MAX_NS;
+		if (reason == ASKED_IN_VAIN)
+			link.flags = SLOT_UNANSWERED;
+		put_slot(&maps, THERE4, link);
+		assert_let_in(syn_from(THERE4));
+		assert_counted(watch, ENFORCED(knock_unproven, 1));
+		assert_no_event(watch);
+		assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_UNANSWERED);
+		assert_int_equal(get_peer(&maps, THERE4).slots[0].kind, SLOT_LINK);
+	}
+}
+
+/* ---- the loser hears first ------------------------------------------------------------------ */
+
+/* With a daemon that ends what is given up: a claim of ours that gives way to their knock. */
+static void put_crossed(const char *peer, __u32 client_isn, __u32 flags)
+{
+	struct slot claim = some_claim(LINK_COOKIE, client_isn);
+
+	claim.flags |= flags;
+	set_daemon(&maps, true, true);
+	put_slot(&maps, peer, claim);
+}
+
+static void check_goes_first(const char *peer)
+{
+	struct segment syn = syn_numbered(peer, 1001), reset = syn, answer;
+	struct guard_event event;
+	struct peer after;
+
+	put_crossed(peer, 1000, 0);
+	assert_true(begin_handshake(&syn, &answer));
+	assert_counted(watch, ENFORCED(knock_goes_first, 1));
+	event = next_event(watch, knock_goes_first);
+	assert_event_of_knock(&event, peer, syn.source_port, PORT);
+	assert_int_equal(event.verdict, VERDICT_ALLOW);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.other_cookie, LINK_COOKIE);
+	assert_no_event(watch);
+	after = get_peer(&maps, peer);
+	assert_int_equal(after.flags, PEER_YIELDED);
+	assert_int_equal(after.slots[0].kind, SLOT_CLAIM);
+	assert_int_equal(after.slots[0].flags, SLOT_SENT | SLOT_GIVEN_UP);
+	assert_int_not_equal(after.slots[0].yields_until_ns, 0);
+	assert_int_equal(after.refused_knocks, 0);
+	/* Its retransmission, and another SYN: told once. */
+	assert_begins(syn);
+	assert_counted(watch, ENFORCED(knock_tie_won, 1));
+	assert_no_event(watch);
+	/* Until a link has come up no further dial is given up: anybody can send SYNs. */
+	reset.flags = TH_RST;
+	reset.sequence = answer.acknowledgment;
+	assert_int_equal(answer_to(&reset, NULL), NO_ANSWER);
+	after.slots[0] = some_claim(LINK_COOKIE + 1, 1000);
+	put_peer(&maps, peer, &after);
+	assert_let_in(syn_numbered(peer, 1001));
+	assert_counted(watch, ENFORCED(knock_tie_won, 1));
+	assert_no_event(watch);
+	after = get_peer(&maps, peer);
+	assert_int_equal(after.slots[0].flags, SLOT_SENT);
+	assert_int_not_equal(after.slots[0].yields_until_ns, 0);
+}
+
+static void goes_first_ipv4(void **state)
+{
+	(void)state;
+	check_goes_first(THERE4);
+}
+
+static void goes_first_ipv6(void **state)
+{
+	(void)state;
+	check_goes_first(THERE6);
+}
+
+/* It has not even left. */
+static void goes_first_of_the_rest(void **state)
+{
+	struct peer peer;
+
+	(void)state;
+	put_crossed(THERE4, 1000, SLOT_KEPT);
+	peer = get_peer(&maps, THERE4);
+	peer.next_attempt_ns = now_ns() + HOUR_NS;
+	peer.failed_ns = now_ns();
+	put_peer(&maps, THERE4, &peer);
+	assert_let_in(syn_numbered(THERE4, 999));
+	assert_counted(watch, ENFORCED(knock_goes_first, 1));
+	assert_int_equal(next_event(watch, knock_goes_first).until_ns, 0);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].flags,
+			 SLOT_SENT | SLOT_KEPT | SLOT_GIVEN_UP);
+	assert_int_equal(get_peer(&maps, THERE4).next_attempt_ns, 0);
 	assert_no_event(watch);
 }
 
-/* ---- answers to our dials ------------------------------------------------------------------- */
+/* Nobody is there to end it, or it is only watched: then it stays a dial. */
+static void nothing_is_given_up(void **state)
+{
+	(void)state;
+	put_crossed(THERE4, 1000, 0);
+	set_daemon(&maps, false, true);
+	assert_let_in(syn_numbered(THERE4, 1001));
+	assert_counted(watch, ENFORCED(knock_tie_won, 1));
+	assert_no_event(watch);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_SENT);
+	assert_int_equal(get_peer(&maps, THERE4).flags, 0);
 
-/* A dial whose SYN the peer has. */
-struct our_dial {
-	int fd;
-	struct segment syn_ack;
+	put_crossed(THERE4, 1000, 0);
+	set_mode(&maps, MODE_OBSERVE);
+	assert_let_in(syn_numbered(THERE4, 1001));
+	assert_counted(watch, OBSERVED(knock_goes_first, 1));
+	assert_int_equal(next_event(watch, knock_goes_first).enforced, 0);
+	assert_no_event(watch);
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_SENT);
+	/* It is counted as often as it would happen. */
+	assert_int_equal(get_peer(&maps, THERE4).flags, PEER_YIELDED);
+
+	/* Theirs loses, or there is room for both. */
+	set_mode(&maps, MODE_ENFORCE);
+	put_crossed(THERE4, 1000, 0);
+	assert_dropped(syn_numbered(THERE4, 999));
+	next_event(watch, knock_tie_lost);
+	put_peer(&maps, THERE4,
+		 &(const struct peer){ .limit = 2, .slots = { some_claim(LINK_COOKIE, 1000) } });
+	assert_let_in(syn_numbered(THERE4, 1001));
+	assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_SENT);
+	assert_no_event(watch);
+}
+
+/* Their handshake, whose last ACK is still to be sent. */
+struct their_dial {
+	struct segment syn;
+	struct segment ack;
 };
 
-static struct our_dial dial_out(const char *peer)
+/* It has gone before our dial, which is given up and not yet ended. */
+static struct their_dial goes_before(const char *peer)
 {
-	struct our_dial ours = { .fd = bound_socket(strchr(peer, ':') ? HERE6 : HERE4, 0) };
-	struct segment syn;
+	struct their_dial theirs = { .syn = syn_numbered(peer, 1001) };
+	struct segment answer;
 
-	assert_int_equal(fcntl(ours.fd, F_SETFL, O_NONBLOCK), 0);
-	assert_int_equal(dial(ours.fd, peer, PORT), EINPROGRESS);
-	do
-		assert_true(receive_segment(&syn));
-	while (syn.source_port != port_of(ours.fd) || syn.flags & TH_RST);
-	assert_true(syn.flags & TH_SYN);
-	ours.syn_ack = (struct segment){
-		.source = peer,
-		.destination = strchr(peer, ':') ? HERE6 : HERE4,
-		.source_port = PORT,
-		.destination_port = port_of(ours.fd),
-		.sequence = 7000,
-		.acknowledgment = syn.sequence + 1,
-		.flags = TH_SYN | TH_ACK,
-	};
-	return ours;
+	/* Here a handshake may take its time. */
+	write_setting("tcp_synack_retries", 5);
+	put_crossed(peer, 1000, 0);
+	assert_true(begin_handshake(&theirs.syn, &answer));
+	next_event(watch, knock_goes_first);
+	theirs.ack = theirs.syn;
+	theirs.ack.flags = TH_ACK;
+	theirs.ack.sequence = answer.acknowledgment;
+	theirs.ack.acknowledgment = answer.sequence + 1;
+	watch_reset(watch);
+	return theirs;
 }
+
+/* The connection that the listener has. -1: none. */
+static int accepted_of(const char *peer)
+{
+	return accept4(strchr(peer, ':') ? listening6 : listening4, NULL, NULL,
+		       SOCK_NONBLOCK | SOCK_CLOEXEC);
+}
+
+/* Until when the last ACK waits, as the peer's claim has it. */
+static void set_ack_waits(const char *peer, __u64 until_ns)
+{
+	struct peer value = get_peer(&maps, peer);
+
+	value.slots[0].ack_waits_until_ns = until_ns;
+	put_peer(&maps, peer, &value);
+}
+
+/* Ours had its time, and wins at the other end: only the knock's last ACK tells that it has to go. */
+static void greater_goes_at_the_last_ack(void **state)
+{
+	const struct guard_policy policy = patient_policy();
+	struct their_dial theirs;
+	struct peer peer;
+	int accepted;
+
+	(void)state;
+	theirs = goes_before(THERE4);
+	peer = get_peer(&maps, THERE4);
+	peer.flags &= ~PEER_YIELDED;
+	peer.slots[0].flags = SLOT_SENT;
+	put_peer(&maps, THERE4, &peer);
+	pass_segment(&theirs.ack);
+	assert_counted(watch, ENFORCED(knock_ack_waits, 1));
+	assert_int_equal(next_event(watch, knock_ack_waits).other_cookie, LINK_COOKIE);
+	peer = get_peer(&maps, THERE4);
+	assert_int_equal(peer.slots[0].flags, SLOT_SENT | SLOT_GIVEN_UP);
+	assert_true(peer.flags & PEER_YIELDED);
+	assert_int_equal(accepted_of(THERE4), -1);
+	/* It has ended. */
+	peer.slots[0] = (struct slot){};
+	put_peer(&maps, THERE4, &peer);
+	pass_segment(&theirs.ack);
+	accepted = accepted_of(THERE4);
+	assert_true(accepted >= 0);
+	close(accepted);
+
+	maps_reset(&maps);
+	put_crossed(THERE4, 1000, 0);
+	peer = get_peer(&maps, THERE4);
+	peer.slots[0].since_ns = now_ns() - policy.hold_max_ns;
+	put_peer(&maps, THERE4, &peer);
+	assert_let_in(syn_numbered(THERE4, 999));
+	assert_counted(watch, ENFORCED(knock_hold_spent, 1));
+	assert_no_event(watch);
+	peer = get_peer(&maps, THERE4);
+	assert_int_equal(peer.slots[0].flags, SLOT_SENT);
+	assert_int_not_equal(peer.yielded_port, 0);
+	assert_false(peer.flags & PEER_YIELDED);
+}
+
+static void check_last_ack(const char *peer)
+{
+	struct their_dial theirs = goes_before(peer);
+	struct segment data = theirs.ack;
+	struct guard_event event;
+	struct peer value;
+	char received[8];
+	__u64 before;
+	int accepted;
+
+	data.flags = TH_ACK | TH_PUSH;
+	data.data = "hello";
+	assert_int_equal(get_peer(&maps, peer).slots[0].ack_waits_until_ns, 0);
+	/* From the first one on it waits for a moment, whenever that comes. */
+	before = now_ns();
+	pass_segment(&theirs.ack);
+	value = get_peer(&maps, peer);
+	assert_true(value.slots[0].ack_waits_until_ns >= before + ACK_WAITS_NS);
+	assert_true(value.slots[0].ack_waits_until_ns <= now_ns() + ACK_WAITS_NS);
+	assert_int_equal(value.refused_knocks, 0);
+	assert_int_equal(accepted_of(peer), -1);
+	assert_counted(watch, ENFORCED(knock_ack_waits, 1));
+	event = next_event(watch, knock_ack_waits);
+	assert_event_of_knock(&event, peer, theirs.syn.source_port, PORT);
+	assert_int_equal(event.verdict, VERDICT_HOLD);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.other_cookie, LINK_COOKIE);
+	assert_int_equal(event.until_ns, value.slots[0].ack_waits_until_ns);
+	assert_int_equal(event.until_ns, event.time_ns + ACK_WAITS_NS);
+	assert_no_event(watch);
+	/* So does what comes behind it, and none of that makes it longer. */
+	set_ack_waits(peer, now_ns() + HOUR_NS);
+	value = get_peer(&maps, peer);
+	pass_segment(&data);
+	pass_segment(&theirs.ack);
+	assert_int_equal(accepted_of(peer), -1);
+	assert_counted(watch, ENFORCED(knock_ack_waits, 2));
+	assert_int_equal(next_event(watch, knock_ack_waits).until_ns,
+			 value.slots[0].ack_waits_until_ns);
+	assert_int_equal(get_peer(&maps, peer).slots[0].ack_waits_until_ns,
+			 value.slots[0].ack_waits_until_ns);
+	discard_events(watch);
+	/* Our dial has ended: data alone brings the connection about, as without the guard. */
+	value.slots[0] = (struct slot){};
+	put_peer(&maps, peer, &value);
+	pass_segment(&data);
+	accepted = accepted_of(peer);
+	assert_true(accepted >= 0);
+	assert_int_equal(read(accepted, received, sizeof(received)), 5);
+	assert_silent(watch);
+	close(accepted);
+}
+
+static void last_ack_ipv4(void **state)
+{
+	(void)state;
+	check_last_ack(THERE4);
+}
+
+static void last_ack_ipv6(void **state)
+{
+	(void)state;
+	check_last_ack(THERE6);
+}
+
+/* Every reason for which the last ACK does not wait. */
+static void last_ack_passes(void **state)
+{
+	enum {
+		TIME_IS_UP,
+		CLAIM_EXPIRED,
+		ANOTHER_CLAIM,
+		OBSERVED_ONLY,
+		OFF,
+		NO_POLICY,
+		LEAVING,
+		NO_PEER,
+		ANOTHER_PEER,
+		REASONS,
+	};
+
+	(void)state;
+	for (int reason = 0; reason < REASONS; reason++) {
+		struct guard_policy policy = patient_policy();
+		struct their_dial theirs;
+		struct peer peer;
+		int accepted;
+
+		maps_reset(&maps);
+		theirs = goes_before(THERE4);
+		peer = get_peer(&maps, THERE4);
+		peer.slots[0].ack_waits_until_ns = now_ns() + HOUR_NS;
+		if (reason == TIME_IS_UP)
+			peer.slots[0].ack_waits_until_ns = now_ns();
+		if (reason == CLAIM_EXPIRED)
+			peer.slots[0].expires_ns = now_ns();
+		if (reason == ANOTHER_CLAIM)
+			peer.slots[0].flags &= ~SLOT_GIVEN_UP;
+		if (reason == LEAVING)
+			peer.flags |= PEER_LEAVING;
+		if (reason == NO_PEER || reason == ANOTHER_PEER)
+			maps_reset(&maps);
+		if (reason == ANOTHER_PEER)
+			put_peer(&maps, OTHER4, &peer);
+		else if (reason != NO_PEER)
+			put_peer(&maps, THERE4, &peer);
+		if (reason == OBSERVED_ONLY || reason == OFF)
+			set_mode(&maps, reason == OFF ? MODE_OFF : MODE_OBSERVE);
+		policy.set = reason != NO_POLICY;
+		set_policy(&maps, &policy);
+		pass_segment(&theirs.ack);
+		accepted = accepted_of(THERE4);
+		if (accepted < 0)
+			fail_msg("reason %d", reason);
+		assert_silent(watch);
+		close(accepted);
+	}
+}
+
+/* ---- answers to our dials ------------------------------------------------------------------- */
 
 /* What the connect hook would have written: the socket owns a claim of the peer. */
 static void own(int fd, const char *peer, enum slot_kind kind)
@@ -1257,19 +1529,6 @@ static void own(int fd, const char *peer, enum slot_kind kind)
 	const struct owned_slot owned = { .address = key_of(peer), .kind = kind };
 
 	assert_int_equal(bpf_map_update_elem(maps.sockets, &fd, &owned, BPF_ANY), 0);
-}
-
-static bool connected(int fd)
-{
-	struct pollfd writable = { .fd = fd, .events = POLLOUT };
-	socklen_t length = sizeof(int);
-	int error = 0;
-
-	if (poll(&writable, 1, 0) != 1)
-		return false;
-	assert_int_equal(getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length), 0);
-	assert_int_equal(error, 0);
-	return true;
 }
 
 /* The SYN-ACK passes, in silence, and the dial is established. */
@@ -1294,7 +1553,7 @@ static void assert_answer_event(const struct guard_event *event, const struct ou
 
 static void check_answer_linked(const char *peer)
 {
-	struct our_dial ours = dial_out(peer);
+	struct our_dial ours = dial_out(peer, PORT);
 	struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1),
 					some_link(LINK_COOKIE) } };
 	struct guard_event event;
@@ -1309,6 +1568,8 @@ static void check_answer_linked(const char *peer)
 	assert_int_equal(event.enforced, 1);
 	assert_no_event(watch);
 	assert_false(connected(ours.fd));
+	/* That it was answered is noted: whatever becomes of it is no failure of the peer. */
+	assert_int_equal(get_peer(&maps, peer).slots[0].flags, SLOT_SENT | SLOT_ANSWERED);
 	/* The link is gone: the retransmitted answer completes the dial. */
 	put_slot(&maps, peer, both.slots[0]);
 	assert_answer_passes(&ours);
@@ -1330,7 +1591,7 @@ static void answer_linked_ipv6(void **state)
 static void check_answer_tie_lost(const char *peer)
 {
 	struct segment syn = syn_numbered(peer, 1000), reset = syn, answer;
-	struct our_dial ours = dial_out(peer);
+	struct our_dial ours = dial_out(peer, PORT);
 	struct pending_handshake pending;
 	struct guard_event event;
 
@@ -1346,6 +1607,7 @@ static void check_answer_tie_lost(const char *peer)
 	assert_int_equal(event.until_ns, pending.until_ns);
 	assert_no_event(watch);
 	assert_false(connected(ours.fd));
+	assert_int_equal(get_peer(&maps, peer).slots[0].flags, SLOT_SENT | SLOT_ANSWERED);
 	/* They take theirs back: ours may complete. */
 	reset.flags = TH_RST;
 	reset.sequence = answer.acknowledgment;
@@ -1359,14 +1621,14 @@ static void check_answer_tie_lost(const char *peer)
  */
 static void answer_to_a_later_dial(void **state)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	const struct guard_policy policy = patient_policy();
 	struct segment syn = syn_numbered(THERE4, 1000);
 	struct our_dial ours;
 	struct slot claim;
 
 	(void)state;
 	assert_begins(syn);
-	ours = dial_out(THERE4);
+	ours = dial_out(THERE4, PORT);
 	own(ours.fd, THERE4, SLOT_CLAIM);
 	claim = some_claim(cookie_of(ours.fd), 1001);
 	put_slot(&maps, THERE4, claim);
@@ -1393,7 +1655,7 @@ static void answer_tie_lost_ipv6(void **state)
 /* Their handshake is pending, but is no reason to wait. */
 static void answer_tie_not_lost(void **state)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	const struct guard_policy policy = patient_policy();
 	enum { OURS_WINS, TOO_LATE, TIME_IS_UP, REASONS };
 
 	(void)state;
@@ -1407,7 +1669,7 @@ static void answer_tie_not_lost(void **state)
 		 */
 		assert_begins(syn);
 		assert_counted(watch, ENFORCED(knock_idle, 1));
-		ours = dial_out(THERE4);
+		ours = dial_out(THERE4, PORT);
 		own(ours.fd, THERE4, SLOT_CLAIM);
 		claim = some_claim(cookie_of(ours.fd), reason == OURS_WINS ? 1001 : 1000);
 		if (reason == OURS_WINS)
@@ -1428,7 +1690,7 @@ static void answer_tie_not_lost(void **state)
 
 static void answer_observed(void **state)
 {
-	struct our_dial ours = dial_out(THERE4);
+	struct our_dial ours = dial_out(THERE4, PORT);
 	const struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
 
 	(void)state;
@@ -1462,8 +1724,8 @@ static void answer_passes(void **state)
 
 	(void)state;
 	for (int reason = 0; reason < REASONS; reason++) {
-		struct guard_policy policy = POLICY_DEFAULTS;
-		struct our_dial ours = dial_out(THERE4);
+		struct guard_policy policy = patient_policy();
+		struct our_dial ours = dial_out(THERE4, PORT);
 		struct peer peer = { .slots = { some_claim(cookie_of(ours.fd), 1),
 						some_link(LINK_COOKIE) } };
 
@@ -1495,7 +1757,7 @@ static void answer_passes(void **state)
 /* A refusal by the peer is no answer that could be held: the dial fails at once. */
 static void answer_reset(void **state)
 {
-	struct our_dial ours = dial_out(THERE4);
+	struct our_dial ours = dial_out(THERE4, PORT);
 	const struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
 	socklen_t length = sizeof(int);
 	int error = 0;
@@ -1511,24 +1773,170 @@ static void answer_reset(void **state)
 	close(ours.fd);
 }
 
-/*
- * Both ends dial from their listening ports: their SYN meets our dial's socket, and TCP opens one
- * connection of it.
- */
-static void answer_simultaneous_open(void **state)
-{
-	struct our_dial ours = dial_out(THERE4);
-	const struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
-	struct segment syn = ours.syn_ack;
+/* ---- one connection, opened from both ends -------------------------------------------------- */
 
-	(void)state;
-	own(ours.fd, THERE4, SLOT_CLAIM);
-	put_peer(&maps, THERE4, &both);
+/* The number of a SYN that meets our dial. */
+#define OPENING_ISN 7000
+
+/* Our dial has this number, and their SYN comes on its own 4-tuple. */
+static struct segment opening(const struct our_dial *ours, __u32 our_isn)
+{
+	const char *peer = ours->syn_ack.source;
+	struct segment syn = ours->syn_ack;
+
+	own(ours->fd, peer, SLOT_CLAIM);
+	set_daemon(&maps, true, true);
+	put_slot(&maps, peer, some_claim(cookie_of(ours->fd), our_isn));
+	syn.sequence = OPENING_ISN;
 	syn.flags = TH_SYN;
 	syn.acknowledgment = 0;
-	assert_int_equal(answer_to(&syn, NULL), ANSWER_SYN_ACK);
-	assert_silent(watch);
+	return syn;
+}
+
+static void assert_open_event(const struct guard_event *event, const struct our_dial *ours)
+{
+	assert_answer_event(event, ours);
+	assert_int_equal(event->enforced, 1);
+	assert_int_equal(event->until_ns, 0);
+}
+
+/* Ours is the greater number: their SYN goes nowhere, and ours stays a dial that they can answer. */
+static void check_open_won(const char *peer)
+{
+	struct our_dial ours = dial_out(peer, PORT);
+	struct segment syn = opening(&ours, OPENING_ISN + 1);
+	struct guard_event event;
+
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(answer_to(&syn, NULL), NO_ANSWER);
+		assert_counted(watch, ENFORCED(knock_open_won, 1));
+		event = next_event(watch, knock_open_won);
+		assert_open_event(&event, &ours);
+		assert_int_equal(event.other_cookie, 0);
+		assert_no_event(watch);
+	}
+	assert_int_equal(get_peer(&maps, peer).slots[0].flags, SLOT_SENT);
+	assert_int_equal(get_peer(&maps, peer).flags, 0);
+	assert_int_equal(get_peer(&maps, peer).refused_knocks, 2);
+	assert_answer_passes(&ours);
+}
+
+static void open_won_ipv4(void **state)
+{
+	(void)state;
+	check_open_won(THERE4);
+}
+
+static void open_won_ipv6(void **state)
+{
+	(void)state;
+	check_open_won(THERE6);
+}
+
+/* Ours is the smaller one: it is given up, and when it is gone our listener answers. */
+static void check_open_lost(const char *peer)
+{
+	struct our_dial ours = dial_out(peer, PORT);
+	struct segment syn = opening(&ours, OPENING_ISN - 1);
+	struct guard_event event;
+
+	/* At the first one, for an end without a guard answers ours. */
+	assert_int_equal(answer_to(&syn, NULL), NO_ANSWER);
+	assert_counted(watch, ENFORCED(knock_open_met, 1));
+	event = next_event(watch, knock_open_met);
+	assert_open_event(&event, &ours);
+	assert_int_equal(get_peer(&maps, peer).slots[0].flags, SLOT_SENT | SLOT_MET);
+	assert_int_equal(get_peer(&maps, peer).flags, 0);
+	/* Their retransmission may come before the daemon does. */
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(answer_to(&syn, NULL), NO_ANSWER);
+		assert_counted(watch, ENFORCED(knock_open_lost, 1));
+		event = next_event(watch, knock_open_lost);
+		assert_open_event(&event, &ours);
+		assert_int_equal(event.other_cookie, cookie_of(ours.fd));
+		assert_no_event(watch);
+	}
+	assert_int_equal(get_peer(&maps, peer).slots[0].flags,
+			 SLOT_SENT | SLOT_MET | SLOT_GIVEN_UP);
+	assert_int_equal(get_peer(&maps, peer).flags, PEER_YIELDED);
+	assert_false(connected(ours.fd));
 	close(ours.fd);
+}
+
+static void open_lost_ipv4(void **state)
+{
+	(void)state;
+	check_open_lost(THERE4);
+}
+
+static void open_lost_ipv6(void **state)
+{
+	(void)state;
+	check_open_lost(THERE6);
+}
+
+/* Every reason to leave it to TCP, which makes one connection of the two SYNs. */
+static void open_passes(void **state)
+{
+	enum {
+		EQUAL,
+		NO_DAEMON,
+		GAVE_ONE_UP_BEFORE,
+		TIE_LEFT_OPEN,
+		EXEMPT_PREFIX,
+		EXEMPT_BY_COMMAND,
+		OWNS_NO_CLAIM,
+		NOT_SENT,
+		LEAVING,
+		NO_PEER,
+		OFF,
+		OBSERVED_ONLY,
+		REASONS,
+	};
+
+	(void)state;
+	for (int reason = 0; reason < REASONS; reason++) {
+		struct our_dial ours = dial_out(THERE4, PORT);
+		struct guard_policy policy = patient_policy();
+		struct segment syn;
+		struct peer peer;
+
+		maps_reset(&maps);
+		syn = opening(&ours, reason == EQUAL ? OPENING_ISN : OPENING_ISN - 1);
+		peer = get_peer(&maps, THERE4);
+		if (reason == NO_DAEMON)
+			set_daemon(&maps, false, true);
+		if (reason == GAVE_ONE_UP_BEFORE)
+			peer.flags = PEER_YIELDED;
+		if (reason == TIE_LEFT_OPEN)
+			policy.tie_break = TIE_BREAK_NONE;
+		if (reason == EXEMPT_PREFIX)
+			set_exempt(&maps, THERE4, 32,
+				   (struct exempt_value){ .until_ns = NEVER_ENDS_NS });
+		if (reason == EXEMPT_BY_COMMAND)
+			peer.exempt_until_ns = NEVER_ENDS_NS;
+		if (reason == OWNS_NO_CLAIM)
+			own(ours.fd, THERE4, SLOT_LINK);
+		if (reason == NOT_SENT)
+			peer.slots[0].flags = 0;
+		if (reason == LEAVING)
+			peer.flags = PEER_LEAVING;
+		if (reason == OFF || reason == OBSERVED_ONLY)
+			set_mode(&maps, reason == OFF ? MODE_OFF : MODE_OBSERVE);
+		set_policy(&maps, &policy);
+		put_peer(&maps, THERE4, &peer);
+		if (reason == NO_PEER)
+			maps_reset(&maps);
+		if (answer_to(&syn, NULL) != ANSWER_SYN_ACK)
+			fail_msg("reason %d", reason);
+		if (reason == OBSERVED_ONLY) {
+			assert_counted(watch, OBSERVED(knock_open_met, 1));
+			assert_int_equal(next_event(watch, knock_open_met).enforced, 0);
+			assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_SENT);
+		}
+		assert_silent(watch);
+		close(ours.fd);
+	}
 }
 
 /* ---- evidence of life ----------------------------------------------------------------------- */
@@ -1539,7 +1947,7 @@ static void answer_simultaneous_open(void **state)
 /* A link that our dial has become, owned by its socket and silent for long. */
 static struct our_dial link_out(const char *peer)
 {
-	struct our_dial ours = dial_out(peer);
+	struct our_dial ours = dial_out(peer, PORT);
 	struct slot slot = some_link(cookie_of(ours.fd));
 
 	assert_int_equal(answer_to(&ours.syn_ack, NULL), ANSWER_ACK);
@@ -1570,23 +1978,14 @@ static bool heard_by(struct our_dial *ours, struct segment segment)
 	answer_to(&segment, NULL);
 	after = get_peer(&maps, peer).slots[0];
 	stalled_ns = after.stalled_ns;
+	assert_true(!stalled_ns || (stalled_ns >= before && stalled_ns <= now_ns()));
 	if (after.heard_ns == slot.heard_ns) {
 		assert_int_equal(after.doubted_ns, slot.doubted_ns);
 		return false;
 	}
-	assert_true(after.heard_ns + NS_PER_SECOND > before && after.heard_ns <= now_ns());
+	assert_true(after.heard_ns >= before && after.heard_ns <= now_ns());
 	assert_int_equal(after.doubted_ns, 0);
 	return true;
-}
-
-/* The next segment of the peer, from its present place in the stream. */
-static struct segment next_of(const struct our_dial *ours, __u8 flags)
-{
-	struct segment segment = ours->syn_ack;
-
-	segment.sequence++;
-	segment.flags = flags;
-	return segment;
 }
 
 static void check_evidence(const char *peer)
@@ -1608,7 +2007,7 @@ static void check_evidence(const char *peer)
 	/* What has a hole before it, be it of one octet, is no evidence, but remembered. */
 	segment.sequence--;
 	assert_false(heard_by(&ours, segment));
-	assert_true(stalled_ns + 60 * NS_PER_SECOND > now_ns() && stalled_ns <= now_ns());
+	assert_int_not_equal(stalled_ns, 0);
 	segment = next_of(&ours, TH_ACK);
 	segment.sequence++;
 	assert_false(heard_by(&ours, segment));
@@ -1732,13 +2131,18 @@ static int run_all(void)
 		TEST(unknown),
 		TEST(linked_ipv4),
 		TEST(linked_ipv6),
-		TEST(backoff),
+		TEST(backoff_ipv4),
+		TEST(backoff_ipv6),
+		TEST(backoff_observed),
+		TEST(backoff_while_pending),
+		TEST(backoff_goes_on),
 		TEST(limits),
 		TEST(ipv4_options),
 		TEST(ipv6_extension_header),
 		TEST(flags),
 		TEST(truncated),
 		TEST(other_port),
+		TEST(services),
 		TEST(source_is_destination),
 		TEST(exempt),
 		TEST(leaving),
@@ -1758,6 +2162,14 @@ static int run_all(void)
 		TEST(pending_budget),
 		TEST(pending_of_neighbours),
 		TEST(pending_shared_element),
+		TEST(goes_first_ipv4),
+		TEST(goes_first_ipv6),
+		TEST(goes_first_of_the_rest),
+		TEST(greater_goes_at_the_last_ack),
+		TEST(nothing_is_given_up),
+		TEST(last_ack_ipv4),
+		TEST(last_ack_ipv6),
+		TEST(last_ack_passes),
 		TEST(third_ack_passes),
 		TEST(answer_linked_ipv4),
 		TEST(answer_linked_ipv6),
@@ -1768,13 +2180,15 @@ static int run_all(void)
 		TEST(answer_observed),
 		TEST(answer_passes),
 		TEST(answer_reset),
-		TEST(answer_simultaneous_open),
+		TEST(open_won_ipv4),
+		TEST(open_won_ipv6),
+		TEST(open_lost_ipv4),
+		TEST(open_lost_ipv6),
+		TEST(open_passes),
 	};
 
-	if (access("/dev/net/tun", R_OK | W_OK)) {
-		puts("1..0 # SKIP no /dev/net/tun, through which the segments are sent");
+	if (segments_lack())
 		return 0;
-	}
 	return cmocka_run_group_tests(tests, set_up, tear_down);
 }
 

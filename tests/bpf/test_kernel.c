@@ -54,15 +54,16 @@ static const struct {
 	[HOOK_SOCK_OPS] = { "sock_ops", BPF_CGROUP_SOCK_OPS },
 	[HOOK_SOCK_RELEASE] = { "sock_release", BPF_CGROUP_INET_SOCK_RELEASE },
 	[HOOK_INGRESS] = { "ingress", BPF_CGROUP_INET_INGRESS },
+	[HOOK_EGRESS] = { "egress", BPF_CGROUP_INET_EGRESS },
 	[HOOK_SK_LOOKUP] = { "sk_lookup", BPF_SK_LOOKUP },
 	[HOOK_CONNECT4] = { "connect4", BPF_CGROUP_INET4_CONNECT },
 	[HOOK_CONNECT6] = { "connect6", BPF_CGROUP_INET6_CONNECT },
 };
 
-static const char *const map_pins[] = { "layout",     "mode",	   "policy",   "daemon",
-					"ports",      "peers",	   "exempt",   "sockets",
+static const char *const map_pins[] = { "layout", "mode",	  "policy",    "daemon", "revival",
+					"ports",  "peers",	  "exempt",    "sockets",
 					"handshakes", "adoptions", "nudges",   "counters",
-					"events" };
+					"events", "syns", "held_syns" };
 #define MAP_PINS (sizeof(map_pins) / sizeof(map_pins[0]))
 
 /* ---- what is there -------------------------------------------------------------------------- */
@@ -241,11 +242,13 @@ static void assert_all_attached(const struct guard *guard, const char *cgroup, i
 
 static void write_policy(const struct guard *guard, enum guard_mode mode)
 {
-	const struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 	const __u16 port = PORT;
 
+	/* A link is lively for longer than a busy machine takes to go through a test. */
+	policy.suspect_after_ns = HOUR_NS;
 	assert_int_equal(guard_policy_write(guard, &policy), 0);
-	assert_int_equal(guard_ports_write(guard, &port, 1), 0);
+	assert_int_equal(guard_ports_write(guard, &port, 1, false), 0);
 	assert_int_equal(guard_mode_write(guard, mode), 0);
 }
 
@@ -300,6 +303,7 @@ static int set_up(void **state)
 	run("ip address add " HERE4 "/32 dev lo");
 	run("ip address add " THERE4 "/32 dev lo");
 	last_own_descriptor = dup(own_netns);
+	set_service(PORT);
 	return 0;
 }
 
@@ -466,8 +470,9 @@ static void guards_real_connections(void **state)
 	assert_int_equal(dial(dialed, THERE4, PORT), 0);
 	accepted = accept(listening, NULL, NULL);
 	assert_true(accepted >= 0);
-	assert_counted(watch, ENFORCED(dial_idle, 1), ENFORCED(knock_idle, 1),
-		       ENFORCED(link_outbound, 1), ENFORCED(link_inbound, 1));
+	assert_counted(watch, ENFORCED(service_started, 1), ENFORCED(dial_idle, 1),
+		       ENFORCED(knock_idle, 1), ENFORCED(link_outbound, 1),
+		       ENFORCED(link_inbound, 1));
 	there = get_peer(&maps, THERE4);
 	here = get_peer(&maps, HERE4);
 	assert_int_equal(there.slots[0].kind, SLOT_LINK);
@@ -1314,7 +1319,7 @@ static void round_trips(void **state)
 {
 	static const enum guard_mode modes[] = { MODE_ENFORCE, MODE_OBSERVE, MODE_OFF };
 	struct guard_policy policy = POLICY_DEFAULTS, policy_read;
-	struct guard_daemon daemon = { .alive_until_ns = now_ns(), .process_id = 4711 },
+	struct guard_daemon daemon = { .alive_until_ns = now_ns(), .process_id = 4711, .asks = 1 },
 			    daemon_read;
 	struct guard *guard = load_fresh();
 	enum guard_mode mode;
@@ -1331,6 +1336,7 @@ static void round_trips(void **state)
 	policy.dial_policy = DIAL_POLICY_CENTRAL;
 	policy.netns_cookie = ~0ULL;
 	policy.claim_max_ns = 1234567890123ULL;
+	policy.keep_dials = 0;
 	assert_int_equal(guard_policy_write(guard, &policy), 0);
 	assert_int_equal(guard_policy_read(guard, &policy_read), 0);
 	assert_memory_equal(&policy, &policy_read, sizeof(policy));
@@ -1361,19 +1367,92 @@ static void ports(void **state)
 
 	(void)state;
 	assert_ports(guard, NULL, 0);
-	assert_int_equal(guard_ports_write(guard, unsorted, 4), 0);
+	assert_int_equal(guard_ports_write(guard, unsorted, 4, false), 0);
 	assert_ports(guard, sorted, 3);
 	assert_int_equal(guard_ports_read(guard, two, 2, &count), -ENOSPC);
 	assert_int_equal(count, 77);
-	assert_int_equal(guard_ports_write(guard, others, 2), 0);
+	assert_int_equal(guard_ports_write(guard, others, 2, false), 0);
 	assert_ports(guard, others, 2);
 	for (__u16 i = 0; i < 65; i++)
 		many[i] = 1000 + i;
-	assert_int_equal(guard_ports_write(guard, NULL, 0), 0);
+	assert_int_equal(guard_ports_write(guard, NULL, 0, false), 0);
 	assert_ports(guard, NULL, 0);
-	assert_int_equal(guard_ports_write(guard, many, 64), 0);
+	assert_int_equal(guard_ports_write(guard, many, 64, false), 0);
 	assert_ports(guard, many, 64);
-	assert_int_equal(guard_ports_write(guard, many, 65), -E2BIG);
+	assert_int_equal(guard_ports_write(guard, many, 65, false), -E2BIG);
+	guard_close(guard);
+}
+
+static void assert_services(const struct guard *guard, const __u16 *expected,
+			    size_t expected_count)
+{
+	__u16 services[64];
+	size_t count = 77;
+
+	assert_int_equal(guard_services_read(guard, services, 64, &count), 0);
+	assert_int_equal(count, expected_count);
+	for (size_t i = 0; i < count; i++)
+		assert_int_equal(services[i], expected[i]);
+}
+
+/* Each port is a service of its own, or all are one, and what was is replaced. */
+static void services(void **state)
+{
+	static const __u16 unsorted[] = { 65535, 1, 24000, 24000 }, sorted[] = { 1, 24000, 65535 };
+	static const __u16 others[] = { 24001, 24000 }, others_sorted[] = { 24000, 24001 };
+	static const __u16 shared[] = { 0 };
+	struct guard *guard = load_fresh();
+	__u16 two[2], many[64];
+	size_t count = 77;
+
+	(void)state;
+	assert_services(guard, NULL, 0);
+	assert_int_equal(guard_ports_write(guard, unsorted, 4, false), 0);
+	assert_services(guard, sorted, 3);
+	assert_int_equal(guard_services_read(guard, two, 2, &count), -ENOSPC);
+	assert_int_equal(guard_ports_write(guard, others, 2, true), 0);
+	assert_ports(guard, others_sorted, 2);
+	assert_services(guard, shared, 1);
+	assert_int_equal(guard_services_read(guard, two, 1, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(guard_ports_write(guard, others, 2, false), 0);
+	assert_services(guard, others_sorted, 2);
+	for (__u16 i = 0; i < 64; i++)
+		many[i] = 1000 + i;
+	assert_int_equal(guard_ports_write(guard, NULL, 0, true), 0);
+	assert_services(guard, NULL, 0);
+	assert_int_equal(guard_ports_write(guard, many, 64, false), 0);
+	assert_services(guard, many, 64);
+	assert_int_equal(guard_ports_write(guard, many, 64, true), 0);
+	assert_services(guard, shared, 1);
+	guard_close(guard);
+}
+
+/* What has failed before the service, the network or the host was back is read as over. */
+static void reads_as_revived(void **state)
+{
+	struct guard *guard = load_fresh();
+	struct guard_maps maps = pinned_maps(own_name());
+	struct peer failed = { .attempts = 3, .next_attempt_ns = now_ns() + HOUR_NS };
+	struct peer_address key = key_of(PEER4);
+	struct peer *list = NULL, peer;
+	size_t count;
+
+	(void)state;
+	put_peer(&maps, PEER4, &failed);
+	assert_int_equal(guard_peer_read(guard, &key, &peer), 0);
+	assert_int_equal(peer.next_attempt_ns, failed.next_attempt_ns);
+	set_revived(&maps, now_ns());
+	assert_int_equal(guard_peer_read(guard, &key, &peer), 0);
+	assert_int_equal(peer.next_attempt_ns, 0);
+	assert_int_equal(peer.attempts, 3);
+	assert_int_equal(guard_peers_read(guard, &list, &count), 0);
+	assert_int_equal(count, 1);
+	assert_int_equal(list[0].next_attempt_ns, 0);
+	free(list);
+	/* Only read: what is there is for the hooks to change. */
+	assert_int_equal(get_peer(&maps, PEER4).next_attempt_ns, failed.next_attempt_ns);
+	pinned_close(&maps);
 	guard_close(guard);
 }
 
@@ -1500,7 +1579,8 @@ static void probes(void **state)
 	static const unsigned int since[FEATURE_COUNT] = {
 		[FEATURE_REFUSAL_ERRNO] = 601,
 		[FEATURE_NETNS_COOKIE] = 515,
-		[FEATURE_SOCKET_ITERATOR] = 512,
+		[FEATURE_SOCKET_ITERATOR] = 515,
+		[FEATURE_ASK] = 601,
 		[FEATURE_ADOPT_CALLBACKS] = 612,
 	};
 	bool features[FEATURE_COUNT] = {};
@@ -1701,6 +1781,8 @@ static int run_all(void)
 		TEST(removes_what_others_hold),
 		TEST(round_trips),
 		TEST(ports),
+		TEST(services),
+		TEST(reads_as_revived),
 		TEST(exempt),
 		TEST(peers),
 		TEST(counters),

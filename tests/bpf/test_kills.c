@@ -47,6 +47,7 @@ static const enum bpf_attach_type hook_types[HOOK_COUNT] = {
 	[HOOK_SOCK_OPS] = BPF_CGROUP_SOCK_OPS,
 	[HOOK_SOCK_RELEASE] = BPF_CGROUP_INET_SOCK_RELEASE,
 	[HOOK_INGRESS] = BPF_CGROUP_INET_INGRESS,
+	[HOOK_EGRESS] = BPF_CGROUP_INET_EGRESS,
 	[HOOK_SK_LOOKUP] = BPF_SK_LOOKUP,
 	[HOOK_CONNECT4] = BPF_CGROUP_INET4_CONNECT,
 	[HOOK_CONNECT6] = BPF_CGROUP_INET6_CONNECT,
@@ -162,7 +163,7 @@ static void enforce(const struct guard *guard)
 	const __u16 port = PORT;
 
 	assert_int_equal(guard_policy_write(guard, &policy), 0);
-	assert_int_equal(guard_ports_write(guard, &port, 1), 0);
+	assert_int_equal(guard_ports_write(guard, &port, 1, false), 0);
 	assert_int_equal(guard_mode_write(guard, MODE_ENFORCE), 0);
 	put_slot(&maps, THERE4, some_link(NOBODYS));
 	pinned_close(&maps);
@@ -258,6 +259,7 @@ static int set_up(void **state)
 	run("ip address add " HERE4 "/32 dev lo");
 	run("ip address add " THERE4 "/32 dev lo");
 	listening = listener(THERE4, PORT);
+	set_service(PORT);
 	return 0;
 }
 

@@ -101,6 +101,11 @@ static int before_each(void **state)
 {
 	(void)state;
 	maps_reset(&maps);
+	guard_port(&maps, PORT);
+	/* A test that has guarded it and failed leaves it guarded. */
+	guard_port(&maps, OTHER_PORT);
+	unguard_port(&maps, OTHER_PORT);
+	set_service(PORT);
 	watch_reset(watch);
 	return 0;
 }
@@ -194,6 +199,57 @@ static void unknown(void **state)
 	assert_int_equal(count_peers(&maps), 1);
 }
 
+/*
+ * What comes by here is any packet without a connection, a stray one of yesterday say: no sign of
+ * life of anybody. Only the hook that sees the SYN ends a backoff.
+ */
+static void ends_no_backoff(void **state)
+{
+	struct peer in_backoff = { .attempts = 4,
+				   .failed_ns = now_ns(),
+				   .failure = ENDING_SILENCE,
+				   .flags = PEER_DIALED | PEER_SILENT,
+				   .next_attempt_ns = now_ns() + HOUR_NS };
+	struct peer before, after;
+
+	(void)state;
+	set_daemon(&maps, true, true);
+	for (int claimed = 0; claimed < 2; claimed++) {
+		in_backoff.slots[0] = claimed ? some_claim(1, 1) : (struct slot){};
+		in_backoff.slots[0].flags |= claimed ? SLOT_KEPT : 0;
+		put_peer(&maps, THERE4, &in_backoff);
+		before = get_peer(&maps, THERE4);
+		assert_passes_in_silence();
+		after = get_peer(&maps, THERE4);
+		assert_memory_equal(&after, &before, sizeof(after));
+	}
+	/* Nor does one that is refused: at that the peer has a link and its backoff is no matter. */
+	in_backoff.slots[0] = some_link(LINK_COOKIE);
+	put_peer(&maps, THERE4, &in_backoff);
+	assert_refused();
+	assert_int_equal(get_peer(&maps, THERE4).next_attempt_ns, in_backoff.next_attempt_ns);
+	assert_int_equal(get_peer(&maps, THERE4).wake_after_ns, 0);
+}
+
+/* A quiet link refuses nobody here: whoever knocks is held, or let in, where the SYN is seen. */
+static void quiet(void **state)
+{
+	struct slot link = some_link(LINK_COOKIE);
+	struct peer before, after;
+
+	(void)state;
+	set_daemon(&maps, true, true);
+	link.heard_ns = LONG_AGO;
+	for (int unanswered = 0; unanswered < 2; unanswered++) {
+		link.flags = unanswered ? SLOT_UNANSWERED : 0;
+		put_slot(&maps, THERE4, link);
+		before = get_peer(&maps, THERE4);
+		assert_passes_in_silence();
+		after = get_peer(&maps, THERE4);
+		assert_memory_equal(&after, &before, sizeof(after));
+	}
+}
+
 /* No link, no refusal: what a SYN means then is the ingress hook's to say, which sees all of it. */
 static void not_linked(void **state)
 {
@@ -223,7 +279,7 @@ static void not_linked(void **state)
 
 static void limits(void **state)
 {
-	struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 	struct peer one = { .slots = { some_link(1) } };
 	struct peer two = { .slots = { some_link(1), [7] = some_link(2) } };
 
@@ -254,13 +310,45 @@ static void other_ports_and_protocols(void **state)
 	assert_int_equal(run_program(datagram, 1), PASSED);
 	assert_silent(watch);
 
-	guard_port(&maps, OTHER_PORT);
+	guard_port_of(&maps, OTHER_PORT, PORT);
 	assert_int_equal(run_program(packet(THERE4, HERE4, OTHER_PORT), 1), DROPPED);
 	assert_counted(watch, ENFORCED(knock_linked, 1));
 	assert_int_equal(next_event(watch, knock_linked).local_port, OTHER_PORT);
 	unguard_port(&maps, OTHER_PORT);
 	assert_int_equal(run_program(packet(THERE4, HERE4, OTHER_PORT), 1), PASSED);
 	assert_silent(watch);
+}
+
+/* A link at one port is no link too many at another, unless the ports share their limits. */
+static void services(void **state)
+{
+	struct guard_event event;
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	guard_port(&maps, OTHER_PORT);
+	assert_int_equal(run_program(packet(THERE4, HERE4, OTHER_PORT), 1), PASSED);
+	assert_silent(watch);
+	set_service(OTHER_PORT);
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE + 1));
+	assert_int_equal(run_program(packet(THERE4, HERE4, OTHER_PORT), 1), DROPPED);
+	assert_counted(watch, ENFORCED(knock_linked, 1));
+	event = next_event(watch, knock_linked);
+	assert_event_of_knock(&event, THERE4, REMOTE_PORT, OTHER_PORT);
+	assert_int_equal(event.other_cookie, LINK_COOKIE + 1);
+
+	maps_reset(&maps);
+	guard_port_of(&maps, PORT, 0);
+	guard_port_of(&maps, OTHER_PORT, 0);
+	set_service(0);
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	assert_int_equal(run_program(packet(THERE4, HERE4, OTHER_PORT), 1), DROPPED);
+	assert_int_equal(knock(THERE4, HERE4), DROPPED);
+	assert_counted(watch, ENFORCED(knock_linked, 2));
+	event = next_event(watch, knock_linked);
+	assert_event_of_knock(&event, THERE4, REMOTE_PORT, OTHER_PORT);
+	event = next_event(watch, knock_linked);
+	assert_event_of_knock(&event, THERE4, REMOTE_PORT, PORT);
 }
 
 /* Observe mode decides at the ingress hook, so that no knock is counted twice; off refuses nothing.
@@ -282,7 +370,7 @@ static void modes(void **state)
  */
 static void reject_style_drop(void **state)
 {
-	struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 
 	(void)state;
 	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
@@ -401,7 +489,7 @@ static void put_everywhere(const struct pending_handshake *pending)
  */
 static void awaited(void **state)
 {
-	struct guard_policy policy = POLICY_DEFAULTS;
+	struct guard_policy policy = patient_policy();
 	struct pending_handshake pending = { .address = key_of(THERE4),
 					     .remote_port = REMOTE_PORT,
 					     .until_ns = now_ns() + 100 * NS_PER_SECOND };
@@ -461,7 +549,8 @@ static int run_all(void)
 		TEST(no_policy),       TEST(remote_is_local),
 		TEST(exempt_prefixes), TEST(exempt_peer),
 		TEST(leaving),	       TEST(awaited),
-		TEST(ring_full),
+		TEST(ring_full),       TEST(services),
+		TEST(ends_no_backoff), TEST(quiet),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

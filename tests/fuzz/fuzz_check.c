@@ -48,12 +48,14 @@ struct host {
 	bool first_run;
 };
 
+/* The last one is of the other family; the first two are one host at two services. */
 static struct peer_address address_of(unsigned int which)
 {
-	/* The last one is of the other family. */
 	if (which == ADDRESSES - 1)
-		return (struct peer_address){ .bytes = { 0x20, 0x01, 0x0d, 0xb8, [15] = 7 } };
-	return (struct peer_address){ .bytes = { [10] = 0xff, [11] = 0xff, 192, 0, 2, which + 7 } };
+		return (struct peer_address){ .bytes = { 0x20, 0x01, 0x0d, 0xb8, [15] = 7 },
+					      .service = 24000 };
+	return (struct peer_address){ .bytes = { [10] = 0xff, [11] = 0xff, 192, 0, 2, which / 2 + 7 },
+				      .service = 24000 + which % 2 };
 }
 
 static struct peer *peer_of(struct host *host, const struct peer_address *address)
@@ -126,7 +128,10 @@ static void make_slot(struct host *host, struct peer *peer, struct slot *slot)
 		*slot = (struct slot){ .kind = SLOT_CLAIM,
 				       .direction = DIRECTION_OUTBOUND,
 				       .expires_ns = host->now + NS_PER_SECOND,
-				       .flags = sent ? SLOT_SENT : 0 };
+				       .flags = sent ? SLOT_SENT : 0,
+				       .syns = byte >> 6 };
+		if ((byte & 0xc4) == 4)
+			slot->flags |= SLOT_KEPT;
 		if (byte & 8)
 			slot->expires_ns = host->now - NS_PER_SECOND;
 	} else if (byte & 2) {
@@ -134,7 +139,8 @@ static void make_slot(struct host *host, struct peer *peer, struct slot *slot)
 				       .direction = byte & 4 ? DIRECTION_OUTBOUND :
 							       DIRECTION_INBOUND,
 				       .client_isn = byte,
-				       .flags = byte & 8 ? SLOT_DOOMED : 0 };
+				       .flags = (byte & 8 ? SLOT_DOOMED : 0) |
+						(byte >> 7 ? SLOT_UNANSWERED : 0) };
 	} else {
 		return;
 	}
@@ -184,6 +190,19 @@ static void make_host(struct host *host)
 	}
 }
 
+static void slot_ends(struct host *host, struct peer *peer, __u64 cookie, unsigned int byte)
+{
+	const struct slot_ended end = {
+		.cookie = cookie,
+		.now = host->now,
+		.ending = byte % (ENDING_LOCAL + 1),
+		.spoke = byte >> 7,
+		.random = byte,
+	};
+
+	slot_end(peer, &host->policy, &end);
+}
+
 /* What the kernel and the service do between two checks. */
 static void something_changes(struct host *host)
 {
@@ -207,7 +226,7 @@ static void something_changes(struct host *host)
 			break;
 		peer = peer_of(host, &socket->address);
 		if (peer)
-			slot_end(peer, &host->policy, socket->cookie, host->now, byte);
+			slot_ends(host, peer, socket->cookie, byte);
 		remove_socket(host, socket->cookie);
 		break;
 	case 4: /* a link ends, unseen */
@@ -325,7 +344,7 @@ static void act(struct host *host, const struct check_action *action)
 		must(slot && slot->kind == SLOT_LINK && slot->flags & SLOT_DOOMED);
 		remove_socket(host, action->cookie);
 		must(has_established(host, &action->address));
-		slot_end(peer, &host->policy, action->cookie, host->now, 0);
+		slot_ends(host, peer, action->cookie, 0);
 		break;
 	case CHECK_FORGET:
 		must(!has_established(host, &action->address));

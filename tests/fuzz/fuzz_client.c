@@ -18,6 +18,12 @@
 
 #define STREAM_OBJECTS_MAX 16
 
+/* An event, and the document that says how it is told. */
+static void render_event(const json_t *document)
+{
+	render_event_of(document)(document);
+}
+
 /* Show the document in every way that there is, and look at what came out. */
 static void check_shown(const json_t *document)
 {

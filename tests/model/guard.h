@@ -28,7 +28,7 @@
  */
 #define IMAGE_FAR 255
 
-_Static_assert(DENY_MAX < IMAGE_NOW && BACKOFF < IMAGE_FAR - IMAGE_NOW,
+_Static_assert(DENY_MAX < IMAGE_NOW && BACKOFF_MAX < IMAGE_FAR - IMAGE_NOW,
 	       "times fit into their images");
 _Static_assert(HOLD_MAX % 2 == 0, "half of hold_max is a number of ticks");
 _Static_assert(CONNECTIONS < PEER_SLOTS, "a guard has slots enough for all connections");
@@ -45,17 +45,30 @@ struct slot_image {
 	unsigned char yields_until;
 	unsigned char heard;
 	unsigned char doubted;
+	unsigned char syns;      /* so many as make a silence, or fewer */
+	unsigned char ack_waits; /* a time, or ACK_WAITS: five milliseconds end within the tick, some time */
 };
+
+#define ACK_WAITS 1
 
 struct guard_image {
 	struct slot_image slots[CONNECTIONS];
 	unsigned char next_attempt;
+	unsigned char wake_after;
+	unsigned char refused_pending;
+	unsigned char doubted_dial;
+	unsigned char flags; /* PEER_YIELDED, PEER_SILENT */
+	unsigned char attempts;
+	unsigned char unheard_dials;
+	unsigned char short_links;
+	unsigned char yielded_port; /* the number of the connection plus one, while a claim gives way */
 	/*
 	 * Of the handshakes element. Ports are the number of the connection plus one, or PORT_GONE.
 	 */
 	unsigned char pending_until;
 	unsigned char pending_port;
 	unsigned char pending_number;
+	unsigned char acknowledged;
 	unsigned char held_until;
 	unsigned char held_ports; /* a bit each */
 	unsigned char held_gone;  /* so many beside them, of connections that are no more */
@@ -71,8 +84,8 @@ static const struct guard_policy guard_policy_of_model = {
 	.reject_style = REJECT_RESET,
 	.tie_break = TIE_OPEN ? TIE_BREAK_NONE : TIE_BREAK_ISN,
 	.dial_policy = DIAL_POLICY_SHARED,
-	.backoff_initial_ns = BACKOFF * TICK_NS,
-	.backoff_max_ns = BACKOFF * TICK_NS,
+	.backoff_initial_ns = BACKOFF_FIRST * TICK_NS,
+	.backoff_max_ns = BACKOFF_MAX * TICK_NS,
 	.min_uptime_ns = MIN_UPTIME * TICK_NS,
 	.stable_after_ns = STABLE_AFTER * TICK_NS,
 	.hold_max_ns = HOLD_MAX * TICK_NS,
@@ -80,6 +93,7 @@ static const struct guard_policy guard_policy_of_model = {
 	.liveness_ns = KEEPALIVE * TICK_NS,
 	.suspect_after_ns = SUSPECT_AFTER * TICK_NS,
 	.deny_max_ns = DENY_MAX * TICK_NS,
+	.keep_dials = KEEPS,
 };
 
 /* One address will do for the other host of either. */
@@ -127,6 +141,10 @@ static void slot_from_image(struct slot *slot, const struct slot_image *image)
 	slot->yields_until_ns = image_to_time(image->yields_until);
 	slot->heard_ns = image_to_time(image->heard);
 	slot->doubted_ns = image_to_time(image->doubted);
+	slot->syns = image->syns;
+	slot->ack_waits_until_ns = image->ack_waits == ACK_WAITS ?
+					   NOW_NS + ACK_WAITS_NS :
+					   image_to_time(image->ack_waits);
 }
 
 static void slot_to_image(struct slot_image *image, const struct slot *slot)
@@ -144,6 +162,12 @@ static void slot_to_image(struct slot_image *image, const struct slot *slot)
 	image->yields_until = image_from_time(slot->yields_until_ns, 0);
 	image->heard = image_from_time(slot->heard_ns, SUSPECT_AFTER);
 	image->doubted = image_from_time(slot->doubted_ns, DENY_MAX);
+	if (slot->kind != SLOT_CLAIM)
+		return;
+	image->syns = slot->syns < SYNS_UNANSWERED ? slot->syns : SYNS_UNANSWERED;
+	image->ack_waits = slot->ack_waits_until_ns == NOW_NS + ACK_WAITS_NS ?
+				   ACK_WAITS :
+				   image_from_time(slot->ack_waits_until_ns, 0);
 }
 
 static void guard_from_image(const struct guard_image *image)
@@ -154,6 +178,14 @@ static void guard_from_image(const struct guard_image *image)
 	memset(&pending, 0, sizeof(pending));
 	peer.address = guard_remote;
 	peer.next_attempt_ns = image_to_time(image->next_attempt);
+	peer.wake_after_ns = image_to_time(image->wake_after);
+	peer.refused_pending_ns = image_to_time(image->refused_pending);
+	peer.doubted_dial_ns = image_to_time(image->doubted_dial);
+	peer.flags = image->flags;
+	peer.attempts = image->attempts;
+	peer.unheard_dials = image->unheard_dials;
+	peer.short_links = image->short_links;
+	peer.yielded_port = image->yielded_port;
 	for (i = 0; i < CONNECTIONS; i++)
 		slot_from_image(&peer.slots[i], &image->slots[i]);
 	pending.until_ns = image_to_time(image->pending_until);
@@ -162,6 +194,7 @@ static void guard_from_image(const struct guard_image *image)
 		pending.address = guard_remote;
 		pending.remote_port = image->pending_port;
 		pending.client_isn = image->pending_number;
+		pending.acknowledged = image->acknowledged;
 	}
 	/* The last empty place is taken first. */
 	for (i = 0; i < CONNECTIONS; i++)
@@ -180,23 +213,41 @@ static void guard_forget_the_past(struct guard_image *image)
 {
 	if (image->next_attempt == IMAGE_NOW - STABLE_AFTER)
 		image->next_attempt = 0;
+	if (image->wake_after <= IMAGE_NOW)
+		image->wake_after = 0;
 	if (image->pending_until <= IMAGE_NOW)
-		image->pending_until = image->pending_port = image->pending_number = 0;
+		image->pending_until = image->pending_port = image->pending_number =
+			image->acknowledged = 0;
 	if (image->held_until <= IMAGE_NOW)
 		image->held_until = image->held_ports = image->held_gone = 0;
 }
 
-/* All steps of backoff are of one length here, and so nothing is remembered of `attempts`. */
+/*
+ * Of `attempts` no more is remembered than there are steps of backoff of different lengths. Our dials
+ * that have been refused for a pending handshake are not refused for one again, for no variant lasts
+ * as long as the rest of a minute.
+ */
 static void guard_to_image(struct guard_image *image)
 {
-	int i;
+	int i, yields = 0;
 
 	image->next_attempt = image_from_time(peer.next_attempt_ns, STABLE_AFTER);
-	for (i = 0; i < CONNECTIONS; i++)
+	image->wake_after = image_from_time(peer.wake_after_ns, 0);
+	image->refused_pending = image_from_time(peer.refused_pending_ns, HOLD_MAX);
+	image->doubted_dial = image_from_time(peer.doubted_dial_ns, DENY_MAX);
+	image->flags = peer.flags & (PEER_YIELDED | PEER_SILENT);
+	image->attempts = STEPS == 1 ? 0 : peer.attempts < STEPS ? peer.attempts : STEPS;
+	image->unheard_dials = peer.unheard_dials;
+	image->short_links = peer.short_links;
+	for (i = 0; i < CONNECTIONS; i++) {
 		slot_to_image(&image->slots[i], &peer.slots[i]);
+		yields |= peer.slots[i].kind == SLOT_CLAIM && peer.slots[i].yields_until_ns;
+	}
+	image->yielded_port = yields ? peer.yielded_port : 0;
 	image->pending_until = image_from_time(pending.until_ns, 0);
 	image->pending_port = pending.remote_port;
 	image->pending_number = pending.client_isn;
+	image->acknowledged = pending.acknowledged;
 	image->held_until = image_from_time(pending.held_until_ns, 0);
 	image->held_ports = 0;
 	image->held_gone = 0;
@@ -222,8 +273,13 @@ static void guard_tick(struct guard_image *image)
 		slot->yields_until = image_older(slot->yields_until, 0);
 		slot->heard = image_older(slot->heard, SUSPECT_AFTER);
 		slot->doubted = image_older(slot->doubted, DENY_MAX);
+		slot->ack_waits = slot->ack_waits == ACK_WAITS ? IMAGE_NOW :
+								 image_older(slot->ack_waits, 0);
 	}
 	image->next_attempt = image_older(image->next_attempt, STABLE_AFTER);
+	image->wake_after = image_older(image->wake_after, 0);
+	image->refused_pending = image_older(image->refused_pending, HOLD_MAX);
+	image->doubted_dial = image_older(image->doubted_dial, DENY_MAX);
 	image->pending_until = image_older(image->pending_until, 0);
 	image->held_until = image_older(image->held_until, 0);
 	guard_forget_the_past(image);
@@ -238,17 +294,22 @@ static void guard_forget_port(struct guard_image *image, int connection)
 	}
 	if (image->pending_port == connection + 1)
 		image->pending_port = PORT_GONE;
+	if (image->yielded_port == connection + 1)
+		image->yielded_port = 0;
 }
 
 /* ---- the rules ------------------------------------------------------------------------------- */
 
-/* connect4, connect6. */
-static struct decision model_dial_claim(struct guard_image *image, int connection)
+/* connect4, connect6. `daemon`: there is one, as in all that follow. */
+static struct decision model_dial_claim(struct guard_image *image, int connection, int daemon)
 {
-	const struct dial dial = { .cookie = connection + 1, .now = NOW_NS, .mode = MODE_ENFORCE };
+	struct dial dial = {
+		.cookie = connection + 1, .now = NOW_NS, .mode = MODE_ENFORCE, .asks = daemon
+	};
 	struct decision decision;
 
 	guard_from_image(image);
+	dial.pending_until_ns = handshake_pending(&pending, &guard_remote, NOW_NS).until_ns;
 	decision = dial_claim(&peer, &guard_policy_of_model, &dial);
 	guard_to_image(image);
 	return decision;
@@ -257,16 +318,34 @@ static struct decision model_dial_claim(struct guard_image *image, int connectio
 /* sock_ops. */
 static void model_dial_sent(struct guard_image *image, int connection, int number)
 {
+	const struct dial_syn syn = { .cookie = connection + 1,
+				      .now = NOW_NS,
+				      .client_isn = number,
+				      .local_port = connection + 1,
+				      .remote_port = SERVICE_PORT };
+
 	guard_from_image(image);
-	dial_sent(&peer, &guard_policy_of_model, connection + 1, number, connection + 1,
-		  SERVICE_PORT, NOW_NS);
+	dial_sent(&peer, &guard_policy_of_model, &syn);
 	guard_to_image(image);
+}
+
+/* egress. */
+static struct decision model_dial_leaves(struct guard_image *image, int connection)
+{
+	struct decision decision;
+
+	guard_from_image(image);
+	decision = dial_leaves(&peer, &guard_policy_of_model, connection + 1, 1, NOW_NS);
+	guard_to_image(image);
+	return decision;
 }
 
 /* sk_lookup, which does not see the number. */
 static struct decision model_knock_decide(struct guard_image *image, int connection)
 {
-	const struct knock knock = { .now = NOW_NS, .remote_port = connection + 1 };
+	const struct knock knock = { .now = NOW_NS,
+				     .mode = MODE_ENFORCE,
+				     .remote_port = connection + 1 };
 	struct decision decision;
 
 	guard_from_image(image);
@@ -275,24 +354,72 @@ static struct decision model_knock_decide(struct guard_image *image, int connect
 	return decision;
 }
 
-/* ingress: the same with the number, then the table of handshakes. */
-static struct decision model_handshake_decide(struct guard_image *image, int connection, int number)
+static struct knock knock_seen(int connection, int number, int daemon)
 {
-	const struct knock knock = { .now = NOW_NS,
-				     .remote_port = connection + 1,
-				     .client_isn = number,
-				     .isn_known = 1 };
+	return (struct knock){ .now = NOW_NS,
+			       .client_isn = number,
+			       .isn_known = 1,
+			       .mode = MODE_ENFORCE,
+			       .ends_dials = daemon,
+			       .asks = daemon,
+			       .remote_port = connection + 1 };
+}
+
+/*
+ * ingress: the same with the number, then the table of handshakes. `ret_told` is what the daemon has
+ * to act on, whatever becomes of the SYN.
+ */
+static struct decision model_handshake_decide(struct guard_image *image, int connection, int number,
+					      int daemon, struct decision *ret_told)
+{
+	const struct knock knock = knock_seen(connection, number, daemon);
 	struct decision decision, held;
 
 	guard_from_image(image);
 	decision = knock_decide(&peer, &guard_policy_of_model, &knock);
+	*ret_told = decision;
 	if (decision.verdict == VERDICT_ALLOW) {
 		held = handshake_decide(&pending, &guard_remote, &guard_policy_of_model,
 					connection + 1, number,
 					peer_room(&peer, &guard_policy_of_model, NOW_NS), NOW_NS);
-		if (held.cause != CAUSE_knock_idle)
+		if (held.verdict != VERDICT_ALLOW ||
+		    (held.cause != CAUSE_knock_idle && decision.cause != CAUSE_knock_goes_first &&
+		     decision.cause != CAUSE_knock_backoff))
 			decision = held;
 	}
+	guard_to_image(image);
+	return decision;
+}
+
+/* ingress, on a SYN that meets our own dial. */
+static struct decision model_open_decide(struct guard_image *image, int connection, int number,
+					 int daemon)
+{
+	const struct knock knock = knock_seen(connection, number, daemon);
+	struct decision decision;
+
+	guard_from_image(image);
+	decision = open_decide(&peer, &guard_policy_of_model, connection + 1, &knock);
+	guard_to_image(image);
+	return decision;
+}
+
+/* ingress, on an ACK to the listener. */
+static struct decision model_last_ack_decide(struct guard_image *image, int connection, int daemon)
+{
+	const struct knock ack = { .now = NOW_NS,
+				   .mode = MODE_ENFORCE,
+				   .ends_dials = daemon,
+				   .remote_port = connection + 1 };
+	struct decision decision = { .verdict = VERDICT_ALLOW, .cause = CAUSE_none };
+
+	if (image->yielded_port != connection + 1)
+		return decision;
+	guard_from_image(image);
+	decision = last_ack_decide(&peer, &ack);
+	if (decision.verdict == VERDICT_HOLD)
+		handshake_waits(&pending, &guard_remote, &guard_policy_of_model, connection + 1,
+				NOW_NS);
 	guard_to_image(image);
 	return decision;
 }
@@ -306,14 +433,14 @@ static void model_handshake_done(struct guard_image *image, int connection)
 }
 
 /* ingress. */
-static struct decision model_answer_verdict(struct guard_image *image, int connection)
+static struct decision model_answer_decide(struct guard_image *image, int connection)
 {
 	struct their_handshake theirs;
 	struct decision decision;
 
 	guard_from_image(image);
 	theirs = handshake_pending(&pending, &guard_remote, NOW_NS);
-	decision = answer_verdict(&peer, &guard_policy_of_model, &theirs, connection + 1, NOW_NS);
+	decision = answer_decide(&peer, &guard_policy_of_model, &theirs, connection + 1, NOW_NS);
 	guard_to_image(image);
 	return decision;
 }
@@ -348,23 +475,41 @@ static void model_link_heard(struct guard_image *image, int connection)
 	guard_to_image(image);
 }
 
-/* sock_ops, sock_release. */
-static struct decision model_slot_end(struct guard_image *image, int connection)
+/* sock_ops, sock_release. `spoke`: the other end has sent data. */
+static struct decision model_slot_end(struct guard_image *image, int connection, enum ending ending,
+				      int spoke)
 {
+	const struct slot_ended end = {
+		.cookie = connection + 1, .now = NOW_NS, .ending = ending, .spoke = spoke
+	};
 	struct decision decision;
 
 	guard_from_image(image);
-	decision = slot_end(&peer, &guard_policy_of_model, connection + 1, NOW_NS, 0);
+	decision = slot_end(&peer, &guard_policy_of_model, &end);
 	guard_to_image(image);
 	return decision;
 }
 
-/* COMMAND_RELEASE. */
-static void model_slot_release(struct guard_image *image, int connection)
+/* COMMAND_LET_GO. */
+static struct decision model_dial_let_go(struct guard_image *image, int connection)
 {
+	struct decision decision;
+
 	guard_from_image(image);
-	slot_release(&peer, connection + 1, CAUSE_link_dead, NOW_NS);
+	decision = dial_let_go(&peer, &guard_policy_of_model, slot_of(&peer, connection + 1), NOW_NS);
 	guard_to_image(image);
+	return decision;
+}
+
+/* COMMAND_UNANSWERED. */
+static struct decision model_link_unanswered(struct guard_image *image, int connection)
+{
+	struct decision decision;
+
+	guard_from_image(image);
+	decision = link_unanswered(&peer, &guard_policy_of_model, connection + 1, NOW_NS);
+	guard_to_image(image);
+	return decision;
 }
 
 /* COMMAND_SPARE. */
@@ -376,6 +521,14 @@ static struct decision model_link_spare(struct guard_image *image, int connectio
 	decision = link_spare(&peer, &guard_policy_of_model, connection + 1, NOW_NS);
 	guard_to_image(image);
 	return decision;
+}
+
+/* COMMAND_REVIVE, as each hook applies it before it asks anything. */
+static void model_peer_revive(struct guard_image *image)
+{
+	guard_from_image(image);
+	peer_revive(&peer, NOW_NS);
+	guard_to_image(image);
 }
 
 /* ---- what the daemon reads in the map -------------------------------------------------------- */
@@ -391,8 +544,8 @@ static const struct slot_image *guard_slot(const struct guard_image *image, int 
 	return 0;
 }
 
-/* A link, not doomed, that has been silent for suspect_after. */
-static int guard_suspects(const struct guard_image *image, int connection)
+/* A link, not doomed, that is quiet and was not asked in vain; with `in_doubt` one that is in doubt. */
+static int guard_suspects(const struct guard_image *image, int connection, int in_doubt)
 {
 	const struct slot_image *slot = guard_slot(image, connection);
 	struct slot real = {};
@@ -400,7 +553,48 @@ static int guard_suspects(const struct guard_image *image, int connection)
 	if (!slot)
 		return 0;
 	slot_from_image(&real, slot);
-	return slot_is_link(&real) && !slot_shows_life(&real, &guard_policy_of_model, NOW_NS);
+	return slot_is_link(&real) && !slot_shows_life(&real, &guard_policy_of_model, NOW_NS) &&
+	       !(real.flags & SLOT_UNANSWERED) && (!in_doubt || real.doubted_ns);
+}
+
+/* A link that the guard means to keep, and that has not been asked for a sign of life in vain. */
+static int guard_keeps(const struct guard_image *image, int connection)
+{
+	const struct slot_image *slot = guard_slot(image, connection);
+
+	return slot && slot->kind == SLOT_LINK &&
+	       !(slot->flags & (SLOT_DOOMED | SLOT_UNANSWERED)) &&
+	       (!slot->doubted || slot->doubted > IMAGE_NOW - DENY_MAX);
+}
+
+/* A link in whose place another one has come, after it was asked for a sign of life in vain. */
+static int guard_has_replaced(const struct guard_image *image, int connection)
+{
+	const struct slot_image *slot = guard_slot(image, connection);
+
+	return slot && slot->kind == SLOT_LINK && slot->flags & SLOT_DOOMED &&
+	       slot->flags & SLOT_UNANSWERED;
+}
+
+/* A last ACK waits for the end of a dial that was given up. */
+static int guard_ack_waits(const struct guard_image *image)
+{
+	int i;
+
+	for (i = 0; i < CONNECTIONS; i++)
+		if (image->slots[i].ack_waits == ACK_WAITS)
+			return 1;
+	return 0;
+}
+
+/* And has waited for long enough. */
+static void guard_ack_has_waited(struct guard_image *image)
+{
+	int i;
+
+	for (i = 0; i < CONNECTIONS; i++)
+		if (image->slots[i].ack_waits == ACK_WAITS)
+			image->slots[i].ack_waits = IMAGE_NOW;
 }
 
 #endif

@@ -13,19 +13,21 @@
  * exact to a tick, and what falls into one is tried in both orders. words.h has the numbers and
  * what a variant sets; variants.py has the variants, and the mistakes that they must notice.
  *
- * What a variant promises is in words.h. All promise: a dial of a guarded host begins beside no link
- * that lives and no other dial; no daemon takes a link for dead that lives.
+ * What a variant promises is in words.h. All promise: a dial of a guarded host begins beside no other
+ * dial, and beside no link that lives, but for one that was asked in vain or has shown no life for
+ * deny_max; no daemon ends a link that TCP would keep, unless its peer has made another one; a host
+ * gives up one dial for a knock, and no second one before it has a link.
  *
  * Takes for granted: a SYN leaves in the tick of its connect(); TCP tries for less than claim_max;
  * a FIN is not lost for good; sequence numbers keep a segment from being taken for one of another
- * connection.
+ * connection. Where both dial on one 4-tuple, a dial begins when nothing of an earlier one is under way.
  *
  * rules left out: peer_is() and peer_forget() (one peer, which stays), peer_due() and peer_idle()
  * (announcing is not refusing), claims_expire() (a claim is void without it), backoff_clear()
- * (kick), dial_led_away() (no other programs), liveness_settings() (KEEPALIVE stands for it),
- * link_stalls() (links carry nothing that could be lost), handshake_awaited() (no SYN cookies). Nor
- * is there the central dial policy, an exempt peer, observe mode, an adopted link, or one 4-tuple on
- * which both dial.
+ * (kick), slot_release() (cut), dial_led_away() (no other programs), liveness_settings() (KEEPALIVE
+ * stands for it), link_stalls() (links carry nothing that could be lost), handshake_awaited() (no
+ * SYN cookies). Nor is there the central dial policy, an exempt peer, observe mode, or an adopted link.
+ * Nor does the daemon send the SYN of a dial again whose answer was held (answer_tie_lost): TCP does, later.
  */
 #include "words.h"
 
@@ -49,15 +51,16 @@ c_state "struct guard_image guards[2]" "Global"
 c_state "struct wire_image wires[2]" "Global"
 
 typedef Connection {
-	byte dialer;    /* NOBODY: it is free; host + 1; SPOOFER */
-	byte number;    /* its client's initial sequence number */
+	byte dialer;    /* NOBODY: it is free; host + 1; BOTH; SPOOFER */
+	byte number[2]; /* the client's initial sequence number, of each that has dialed */
 	/* Of its end at each host: */
 	byte state[2];
 	byte timer[2];  /* ticks until it sends of its own accord */
 	byte tries[2];  /* SYNs or SYN-ACKs sent so far; established: unanswered questions */
-	byte waited[2]; /* on trial: ticks since PROOF of them were */
-	bit unwelcome;  /* the application of host 1 is about to close it */
+	byte waited[2]; /* on trial: ticks since QUESTIONS of them were */
+	byte unwelcome; /* the application of the host less one is about to close it; 0: none is */
 	bit destroyed;  /* by a daemon */
+	bit spoke[2];   /* the end has got data of the other one's application */
 }
 
 Connection connections[CONNECTIONS];
@@ -69,12 +72,22 @@ byte surplus[2];    /* 0, or one more than the ticks that it has seen too many l
 
 /* Of each host: the errands of its daemon. */
 byte losers[2];     /* links to destroy, a bit each */
+byte given_up[2];   /* dials that were given up for a knock, a bit each */
+byte unended[2];    /* ticks that one of these has waited */
+byte again[2];      /* SAME_TUPLE: 0, or one more than the times that its dial's SYN is to be sent again */
 byte dials_lost[2]; /* dials to give up: 0, or one more than the ticks since the link was told */
 byte trials[2];     /* links on trial, a bit each */
 byte late[2];       /* ticks that an errand has waited */
 byte unchecked[2];  /* ticks that a doomed link has been left */
 
+/* Of each host, for the onlooker: */
+byte failures[2];   /* PACED: in a row, up to STEPS */
+byte owed[2];       /* PACED: ticks for which it owes its peer silence */
+byte spent[2];      /* PACED: and for which no SYN excuses it any more */
+bit yielded[2];     /* its daemon has ended a dial for a knock, and no link has come up since */
+
 byte losses_left = LOSSES;
+byte cuts_left = CUTS;
 byte closings_left = CLOSINGS;
 byte crashes_left = CRASHES;
 byte spoofed_left = SPOOFED;
@@ -85,9 +98,9 @@ bool settled;
 
 /*
  * Of the step under way, else 0: at which host, which connection, what has arrived, what was
- * decided.
+ * decided, how an end has ended.
  */
-byte at, it, kind, verdict, cause;
+byte at, it, kind, verdict, cause, ending;
 
 c_code {
 \#include "world.h"
@@ -97,11 +110,15 @@ c_code {
 #define TIMER connections[it].timer[at]
 #define TRIES connections[it].tries[at]
 #define GUARDED_HERE (at == 0 && GUARDED_0 || at == 1 && GUARDED_1)
-#define DIALED_HERE (connections[it].dialer == at + 1)
+#define DIALED_HERE (connections[it].dialer & (at + 1))
 
 /* For c_code: the same. */
 #define GUARD (&now.guards[now.at])
 #define END now.connections[now.it]
+#define DIALED (END.dialer & (now.at + 1))
+#define NUMBER END.number[now.at]
+#define NUMBER_THERE END.number[!now.at]
+#define HAS_DAEMON DAEMON(now.at)
 
 /*
  * A question without side effects; without the parentheses spin takes any call for one that has
@@ -111,6 +128,7 @@ c_code {
 #define ALLOWED IS(now.verdict == VERDICT_ALLOW)
 #define ASK(question) c_code { struct decision decision = question; decided(&decision); }
 #define SEND(what) c_code { send(what); }
+#define CLOSED(how) c_code { now.ending = how; }; end_closed()
 #define TELL(what) c_code { tell(now.at, what " %d", now.it); }
 
 /* One of the connections for which it holds; there is one. */
@@ -137,16 +155,30 @@ inline end_forgotten()
 	TIMER = 0;
 	TRIES = 0;
 	connections[it].waited[at] = 0;
-	connections[it].unwelcome = connections[it].unwelcome && at == 0;
+	connections[it].spoke[at] = 0;
+	if
+	:: connections[it].unwelcome == at + 1 -> connections[it].unwelcome = 0
+	:: else
+	fi;
+	if
+	:: SAME_TUPLE && it == 0 -> connections[it].dialer = connections[it].dialer & ~(at + 1)
+	:: else
+	fi;
+	if
+	:: SAME_TUPLE && it == 0 -> again[at] = 0
+	:: else
+	fi;
+	given_up[at] = given_up[at] & ~(1 << it);
 	losers[at] = losers[at] & ~(1 << it);
 	trials[at] = trials[at] & ~(1 << it)
 }
 
-/* sock_ops or sock_release: a dial or a link is over. rules: slot_end() */
+/* sock_ops or sock_release: a dial or a link is over, `ending` says how. rules: slot_end() */
 inline end_closed()
 {
 	if
-	:: GUARDED_HERE && STATE != END_SYN_RECEIVED -> ASK(model_slot_end(GUARD, now.it))
+	:: GUARDED_HERE && (STATE != END_SYN_RECEIVED || DIALED_HERE) ->
+		ASK(model_slot_end(GUARD, now.it, now.ending, END.spoke[now.at]))
 	:: else
 	fi;
 	end_forgotten()
@@ -155,14 +187,22 @@ inline end_closed()
 /* sock_ops: a dial or a knock has become a link. rules: link_up(), handshake_done() */
 inline end_established()
 {
-	connections[it].unwelcome = closings_left && at == 1 && !DIALED_HERE &&
-				    IS(ends_in(1, END_SYN_SENT) > 0);
+	if
+	:: closings_left && !DIALED_HERE && IS(is_unwelcome(now.at)) ->
+		connections[it].unwelcome = at + 1
+	:: else
+	fi;
 	STATE = END_ESTABLISHED;
 	TRIES = 0;
+	yielded[at] = 0;
+	if
+	:: SAME_TUPLE -> again[at] = 0
+	:: else
+	fi;
 	c_code { END.timer[now.at] = ask_after(now.at); };
 	if
 	:: GUARDED_HERE ->
-		ASK(model_link_up(GUARD, now.it, END.dialer == now.at + 1, END.number))
+		ASK(model_link_up(GUARD, now.it, DIALED, DIALED ? NUMBER : NUMBER_THERE))
 	:: else -> TELL("established:")
 	fi
 }
@@ -203,6 +243,7 @@ inline knock()
 {
 	c_code { now.verdict = VERDICT_ALLOW; };
 	if
+	:: at == 1 && !LISTENS_1 -> c_code { now.verdict = VERDICT_REFUSE; }
 	:: GUARDED_HERE && STATE == END_NONE -> ASK(model_knock_decide(GUARD, now.it))
 	:: else
 	fi;
@@ -210,7 +251,7 @@ inline knock()
 	:: IS(now.verdict == VERDICT_REFUSE) -> SEND(SEGMENT_RST)
 	:: else ->
 		if
-		:: GUARDED_HERE -> ASK(model_handshake_decide(GUARD, now.it, END.number))
+		:: GUARDED_HERE -> c_code { knock_decided(); }
 		:: else
 		fi;
 		if
@@ -220,12 +261,33 @@ inline knock()
 	fi
 }
 
-/* ingress. rules: handshake_pending(), answer_verdict() */
+/*
+ * A SYN that meets the host's own dial, and ingress. Let pass, it makes TCP open the connection from both
+ * ends. rules: open_decide()
+ */
+inline open()
+{
+	c_code { now.verdict = VERDICT_ALLOW; };
+	if
+	:: GUARDED_HERE -> ASK(model_open_decide(GUARD, now.it, NUMBER_THERE, HAS_DAEMON))
+	:: else
+	fi;
+	if
+	:: ALLOWED ->
+		STATE = END_SYN_RECEIVED;
+		TRIES = 1;
+		TIMER = SECOND;
+		SEND(SEGMENT_SYN_ACK)
+	:: else
+	fi
+}
+
+/* ingress. rules: handshake_pending(), answer_decide() */
 inline answer()
 {
 	c_code { now.verdict = VERDICT_ALLOW; };
 	if
-	:: GUARDED_HERE -> ASK(model_answer_verdict(GUARD, now.it))
+	:: GUARDED_HERE -> ASK(model_answer_decide(GUARD, now.it))
 	:: else
 	fi;
 	if
@@ -234,17 +296,30 @@ inline answer()
 	fi
 }
 
-/* An ACK, or data. */
+/*
+ * An ACK, or data. ingress sees one that meets a listener or a request. rules: last_ack_decide(),
+ * handshake_waits()
+ */
 inline ack()
 {
+	c_code { now.verdict = VERDICT_ALLOW; };
 	if
-	:: STATE == END_SYN_RECEIVED -> end_established()
-	:: STATE == END_ESTABLISHED -> end_heard()
-	:: STATE == END_NONE -> SEND(SEGMENT_RST)
+	:: GUARDED_HERE && !DIALED_HERE && (STATE == END_NONE || STATE == END_SYN_RECEIVED) ->
+		ASK(model_last_ack_decide(GUARD, now.it, HAS_DAEMON))
 	:: else
 	fi;
 	if
-	:: kind == SEGMENT_DATA && STATE == END_ESTABLISHED -> SEND(SEGMENT_ACK)
+	:: ALLOWED && STATE == END_SYN_RECEIVED -> end_established()
+	:: ALLOWED && STATE == END_ESTABLISHED -> end_heard()
+	:: ALLOWED && STATE == END_NONE -> SEND(SEGMENT_RST)
+	/* Of a link that the other end has, and this one has not. */
+	:: ALLOWED && STATE == END_SYN_SENT && SAME_TUPLE -> SEND(SEGMENT_RST)
+	:: else
+	fi;
+	if
+	:: kind == SEGMENT_DATA && STATE == END_ESTABLISHED ->
+		connections[it].spoke[at] = TALKS > 0;
+		SEND(SEGMENT_ACK)
 	:: else
 	fi
 }
@@ -260,7 +335,7 @@ inline reset()
 	assert(!STEADY || !connections[it].destroyed || STATE != END_ESTABLISHED ||
 	       IS(is_another_alive(now.at, now.it)));
 	if
-	:: STATE != END_NONE -> end_closed()
+	:: STATE != END_NONE -> CLOSED(ENDING_RESET)
 	:: else
 	fi
 }
@@ -273,7 +348,7 @@ inline finish()
 	:: else
 	fi;
 	if
-	:: STATE == END_ESTABLISHED -> end_closed()
+	:: STATE == END_ESTABLISHED -> CLOSED(ENDING_PEER_CLOSED)
 	:: else
 	fi
 }
@@ -285,12 +360,20 @@ inline arrives()
 	:: at == 1 && down
 	:: else ->
 		if
-		:: kind == SEGMENT_SYN && STATE != END_ESTABLISHED -> knock()
+		:: kind == SEGMENT_SYN && STATE == END_SYN_SENT -> open()
+		:: kind == SEGMENT_SYN && STATE == END_SYN_RECEIVED && DIALED_HERE ->
+			SEND(SEGMENT_SYN_ACK)
+		:: kind == SEGMENT_SYN &&
+		   (STATE == END_NONE || STATE == END_SYN_RECEIVED && !DIALED_HERE) -> knock()
 		:: kind == SEGMENT_SYN_ACK && STATE == END_SYN_SENT -> answer()
+		:: kind == SEGMENT_SYN_ACK && STATE == END_SYN_RECEIVED && DIALED_HERE ->
+			end_established();
+			SEND(SEGMENT_ACK)
 		/* The challenge of RFC 5961, or the last ACK again. */
 		:: (kind == SEGMENT_SYN || kind == SEGMENT_SYN_ACK) && STATE == END_ESTABLISHED ->
 			SEND(SEGMENT_ACK)
-		:: kind == SEGMENT_SYN_ACK && (STATE == END_NONE || STATE == END_SYN_RECEIVED) ->
+		:: kind == SEGMENT_SYN_ACK &&
+		   (STATE == END_NONE || STATE == END_SYN_RECEIVED && !DIALED_HERE) ->
 			SEND(SEGMENT_RST)
 		:: kind == SEGMENT_ACK || kind == SEGMENT_DATA -> ack()
 		:: kind == SEGMENT_RST -> reset()
@@ -301,12 +384,12 @@ inline arrives()
 
 /* ---- what a host does of its own accord ------------------------------------------------------ */
 
-/* connect4 or connect6. rules: dial_claim() */
+/* connect4 or connect6. rules: handshake_pending(), dial_claim() */
 inline dial()
 {
-	c_code { now.it = connection_free(); now.verdict = VERDICT_ALLOW; };
+	c_code { now.it = connection_free(now.at); now.verdict = VERDICT_ALLOW; };
 	if
-	:: GUARDED_HERE -> ASK(model_dial_claim(GUARD, now.it))
+	:: GUARDED_HERE -> ASK(model_dial_claim(GUARD, now.it, HAS_DAEMON))
 	:: else -> TELL("dials")
 	fi
 }
@@ -314,7 +397,7 @@ inline dial()
 inline dial_allowed()
 {
 	assert(!GUARDED_HERE || IS(links_and_dials(now.at) < LINKS));
-	connections[it].dialer = at + 1;
+	connections[it].dialer = connections[it].dialer | (at + 1);
 	STATE = END_SYN_SENT;
 	idle[at] = 0;
 	if
@@ -331,18 +414,34 @@ inline dial_refused()
 	fi
 }
 
+/* egress. A SYN that it keeps is one that was lost, to TCP. rules: dial_leaves() */
+inline syn_leaves()
+{
+	c_code { now.verdict = VERDICT_ALLOW; };
+	if
+	:: GUARDED_HERE -> ASK(model_dial_leaves(GUARD, now.it))
+	:: else
+	fi;
+	if
+	:: IS(now.verdict != VERDICT_HOLD) ->
+		assert(!owed[at]);
+		SEND(SEGMENT_SYN)
+	:: else -> TELL("egress keeps the SYN of")
+	fi
+}
+
 /* A timer is out. sock_ops sees a SYN before it leaves. rules: dial_sent() */
 inline sends()
 {
 	if
-	:: STATE == END_SYN_SENT && TRIES <= SYN_RETRIES ->
+	:: STATE == END_SYN_SENT && TRIES < SYNS_WAITED ->
 		if
-		:: GUARDED_HERE -> c_code { model_dial_sent(GUARD, now.it, END.number); }
+		:: GUARDED_HERE -> c_code { model_dial_sent(GUARD, now.it, NUMBER); }
 		:: else
 		fi;
 		TRIES++;
 		c_code { END.timer[now.at] = resend_after(END_SYN_SENT, END.tries[now.at]); };
-		SEND(SEGMENT_SYN)
+		syn_leaves()
 	:: STATE == END_SYN_RECEIVED && TRIES <= SYN_ACK_RETRIES ->
 		TRIES++;
 		c_code { END.timer[now.at] = resend_after(END_SYN_RECEIVED, END.tries[now.at]); };
@@ -351,15 +450,24 @@ inline sends()
 		TRIES++;
 		TIMER = SECOND;
 		SEND(SEGMENT_DATA)
-	:: else -> end_closed() /* TCP gives up */
+	:: STATE == END_SYN_SENT && TRIES >= SYNS_WAITED && SYNS_WAITED <= SYN_RETRIES ->
+		TELL("the application gives up the dial");
+		CLOSED(ENDING_CLOSED)
+	:: else -> CLOSED(ENDING_SILENCE) /* TCP gives up */
 	fi
 }
 
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
-/*
- * links_destroy_surplus() of user/edge/links.c. An established socket that is destroyed sends RST.
- */
+/* sockets_destroy() of user/edge/sockets.c. An established socket that is destroyed sends RST. */
+inline destroy()
+{
+	connections[it].destroyed = 1;
+	SEND(SEGMENT_RST);
+	CLOSED(ENDING_ABORTED)
+}
+
+/* links_destroy_surplus() of user/edge/links.c. */
 inline destroy_surplus()
 {
 	losers[at] = losers[at] & ~(1 << it);
@@ -368,14 +476,44 @@ inline destroy_surplus()
 		TELL("the daemon destroys");
 		assert(IS(ends_in(now.at, END_ESTABLISHED) > 1));
 		assert(!STEADY || IS(is_another_alive(now.at, now.it)));
-		connections[it].destroyed = 1;
-		SEND(SEGMENT_RST);
-		end_closed()
+		destroy()
 	:: else
 	fi
 }
 
-/* give_up_dials() of user/connguardd/happenings.c. Nothing is sent for a dial. */
+/*
+ * links_destroy_replaced() of user/edge/links.c: whether or not the link is there yet that its peer has made
+ * in its place. That it was not alive shows when its RST arrives.
+ */
+inline destroy_loser()
+{
+	if
+	:: STATE == END_ESTABLISHED && IS(guard_has_replaced(GUARD, now.it)) ->
+		losers[at] = losers[at] & ~(1 << it);
+		TELL("the daemon destroys, for another has come in its place,");
+		destroy()
+	:: else -> destroy_surplus()
+	fi
+}
+
+/*
+ * end_given_up() of user/connguardd/happenings.c, links_end_dial() of user/edge/links.c: a knock goes
+ * first. Nothing is sent for a dial.
+ */
+inline end_given_up()
+{
+	given_up[at] = given_up[at] & ~(1 << it);
+	if
+	:: IS(is_given_up(now.at, now.it)) ->
+		TELL("the daemon ends, for a knock, the dial");
+		assert(!yielded[at]);
+		yielded[at] = 1;
+		CLOSED(ENDING_ABORTED)
+	:: else
+	fi
+}
+
+/* give_up_dials() of user/connguardd/happenings.c. */
 inline give_up_dials()
 {
 	it = 0;
@@ -384,7 +522,7 @@ inline give_up_dials()
 		if
 		:: IS(is_dial_lost(now.at, now.it)) ->
 			TELL("the daemon gives up the dial");
-			end_closed()
+			CLOSED(ENDING_ABORTED)
 		:: else
 		fi;
 		it++
@@ -394,14 +532,35 @@ inline give_up_dials()
 	dials_lost[at] = 0
 }
 
-/* links_end_useless() of user/edge/links.c. rules: slot_release() */
-inline end_dead()
+/* syns_send_soon() of user/connguardd/syns.c. There it begins anew with a later SYN, here once a dial. */
+inline send_again()
 {
-	TELL("the daemon finds dead");
-	assert(IS(END.state[!now.at] != END_ESTABLISHED));
-	c_code { model_slot_release(GUARD, now.it); };
-	SEND(SEGMENT_RST);
-	end_forgotten()
+	again[at]--;
+	TELL("the daemon sends again the SYN of");
+	SEND(SEGMENT_SYN)
+}
+
+/* COMMAND_LET_GO: a kept dial's SYN leaves, whatever TCP's timer says. rules: dial_let_go() */
+inline let_go()
+{
+	ASK(model_dial_let_go(GUARD, now.it));
+	assert(!owed[at]);
+	SEND(SEGMENT_SYN)
+}
+
+/*
+ * on_look() of user/connguardd/probing.c: a quiet link has been asked in vain. Its timer is what it was:
+ * nothing is ended. rules: link_unanswered()
+ */
+inline unanswered()
+{
+	trials[at] = trials[at] & ~(1 << it);
+	connections[it].waited[at] = 0;
+	ASK(model_link_unanswered(GUARD, now.it));
+	if
+	:: IS(ask_after(now.at) == STOPPED) -> TRIES = 0; TIMER = STOPPED
+	:: else
+	fi
 }
 
 /* spare_last() and destroy_doomed() of user/pure/check.c. rules: link_spare() */
@@ -413,6 +572,22 @@ inline check()
 	:: IS(now.cause == CAUSE_none) -> destroy_surplus()
 	:: else
 	fi
+}
+
+/* ---- the network ----------------------------------------------------------------------------- */
+
+/* on_settled() of user/connguardd/revival.c, if anybody is told. rules: peer_revive() */
+inline plugged_in()
+{
+	cable_out = 0;
+	calm = 0;
+	c_code {
+		tell(0, "the cable is plugged in");
+		if (REVIVES && DAEMON(0))
+			model_peer_revive(&now.guards[0]);
+		if (REVIVES && DAEMON(1))
+			model_peer_revive(&now.guards[1]);
+	}
 }
 
 /* ---- everything at once ---------------------------------------------------------------------- */
@@ -429,28 +604,36 @@ active [2] proctype Application()
 	:: atomic { IS(may_dial(PApplication->_pid - APPLICATIONS)) ->
 		d_step { at = _pid - APPLICATIONS; dial() };
 		if
-		:: ALLOWED ->
+		/* Or kept. */
+		:: IS(now.verdict != VERDICT_REFUSE) ->
 			if
-			:: IS(may_be_number(1)) -> connections[it].number = 1
-			:: IS(may_be_number(2)) -> connections[it].number = 2
-			:: IS(may_be_number(3)) -> connections[it].number = 3
-			:: IS(may_be_number(4)) -> connections[it].number = 4
+			:: IS(may_be_number(1)) -> connections[it].number[at] = 1
+			:: IS(may_be_number(2)) -> connections[it].number[at] = 2
+			:: IS(may_be_number(3)) -> connections[it].number[at] = 3
+			:: IS(may_be_number(4)) -> connections[it].number[at] = 4
 			fi;
-			d_step { dial_allowed(); step_ends() }
+			d_step {
+				dial_allowed();
+				if
+				:: PROMPT -> sends()
+				:: else
+				fi;
+				step_ends()
+			}
 		:: else ->
 			d_step { dial_refused(); step_ends() }
 		fi
 	}
-	:: d_step { _pid == APPLICATIONS + 1 && IS(newcomer() < CONNECTIONS) ->
-		at = 1;
-		c_code { now.it = newcomer(); };
+	:: d_step { IS(newcomer(PApplication->_pid - APPLICATIONS) < CONNECTIONS) ->
+		at = _pid - APPLICATIONS;
+		c_code { now.it = newcomer(now.at); };
 		if
 		:: closings_left != UNBOUNDED -> closings_left--; calm = 0
 		:: else
 		fi;
 		TELL("the application closes");
 		SEND(SEGMENT_FIN);
-		end_closed();
+		CLOSED(ENDING_CLOSED);
 		step_ends()
 	}
 	od
@@ -506,17 +689,38 @@ active [2] proctype Daemon()
 		:: losers[at] & 4 -> it = 2
 		:: losers[at] & 8 -> it = 3
 		fi;
-		d_step { destroy_surplus(); step_ends() }
+		d_step { destroy_loser(); step_ends() }
 	}
 	:: d_step { dials_lost[_pid - DAEMONS] ->
 		at = _pid - DAEMONS;
 		give_up_dials();
 		step_ends()
 	}
-	:: atomic { IS(any_proven_dead(PDaemon->_pid - DAEMONS)) ->
+	:: atomic { given_up[_pid - DAEMONS] ->
 		at = _pid - DAEMONS;
-		CHOOSE(is_proven_dead);
-		d_step { end_dead(); step_ends() }
+		if
+		:: given_up[at] & 1 -> it = 0
+		:: given_up[at] & 2 -> it = 1
+		:: given_up[at] & 4 -> it = 2
+		:: given_up[at] & 8 -> it = 3
+		fi;
+		d_step { end_given_up(); step_ends() }
+	}
+	:: d_step { again[_pid - DAEMONS] > 1 ->
+		at = _pid - DAEMONS;
+		it = 0;
+		send_again();
+		step_ends()
+	}
+	:: atomic { IS(any_kept_for_nothing(PDaemon->_pid - DAEMONS)) ->
+		at = _pid - DAEMONS;
+		CHOOSE(is_kept_for_nothing);
+		d_step { let_go(); step_ends() }
+	}
+	:: atomic { IS(any_unanswered(PDaemon->_pid - DAEMONS)) ->
+		at = _pid - DAEMONS;
+		CHOOSE(is_unanswered);
+		d_step { unanswered(); step_ends() }
 	}
 	:: atomic { unchecked[_pid - DAEMONS] >= CHECK_FIRST ->
 		at = _pid - DAEMONS;
@@ -534,10 +738,19 @@ active proctype World()
 		step_ends();
 		assert(!SETTLES || calm < SETTLES || settled)
 	}
-	:: d_step { cable_out && cable_out < CABLE_OUT ->
-		cable_out = 0;
+	:: d_step { cable_out && (cable_out < CABLE_OUT || CUTS) -> plugged_in() }
+	:: d_step { cuts_left && !cable_out ->
+		cuts_left--;
+		cable_out = CUT;
 		calm = 0;
-		c_code { tell(0, "the cable is plugged in"); }
+		c_code { tell(0, "the cable is cut"); }
+	}
+	/* The 5 ms of ACK_WAITS_NS are over. */
+	:: d_step { IS(guard_ack_waits(&now.guards[0])) ->
+		c_code { guard_ack_has_waited(&now.guards[0]); }
+	}
+	:: d_step { IS(guard_ack_waits(&now.guards[1])) ->
+		c_code { guard_ack_has_waited(&now.guards[1]); }
 	}
 	:: d_step { crashes_left && !down ->
 		crashes_left--;
@@ -561,8 +774,8 @@ active proctype World()
 			fi
 		};
 		if
-		:: connections[it].number = 0
-		:: connections[it].number = NUMBERS + 1
+		:: connections[it].number[1] = 0
+		:: connections[it].number[1] = NUMBERS + 1
 		fi;
 		d_step {
 			TELL("a spoofed SYN arrives:");

@@ -34,6 +34,26 @@
 #ifndef DAEMON_LATE
 #define DAEMON_LATE 0
 #endif
+/* What ends a dial that was given up for a knock has a lateness of its own. */
+#ifndef GIVE_UP_LATE
+#define GIVE_UP_LATE DAEMON_LATE
+#endif
+/* 1: the daemon lives, but is never told that a dial was given up. */
+#ifndef GIVE_UPS_LOST
+#define GIVE_UPS_LOST 0
+#endif
+/* 1: in_backoff = keep. */
+#ifndef KEEPS
+#define KEEPS 1
+#endif
+/* 1: the daemon sends the SYN of a kept dial when the backoff is over. 0: it waits for TCP's timer. */
+#ifndef LETS_GO
+#define LETS_GO 1
+#endif
+/* So many lengths of backoff: the second is twice the first. */
+#ifndef STEPS
+#define STEPS 1
+#endif
 /* 1: tie_break = none. */
 #ifndef TIE_OPEN
 #define TIE_OPEN 0
@@ -64,6 +84,10 @@
 #ifndef PATIENCE
 #define PATIENCE (4 * SECOND)
 #endif
+/* 1: a SYN leaves with its connect(), and not just in the same tick, which may see a round trip. */
+#ifndef PROMPT
+#define PROMPT 0
+#endif
 /*
  * 1: where there is a guard, the application also dials when it wants no link, as often as it
  * likes.
@@ -76,11 +100,34 @@
 #define STACKS 0
 #endif
 /*
- * The application of host 1 closes what it accepts while it dials, at once, so many times,
- * UNBOUNDED: each time.
+ * An application closes what it accepts, at once: WHILE_DIALING, ALWAYS, or NEVER. CLOSINGS: so many
+ * times at both hosts together, UNBOUNDED: each time.
  */
+#define WHILE_DIALING 1
+#define ALWAYS 2
+#ifndef CLOSES_0
+#define CLOSES_0 0
+#endif
+#ifndef CLOSES_1
+#define CLOSES_1 WHILE_DIALING
+#endif
 #ifndef CLOSINGS
 #define CLOSINGS 0
+#endif
+/* 0: host 1 has no listener and answers SYNs with RST. */
+#ifndef LISTENS_1
+#define LISTENS_1 1
+#endif
+/*
+ * An application closes a dial of which so many SYNs have got no answer within their time. All: TCP
+ * gives up by itself.
+ */
+#ifndef SYNS_WAITED
+#define SYNS_WAITED (SYN_RETRIES + 1)
+#endif
+/* 1: both hosts dial from the port on which they listen, so that there is one connection at most. */
+#ifndef SAME_TUPLE
+#define SAME_TUPLE 0
 #endif
 /* The client's initial sequence number of a dial is one of so many. */
 #ifndef NUMBERS
@@ -120,6 +167,17 @@
  */
 #ifndef CABLE_OUT
 #define CABLE_OUT 0
+#endif
+/* So many times it is out later on, for less than so many ticks. */
+#ifndef CUTS
+#define CUTS 0
+#endif
+#ifndef CUT
+#define CUT (4 * SECOND)
+#endif
+/* 1: where there is a daemon it is told when the cable is in again (carrier, an address, a route). */
+#ifndef REVIVES
+#define REVIVES 0
 #endif
 /*
  * So many SYNs in the name of host 1, or UNBOUNDED of them, come to host 0, at the worst times,
@@ -183,6 +241,21 @@
 #ifndef SURPLUS_MAY_STAY
 #define SURPLUS_MAY_STAY 0
 #endif
+/*
+ * 1: a host whose dial has failed sends no SYN of another one before the backoff is over, unless the
+ * peer was heard of since, by a SYN once in a backoff; and of two backoffs the later one is longer,
+ * up to STEPS (no link lives for long enough to end that).
+ */
+#ifndef PACED
+#define PACED 0
+#endif
+/*
+ * 1: of the two ends of a link one has dialed, the one whose number was the greater if both did, and the
+ * other one has accepted.
+ */
+#ifndef ONE_DIALER
+#define ONE_DIALER 0
+#endif
 /* 0: an end whose other end is gone is not seen. */
 #ifndef DEAD_ENDS_COUNT
 #define DEAD_ENDS_COUNT 1
@@ -204,9 +277,10 @@
 #define SEGMENT_RST 5
 #define SEGMENT_FIN 6
 
-/* Who has made a connection: host 0 or 1, plus one. */
+/* Who has made a connection: host 0 or 1, plus one; both. */
 #define NOBODY 0
-#define SPOOFER 3
+#define BOTH 3
+#define SPOOFER 4
 
 /* Segments under way in one direction; more are an error of the variant, and told as one. */
 #define WIRE 6
@@ -219,25 +293,33 @@
 #define SYN_ACK_RETRIES 3
 
 /*
- * user/pure/life.h: questions without an answer that are proof, and how long the last one's is
- * waited for. There that is two round trips, here one and a tick.
+ * user/pure/life.h: so many questions without an answer, and how long the last one's is waited for.
+ * There that is two round trips, here one and a tick.
  */
-#define PROOF 3
-#define PROOF_WAIT (SECOND / 2 > 2 * DELAY ? SECOND / 2 : 2 * DELAY + 1)
+#define QUESTIONS 3
+#define PATIENT_FOR (SECOND / 2 > 2 * DELAY ? SECOND / 2 : 2 * DELAY + 1)
+/*
+ * user/connguardd/syns.c: so many times the greater one of one 4-tuple sends its SYN again. There it is
+ * three times; the last is what the second was, where the other end is slow.
+ */
+#define SYNS_AGAIN 2
 /* The periodic check finds a doomed link that nobody has destroyed: no sooner, and no later. */
 #define CHECK_FIRST (SECOND / 2)
 #define CHECK_LAST (2 * SECOND)
 
 /*
- * The policy. hold_max is the default; what comes after it in time is shorter than the default, in
- * the same order: a round trip < half of hold_max < a second < hold_max < suspect_after < proof of
- * death < deny_max = liveness.
+ * The policy. hold_max is the default, and so is suspect_after; what comes after them in time is
+ * shorter than the default, in the same order: a round trip < half of hold_max < a second =
+ * suspect_after < hold_max < the three seconds of asking < deny_max = liveness.
  */
 #define HOLD_MAX (SECOND * 3 / 2)
+#ifndef SUSPECT_AFTER
 #define SUSPECT_AFTER (2 * SECOND)
+#endif
 #define MIN_UPTIME (2 * SECOND)
 #define STABLE_AFTER (4 * SECOND)
-#define BACKOFF (2 * SECOND)
+#define BACKOFF_MAX (2 * SECOND)
+#define BACKOFF_FIRST (STEPS == 1 ? BACKOFF_MAX : BACKOFF_MAX / 2)
 #define DENY_MAX (6 * SECOND)
 #define LIVENESS (6 * SECOND)
 

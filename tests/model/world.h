@@ -21,9 +21,11 @@ extern void (*Uerror)(char *);
 #define GUARDED(host) ((host) ? GUARDED_1 : GUARDED_0)
 #define DAEMON(host) (GUARDED(host) && ((host) ? DAEMON_1 : DAEMON_0))
 #define DIALS(host) ((host) ? DIALS_1 : DIALS_0)
+#define CLOSES(host) ((host) ? CLOSES_1 : CLOSES_0)
 #define SURPLUS_ALLOWED(host) (GUARDED(host) ? SURPLUS_AT_GUARDED : SURPLUS_AT_UNGUARDED)
 
 _Static_assert(!REORDERING || !DELAY_LEAST, "the first of a wire in no order may always arrive");
+_Static_assert(!CUTS || !CLOSINGS, "a FIN is not lost for good");
 
 /* ---- telling: no part of the state ----------------------------------------------------------- */
 
@@ -77,15 +79,41 @@ static int own_ends_in(int host, int state)
 
 	for (i = 0; i < CONNECTIONS; i++)
 		count += now.connections[i].state[host] == state &&
-			 now.connections[i].dialer == host + 1;
+			 now.connections[i].dialer & (host + 1);
 	return count;
 }
 
-/* The first that is free for a dial, or CONNECTIONS. */
-static int connection_free(void)
+/* The application has a dial under way, as it sees it. */
+static int is_dialing(int host)
+{
+	return own_ends_in(host, END_SYN_SENT) || own_ends_in(host, END_SYN_RECEIVED);
+}
+
+/*
+ * Where both dial on one 4-tuple: TCP knows of nothing on it, and what is under way is not of another
+ * dial.
+ */
+static int is_tuple_free(int host)
 {
 	int i;
 
+	for (i = 0; i < now.wires[host].length; i++)
+		if (now.wires[host].segments[i].connection == 0 &&
+		    now.wires[host].segments[i].kind != SEGMENT_SYN)
+			return 0;
+	for (i = 0; i < now.wires[!host].length; i++)
+		if (now.wires[!host].segments[i].connection == 0)
+			return 0;
+	return now.connections[0].state[host] == END_NONE;
+}
+
+/* The first that is free for a dial of the host, or CONNECTIONS. */
+static int connection_free(int host)
+{
+	int i;
+
+	if (SAME_TUPLE)
+		return is_tuple_free(host) ? 0 : CONNECTIONS;
 	for (i = 0; i < CONNECTIONS - (SPOOFED > 0); i++)
 		if (now.connections[i].dialer == NOBODY)
 			return i;
@@ -98,9 +126,20 @@ static int may_be_number(int number)
 	int i;
 
 	for (i = 0; DISTINCT && i < CONNECTIONS; i++)
-		if (now.connections[i].dialer != NOBODY && now.connections[i].number == number)
+		if (now.connections[i].number[0] == number || now.connections[i].number[1] == number)
 			return 0;
 	return number <= NUMBERS;
+}
+
+/* A connection and a number for one more dial of the host. */
+static int is_room(int host)
+{
+	int number;
+
+	for (number = 1; number <= NUMBERS; number++)
+		if (may_be_number(number))
+			return connection_free(host) < CONNECTIONS;
+	return 0;
 }
 
 static int is_up(int host)
@@ -228,56 +267,61 @@ static int wants_to_dial(int host)
 	if (!is_up(host) || !dials_left(host))
 		return 0;
 	if (LINKS > 1)
-		return !own_ends_in(host, END_ESTABLISHED) && !own_ends_in(host, END_SYN_SENT);
-	return !ends_in(host, END_ESTABLISHED) && !ends_in(host, END_SYN_SENT);
+		return !own_ends_in(host, END_ESTABLISHED) && !is_dialing(host);
+	return !ends_in(host, END_ESTABLISHED) && !is_dialing(host);
 }
 
 /* A tick at least after the last link or dial; or at any time, where that is asked for. */
 static int may_dial(int host)
 {
-	if (connection_free() == CONNECTIONS)
+	if (!is_room(host))
 		return 0;
 	if (GUARDED(host) ? DUPLICATES : STACKS && host == 1)
 		return is_up(host) && dials_left(host);
 	return wants_to_dial(host) && now.idle[host];
 }
 
-/* Links that live, of those that its guard means to keep, and dials of a host. */
+/* Links that live, of those that its guard counts on, and dials of a host. */
 static int links_and_dials(int host)
 {
 	int i, count = own_ends_in(host, END_SYN_SENT);
 
-	for (i = 0; i < CONNECTIONS; i++) {
-		const struct slot_image *slot = guard_slot(&now.guards[host], i);
-
-		count += slot && !(slot->flags & SLOT_DOOMED) &&
+	for (i = 0; i < CONNECTIONS; i++)
+		count += guard_keeps(&now.guards[host], i) &&
 			 now.connections[i].state[0] == END_ESTABLISHED &&
 			 now.connections[i].state[1] == END_ESTABLISHED;
-	}
 	return count;
 }
 
-/* A link that the application of host 1 does not want, or CONNECTIONS. */
-static int newcomer(void)
+/* Does the application of the host want none of a link that it has just accepted? */
+static int is_unwelcome(int host)
+{
+	return CLOSES(host) == ALWAYS || (CLOSES(host) == WHILE_DIALING && is_dialing(host));
+}
+
+/* A link that the application of the host does not want, or CONNECTIONS. */
+static int newcomer(int host)
 {
 	int i;
 
-	for (i = 0; i < CONNECTIONS && !now.connections[i].unwelcome; i++)
-		;
-	return i;
+	for (i = 0; i < CONNECTIONS; i++)
+		if (now.connections[i].unwelcome == host + 1)
+			return i;
+	return CONNECTIONS;
 }
 
 /* ---- the daemon ------------------------------------------------------------------------------ */
 
 /*
- * probing_doubt() of user/connguardd/probing.c: TCP is made to ask the other ends of silent links.
+ * probing_doubt() of user/connguardd/probing.c: TCP is made to ask the other ends of quiet links, after
+ * a dial only those that the rules put in doubt.
  */
-static void doubt(int host)
+static void doubt(int host, int after_dial)
 {
 	int i;
 
 	for (i = 0; i < CONNECTIONS; i++) {
-		if (!guard_suspects(&now.guards[host], i) || now.trials[host] & 1 << i ||
+		if (!guard_suspects(&now.guards[host], i, after_dial) || now.trials[host] & 1 << i ||
 		    now.connections[i].state[host] != END_ESTABLISHED)
 			continue;
 		tell(host, "the daemon has TCP ask the other end of %d", i);
@@ -291,6 +335,16 @@ static void doubt(int host)
 static void daemon_hears(int host, const struct decision *decision)
 {
 	switch (decision->cause) {
+	case CAUSE_knock_goes_first:
+	case CAUSE_knock_ack_waits:
+	case CAUSE_knock_open_lost:
+		if (!GIVE_UPS_LOST)
+			now.given_up[host] |= 1 << (decision->other_cookie - 1);
+		return;
+	case CAUSE_knock_open_won:
+		if (!now.again[host])
+			now.again[host] = SYNS_AGAIN + 1;
+		return;
 	case CAUSE_link_replaced:
 		now.losers[host] |= 1 << (decision->other_cookie - 1);
 		break;
@@ -298,12 +352,13 @@ static void daemon_hears(int host, const struct decision *decision)
 		now.losers[host] |= 1 << (decision->other_cookie - 1);
 		return;
 	case CAUSE_dial_suspect:
+		doubt(host, 1);
+		return;
 	case CAUSE_knock_suspect:
-	case CAUSE_dial_dialing:
 	case CAUSE_knock_tie_lost:
 	case CAUSE_answer_linked:
 	case CAUSE_answer_tie_lost:
-		doubt(host);
+		doubt(host, 0);
 		return;
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
@@ -315,37 +370,127 @@ static void daemon_hears(int host, const struct decision *decision)
 		now.dials_lost[host] = 1;
 }
 
-/* What a rule has decided at host `at` on connection `it`. Sets `verdict` and `cause`. */
-static void decided(const struct decision *decision)
+/*
+ * The onlooker's account of a host's failures, kept by what PACED promises and not by what the rules
+ * remember: until when it owes its peer silence, and until when no SYN excuses it from that again.
+ */
+static void account(int host, const struct decision *decision)
 {
-	tell(now.at, "%d: %s", now.it, cause_names[decision->cause]);
+	if (!PACED)
+		return;
+	switch (decision->cause) {
+	case CAUSE_dial_failed:
+	case CAUSE_link_hung_up:
+		now.failures[host] += now.failures[host] < STEPS;
+		now.owed[host] = now.failures[host] < STEPS ? BACKOFF_FIRST : BACKOFF_MAX;
+		break;
+	case CAUSE_link_outbound:
+	case CAUSE_link_inbound:
+		now.owed[host] = now.spent[host] = 0;
+		break;
+	case CAUSE_knock_idle:
+	case CAUSE_knock_backoff:
+	case CAUSE_knock_tie_won:
+	case CAUSE_knock_goes_first:
+	case CAUSE_knock_hold_spent:
+		if (now.spent[host])
+			break;
+		now.spent[host] = now.owed[host];
+		now.owed[host] = 0;
+		break;
+	default:
+		break;
+	}
+}
+
+/* What the hook tells of a decision. */
+static void told(const struct decision *decision)
+{
 	causes_met[decision->cause] = 1;
-	now.verdict = decision->verdict;
-	now.cause = decision->cause;
+	account(now.at, decision);
 	if (DAEMON(now.at))
 		daemon_hears(now.at, decision);
 }
 
-/* on_look() of user/connguardd/probing.c: its questions have been unanswered for long enough. */
-static int is_proven_dead(int host, int connection)
+/* What a rule has decided at host `at` on connection `it`. Sets `verdict` and `cause`. */
+static void decided(const struct decision *decision)
 {
-	return connection < CONNECTIONS && now.trials[host] & 1 << connection &&
-	       now.connections[connection].waited[host] >= PROOF_WAIT;
+	if (decision->cause != CAUSE_none)
+		tell(now.at, "%d: %s", now.it, cause_names[decision->cause]);
+	now.verdict = decision->verdict;
+	now.cause = decision->cause;
+	told(decision);
 }
 
-static int any_proven_dead(int host)
+/* ingress has decided on a SYN. What follows from its being let in does, though it may be held yet. */
+static void knock_decided(void)
+{
+	struct decision first, decision;
+
+	decision = model_handshake_decide(&now.guards[now.at], now.it,
+					  now.connections[now.it].number[!now.at], DAEMON(now.at),
+					  &first);
+	if (decision.verdict == VERDICT_HOLD &&
+	    (first.cause == CAUSE_knock_goes_first ||
+	     (first.cause == CAUSE_knock_backoff && !first.until_ns))) {
+		tell(now.at, "%d: %s", now.it, cause_names[first.cause]);
+		told(&first);
+	}
+	decided(&decision);
+}
+
+/* on_look() of user/connguardd/probing.c: its questions have been unanswered for long enough. */
+static int is_unanswered(int host, int connection)
+{
+	return connection < CONNECTIONS && now.trials[host] & 1 << connection &&
+	       now.connections[connection].waited[host] >= PATIENT_FOR;
+}
+
+static int any_unanswered(int host)
 {
 	int i;
 
 	for (i = 0; i < CONNECTIONS; i++)
-		if (is_proven_dead(host, i))
+		if (is_unanswered(host, i))
+			return 1;
+	return 0;
+}
+
+/* A dial whose SYN has been kept, and the backoff is over. */
+static int is_kept_for_nothing(int host, int connection)
+{
+	const struct slot_image *slot = 0;
+
+	if (connection < CONNECTIONS && DAEMON(host) && LETS_GO &&
+	    now.guards[host].next_attempt <= IMAGE_NOW)
+		slot = guard_slot(&now.guards[host], connection);
+	return slot && slot->kind == SLOT_CLAIM && slot->flags & SLOT_SENT &&
+	       slot->flags & SLOT_KEPT;
+}
+
+static int any_kept_for_nothing(int host)
+{
+	int i;
+
+	for (i = 0; i < CONNECTIONS; i++)
+		if (is_kept_for_nothing(host, i))
 			return 1;
 	return 0;
 }
 
 static int any_errand(int host)
 {
-	return now.losers[host] || now.dials_lost[host] || any_proven_dead(host);
+	return now.losers[host] || now.dials_lost[host] || now.again[host] > 1 || any_unanswered(host) ||
+	       any_kept_for_nothing(host);
+}
+
+/* end_given_up() of user/connguardd/happenings.c, links_end_dial() of user/edge/links.c */
+static int is_given_up(int host, int connection)
+{
+	const struct slot_image *slot = guard_slot(&now.guards[host], connection);
+
+	return slot && slot->kind == SLOT_CLAIM && slot->flags & SLOT_GIVEN_UP &&
+	       now.connections[connection].state[host] == END_SYN_SENT;
 }
 
 /* A doomed link whose event the daemon has dealt with. */
@@ -434,6 +579,15 @@ static int is_another_alive(int host, int connection)
 	return 0;
 }
 
+/* One end has dialed, and if the other one had, too, its number was the smaller. */
+static int is_dialer_the_greater(int connection)
+{
+	int dialer = now.connections[connection].dialer;
+	const unsigned char *numbers = now.connections[connection].number;
+
+	return dialer != BOTH && numbers[dialer - 1] > numbers[!(dialer - 1)];
+}
+
 /* All is as it should be in the end. */
 static int is_settled(void)
 {
@@ -445,6 +599,8 @@ static int is_settled(void)
 
 		links += here && there;
 		if (here != there && DEAD_ENDS_COUNT)
+			return 0;
+		if (ONE_DIALER && here && !is_dialer_the_greater(i))
 			return 0;
 	}
 	return links == LINKS || (SURPLUS_MAY_STAY && links == LINKS + 1);
@@ -466,7 +622,9 @@ static void crash(void)
 		now.connections[i].unwelcome = 0;
 	}
 	memset(&now.guards[1], 0, sizeof(now.guards[1]));
-	now.losers[1] = now.dials_lost[1] = now.trials[1] = 0;
+	now.losers[1] = now.dials_lost[1] = now.trials[1] = now.given_up[1] = 0;
+	now.again[1] = 0;
+	now.failures[1] = now.owed[1] = now.spent[1] = now.yielded[1] = 0;
 	now.idle[1] = 0;
 }
 
@@ -479,17 +637,21 @@ static void step_over(void)
 	int i, host;
 
 	for (i = 0; i < CONNECTIONS; i++) {
-		if (now.connections[i].dialer == NOBODY ||
-		    now.connections[i].state[0] != END_NONE ||
+		if (now.connections[i].state[0] != END_NONE ||
 		    now.connections[i].state[1] != END_NONE || any_under_way(i))
 			continue;
 		memset(&now.connections[i], 0, sizeof(now.connections[i]));
+		/* A port on which a host listens remains what it is. */
+		if (SAME_TUPLE && i == 0)
+			continue;
 		for (host = 0; host < 2; host++)
 			guard_forget_port(&now.guards[host], i);
 	}
 	for (host = 0; host < 2; host++) {
 		if (!any_errand(host))
 			now.late[host] = 0;
+		if (!now.given_up[host])
+			now.unended[host] = 0;
 		if (!any_left_doomed(host))
 			now.unchecked[host] = 0;
 		if (links_seen(host) <= LINKS)
@@ -498,7 +660,7 @@ static void step_over(void)
 			now.surplus[host] = 1;
 	}
 	now.settled = is_settled();
-	now.at = now.it = now.kind = now.verdict = now.cause = 0;
+	now.at = now.it = now.kind = now.verdict = now.cause = now.ending = 0;
 }
 
 /* Nothing is left that has to happen in this tick. */
@@ -509,8 +671,11 @@ static int may_tick(void)
 	for (host = 0; host < 2; host++) {
 		if (any_timer_out(host))
 			return 0;
-		if (wants_to_dial(host) && now.idle[host] == PATIENCE &&
-		    connection_free() < CONNECTIONS)
+		if (wants_to_dial(host) && now.idle[host] == PATIENCE && is_room(host))
+			return 0;
+		if (now.given_up[host] && now.unended[host] == GIVE_UP_LATE)
+			return 0;
+		if (newcomer(host) < CONNECTIONS)
 			return 0;
 		if (any_errand(host) && now.late[host] == DAEMON_LATE)
 			return 0;
@@ -520,7 +685,7 @@ static int may_tick(void)
 			if (now.wires[host].segments[i].age == DELAY)
 				return 0;
 	}
-	return newcomer() == CONNECTIONS && now.down <= DOWN && now.cable_out != 1;
+	return now.down <= DOWN && now.cable_out != 1;
 }
 
 static void tick_of_host(int host)
@@ -532,8 +697,8 @@ static void tick_of_host(int host)
 			continue;
 		if (now.connections[i].timer[host] != STOPPED)
 			now.connections[i].timer[host]--;
-		if (now.trials[host] & 1 << i && now.connections[i].tries[host] >= PROOF &&
-		    now.connections[i].waited[host] < PROOF_WAIT)
+		if (now.trials[host] & 1 << i && now.connections[i].tries[host] >= QUESTIONS &&
+		    now.connections[i].waited[host] < PATIENT_FOR)
 			now.connections[i].waited[host]++;
 	}
 	for (i = 0; i < now.wires[host].length; i++)
@@ -545,6 +710,12 @@ static void tick_of_host(int host)
 		now.idle[host]++;
 	if (any_errand(host) && now.late[host] < DAEMON_LATE)
 		now.late[host]++;
+	if (now.given_up[host] && now.unended[host] < GIVE_UP_LATE)
+		now.unended[host]++;
+	if (now.owed[host])
+		now.owed[host]--;
+	if (now.spent[host])
+		now.spent[host]--;
 	if (now.dials_lost[host])
 		now.dials_lost[host]++;
 	if (any_left_doomed(host))
@@ -565,7 +736,9 @@ static void tick(void)
 		now.down++;
 	if (now.cable_out)
 		now.cable_out--;
-	if (now.calm < SETTLES)
+	if (now.cable_out)
+		now.calm = 0;
+	else if (now.calm < SETTLES)
 		now.calm++;
 	for (host = 0; host < 2; host++)
 		if (wants_to_dial(host) && DIALS(host) != UNBOUNDED)

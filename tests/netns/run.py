@@ -56,9 +56,10 @@ LAST_SECONDS = 120
 ELUSIVE = {
     "none",           # nothing happened
     "dial_recycled",  # a dial between the two instructions that delete its peer's entry
+    "host_resumed",   # a suspend of the machine
 }
 # Causes that need a feature.
-OF_PROBING = {"link_dead", "link_stalled"}
+OF_PROBING = {"link_unanswered"}
 
 
 class Interrupted(Exception):

@@ -6,6 +6,8 @@ import subprocess
 from harness import IPV4, PATIENCE, PORT, die_with_parent, first_line, helper, lacks, run, wait_end, wait_for
 
 ESTABLISHED = 1
+# Of include/connguard/rules.h.
+UNHEARD_DIALS = 3
 
 
 class Link:
@@ -46,9 +48,9 @@ class InLink(Link):
     outbound = False
 
 
-def dial(lab, peer, worker=None, **options):
+def dial(lab, peer, worker=None, port=PORT, **options):
     """Dial the peer from home."""
-    return (worker or lab.home)("dial", address=peer.dial, port=PORT, **options)
+    return (worker or lab.home)("dial", address=peer.dial, port=port, **options)
 
 
 def assert_passed(result):
@@ -78,11 +80,11 @@ def assert_reset(result):
     return assert_failed_at_once(result, "ECONNREFUSED")
 
 
-def link_out(lab, peer, worker=None):
+def link_out(lab, peer, worker=None, port=PORT):
     """Our dial becomes a link."""
     if peer.listener is None:
-        peer.listen()
-    result = assert_passed(dial(lab, peer, worker))
+        peer.listen(port)
+    result = assert_passed(dial(lab, peer, worker, port))
     accepted = peer.host("accept", fd=peer.listener, timeout=PATIENCE)
     assert accepted, "the peer accepts nothing"
     return OutLink(lab, peer, result["fd"], accepted["fd"], result, accepted)
@@ -93,35 +95,35 @@ def listen_home(lab, family=IPV4, port=PORT):
     return lab.home("listen", address=family.listen, port=port)
 
 
-def link_in(lab, peer, listener):
+def link_in(lab, peer, listener, port=PORT):
     """Their knock becomes a link."""
-    result = assert_passed(peer.knock())
+    result = assert_passed(peer.knock(port=port))
     accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
     assert accepted, "home accepts nothing"
     return InLink(lab, peer, accepted["fd"], result["fd"], result, accepted)
 
 
-def assert_dial_refused(lab, watch, peer, cause, errno="ECONNREFUSED", **options):
+def assert_dial_refused(lab, watch, peer, cause, errno="ECONNREFUSED", port=PORT, **options):
     """A dial is refused at once and for this cause: errno, no SYN, event. The event."""
     before = lab.home.snmp("Tcp", "ActiveOpens")
-    result = assert_refused(dial(lab, peer, **options), errno)
+    result = assert_refused(dial(lab, peer, port=port, **options), errno)
     assert lab.home.snmp("Tcp", "ActiveOpens") == before, "the refused dial left a SYN"
     event = watch.event(peer, cause, cookie=result["cookie"])
     assert event["subject"] == "dial" and event["verdict"] == "refuse", event
     assert event["enforced"] is True and event["direction"] == "outbound", event
     assert event["process_id"] == result["process"], (event, result)
     assert event["thread_id"] == result["thread"], (event, result)
-    assert event["remote_port"] == PORT and event["sentence"], event
+    assert event["remote_port"] == port and event["sentence"], event
     return event
 
 
-def assert_knock_refused(watch, peer, cause="knock_linked", **options):
+def assert_knock_refused(watch, peer, cause="knock_linked", port=PORT, **options):
     """A knock is answered with RST at once. The event."""
-    result = assert_reset(peer.knock(**options))
+    result = assert_reset(peer.knock(port=port, **options))
     event = watch.event(peer, cause, remote_port=result["local"][1])
     assert event["subject"] == "knock" and event["verdict"] == "refuse", event
     assert event["enforced"] is True and event["direction"] == "inbound", event
-    assert event["local_port"] == PORT, event
+    assert event["local_port"] == port, event
     return event
 
 
@@ -132,6 +134,26 @@ def fail_dial(lab, watch, peer):
     event = watch.event(peer, "dial_failed", cookie=result["cookie"])
     assert event["until_ns"] and event["until_ns"] > event["time_ns"], event
     return event
+
+
+def fail_silently(lab, watch, peer, port=PORT):
+    """A failure by silence, at a peer that does not answer: the third dial in a row that is given up before
+    its second SYN counts as one. The event, with the backoff's deadline."""
+    for _ in range(UNHEARD_DIALS):
+        pending = dial(lab, peer, port=port, blocking=False)
+        assert pending["errno"] == "EINPROGRESS", pending
+        lab.home("close", fd=pending["fd"])
+    event = watch.event(peer, "dial_failed", cookie=pending["cookie"])
+    assert event["until_ns"] and event["until_ns"] > event["time_ns"], event
+    return event
+
+
+def connections_of(syns):
+    """Of a witness's SYNs: those that begin a connection, not the repeated ones."""
+    first = {}
+    for syn in syns:
+        first.setdefault((syn["source_port"], syn["number"]), syn)
+    return list(first.values())
 
 
 def wait_state(host, fd, state, what):

@@ -91,9 +91,9 @@ def of_an_abandoned_dial_ends_when_it_is_closed(lab, family):
     pending = dial(lab, peer, blocking=False)
     assert len(claims_of(guard, peer)) == 1
     lab.home("close", fd=pending["fd"])
-    watch.event(peer, "dial_failed", cookie=pending["cookie"])
+    watch.event(peer, "dial_unheard", cookie=pending["cookie"])
     assert claims_of(guard, peer) == []
-    watch.counted(dial_idle=1, dial_failed=1)
+    watch.counted(dial_idle=1, dial_unheard=1)
 
 
 @test
@@ -137,12 +137,12 @@ def of_a_disconnected_socket_ends(lab, family):
     watch = guard.watch()
     pending = dial(lab, peer, blocking=False)
     assert lab.home("disconnect", fd=pending["fd"]) == "success"
-    watch.event(peer, "dial_failed", cookie=pending["cookie"])
+    watch.event(peer, "dial_unheard", cookie=pending["cookie"])
     result = lab.home("connect", fd=pending["fd"], address=other.dial, port=PORT)
     assert_passed(result)
     watch.event(other, "link_outbound", cookie=pending["cookie"])
     assert claims_of(guard, peer) == [] and claims_of(guard, other) == []
-    watch.counted(dial_idle=2, dial_failed=1, link_outbound=1)
+    watch.counted(dial_idle=2, dial_unheard=1, link_outbound=1)
 
 
 @test
@@ -176,9 +176,9 @@ def of_a_socket_that_another_process_holds_too(lab, way):
     slot, = claims_of(guard, peer)
     assert slot["cookie"] == pending["cookie"], slot
     lab.home("end", process=process)
-    watch.event(peer, "dial_failed", cookie=pending["cookie"])
+    watch.event(peer, "dial_unheard", cookie=pending["cookie"])
     assert claims_of(guard, peer) == []
-    watch.counted(dial_idle=1, dial_dialing=1, dial_failed=1)
+    watch.counted(dial_idle=1, dial_dialing=1, dial_unheard=1)
 
 
 @each("inherited", "passed over a socket")
@@ -210,10 +210,10 @@ def of_a_killed_process_ends(lab):
     wait_for(lambda: any(slot["sent"] for slot in claims_of(guard, peer)), "the SYN is noted")
     assert not second.finished(number)
     second.kill()
-    event = watch.event(peer, "dial_failed")
-    assert event["attempts"] == 1, event
+    event = watch.event(peer, "dial_unheard")
+    assert event["attempts"] == 0 and event["ending"] == "closed", event
     assert claims_of(guard, peer) == []
-    watch.counted(dial_idle=1, dial_failed=1)
+    watch.counted(dial_idle=1, dial_unheard=1)
 
 
 @each(IPV4, IPV6)

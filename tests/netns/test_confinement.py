@@ -96,7 +96,7 @@ def it_starts_with_what_the_systemd_unit_leaves_it_and_does_all_its_work(lab):
         text = file.read()
     names = [name.lower() for line in re.findall(r"^CapabilityBoundingSet=(.*)$", text, re.M)
              for name in line.split()]
-    assert {name[4:] for name in names} == set(CAPABILITIES) - {"net_raw"}, names
+    assert {name[4:] for name in names} == set(CAPABILITIES), names
     # Each has its line of what it is for.
     comment = text[text.index("# What root may still do here:"):text.index("CapabilityBoundingSet=")]
     assert all(name.upper() in comment for name in names), comment

@@ -5,6 +5,7 @@ import json
 import os
 import re
 import signal
+import struct
 import subprocess
 
 from harness import BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, PORT, SECOND, lacks, now_ns, paced, run, wait_for
@@ -331,7 +332,7 @@ def a_port_on_the_command_line_is_enough(lab):
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     wait_for(guard.is_up, guard.log)
     policy = guard.status()["policy"]
-    assert policy["backoff_initial_ns"] == 10 * SECOND and policy["max_links"] == 1, policy
+    assert policy["backoff_initial_ns"] == SECOND // 2 and policy["max_links"] == 1, policy
     link_out(lab, peer)
     assert_refused(dial(lab, peer))
     guard.stop()
@@ -423,8 +424,10 @@ def a_link_that_the_map_lost_is_repaired_by_the_check(lab):
     watch = guard.watch()
     link = link_out(lab, peer)
     watch.event(peer, "link_outbound")
-    key = ["0"] * 10 + ["255", "255"] + peer.address.split(".")
-    run(BPFTOOL, "map", "delete", "pinned", f"{guard.pins}/peers", "key", *key)
+    # The address, then the port, which tells services apart, in the byte order of this machine.
+    key = bytes([0] * 10 + [255, 255] + [int(byte) for byte in peer.address.split(".")])
+    key += struct.pack("=H6x", PORT)
+    run(BPFTOOL, "map", "delete", "pinned", f"{guard.pins}/peers", "key", *map(str, key))
     event = watch.event(peer, "link_adopted", cookie=link.cookie)
     assert event["direction"] == "outbound", event
     guard.wait_log(rf"repaired: {re.escape(peer.address)}: a link that no slot showed")

@@ -37,12 +37,14 @@ def the_check_announces_the_idle_and_no_others(lab):
     dialing = lab.void()
     guard = guard_with_peers(lab, [idle, linked, dialing, backing_off], check_interval="300ms",
                              initial="60s", max="60s")
+    # A listener that comes up ends every backoff.
+    listener = listen_home(lab)
     watch = guard.watch()
     link_out(lab, linked)
     dial(lab, dialing, blocking=False)
     fail_dial(lab, watch, backing_off)
     # It only ever knocks: there is no port to dial it at.
-    link_in(lab, knocked, listen_home(lab)).close()
+    link_in(lab, knocked, listener).close()
     mark = len(guard.events.list)
     guard.events.wait(mark, cause="peer_due", address=idle.address, count=3)
     for peer in (linked, dialing, backing_off, knocked):

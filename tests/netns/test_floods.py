@@ -19,7 +19,7 @@ from harness import (BPFTOOL, IPV4, IPV6, PATIENCE, PORT, SECOND, Events, Skip, 
                      helper, run, wait_for, waiting)
 from prober import Prober
 from registry import each, test
-from steps import assert_passed, assert_refused, dial, link_in, link_out, listen_home, resent_within
+from steps import assert_passed, assert_refused, dial, link_in, link_out, listen_home, refusal, resent_within
 
 # How many peers try to link while a flood is on.
 TRIES = 5
@@ -301,10 +301,50 @@ def alone(family, address):
     return f"{address}/{32 if family.version == 4 else 128}"
 
 
+class Redialer:
+    """An application that dials a peer again whenever its dial has failed, until it is in."""
+
+    def __init__(self, lab, peer):
+        self.lab, self.peer = lab, peer
+        self.refused, self.ended = [], []
+        self.pending = None
+        self.dial()
+        self.began = (self.refused + [self.pending])[0]["began"]
+
+    def dial(self):
+        result = dial(self.lab, self.peer, blocking=False)
+        if result["errno"] == "EINPROGRESS":
+            self.pending = result
+        else:
+            assert result["errno"] == refusal(), result
+            self.refused.append(result)
+
+    def is_in(self):
+        """The outcome of the dial that is in, None if none is yet."""
+        if not self.pending:
+            self.dial()
+            return None
+        outcome = self.lab.home("settle", fd=self.pending["fd"], timeout=0)
+        if not outcome or outcome["errno"] == "success":
+            return outcome
+        self.ended.append(outcome["errno"])
+        self.lab.home("close", fd=self.pending["fd"])
+        self.pending = None
+        return None
+
+    def assert_bounded(self):
+        """Refused for a handshake that is pending for hold_max, given up for one once."""
+        assert len(self.ended) <= 1 and set(self.ended) <= {"ECONNABORTED"}, self.ended
+        if self.refused:
+            lasted = self.refused[-1]["began"] - self.refused[0]["ended"]
+            assert lasted < HOLD_SECONDS * SECOND, f"refused for {lasted / SECOND:.2f} s"
+
+
 @test
 def a_flood_in_the_name_of_a_peer_keeps_it_waiting_for_a_bounded_time(lab):
     """Off-path: the attacker sees neither our answers nor the peer's SYNs. Peers with a firewall that keeps
-    silent are the worst case; each is flooded from before its knock, or our dial, until after it."""
+    silent are the worst case; each is flooded from before its knock, or our dial, until after it. Our dial
+    is refused for hold_max at most, and given up once; then it is held as a knock is."""
     guard = lab.own_guard()
     accept_all(lab)
     # So few SYNs that one handshake always is pending, and so many that all places are taken.
@@ -319,18 +359,36 @@ def a_flood_in_the_name_of_a_peer_keeps_it_waiting_for_a_bounded_time(lab):
                   for (family, rate, _what), peer in peers]
         asked, drops = {}, KernelDrops(lab)
         for (_family, _rate, what), peer in peers:
-            asked[peer] = peer.knock(blocking=False) if what == "knock" else dial(lab, peer, blocking=False)
+            if what == "dial":
+                asked[peer] = Redialer(lab, peer)
+                continue
+            asked[peer] = peer.knock(blocking=False)
             assert asked[peer]["errno"] == "EINPROGRESS", asked[peer]
+        outcomes = {}
+
+        def all_in():
+            """All are asked each time: none of the dials waits for another one."""
+            for (_family, _rate, what), peer in peers:
+                if not outcomes.get(peer):
+                    outcomes[peer] = asked[peer].is_in() if what == "dial" else \
+                        peer.host("settle", fd=asked[peer]["fd"], timeout=0)
+            return all(outcomes.values())
+        wait_for(all_in, lambda: f"all are in, but {[peer.address for peer in asked if not outcomes.get(peer)]}",
+                 2 * PATIENCE)
         waits, resent = collections.defaultdict(list), collections.defaultdict(list)
         for case, peer in peers:
             wait_for(lambda peer=peer: guard.state(peer.address) == "linked",
                      f"{peer.address} is linked, {case}")
             link, = guard.peer(peer.address)["links"]
-            waits[case].append((link["since_ns"] - asked[peer]["began"]) / SECOND)
-            end = peer.host if case[2] == "knock" else lab.home
-            outcome = end("settle", fd=asked[peer]["fd"], timeout=PATIENCE)
-            assert outcome and outcome["errno"] == "success", (case, outcome)
-            resent[case].append(outcome["resent"])
+            began = asked[peer].began if case[2] == "dial" else asked[peer]["began"]
+            waits[case].append((link["since_ns"] - began) / SECOND)
+            assert outcomes[peer]["errno"] == "success", (case, outcomes[peer])
+            resent[case].append(outcomes[peer]["resent"])
+        redialers = [asked[peer] for case, peer in peers if case[2] == "dial"]
+        for redialer in redialers:
+            redialer.assert_bounded()
+        print(f"# of {len(redialers)} peers that are dialed {sum(bool(one.refused) for one in redialers)} were "
+              f"refused at first, {sum(bool(one.ended) for one in redialers)} given up once")
         dropped, lost = drops.grown(), drops.all
         assert all(one.running() for one in floods), "a flood had ended before"
         for one in floods:

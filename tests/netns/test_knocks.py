@@ -137,9 +137,9 @@ def a_knock_on_a_port_where_nobody_listens_is_not_ours(lab):
 
 @test
 @core()
-def two_listeners_of_one_guard(lab):
-    """Several ports are one service: a link on one refuses a knock on the other."""
-    guard, peer = lab.guard(port=f"{PORT}, 24002"), lab.fresh()
+def two_listeners_of_one_service(lab):
+    """Told so, several ports are one service: a link on one refuses a knock on the other."""
+    guard, peer = lab.own_guard(port=f"{PORT}, 24002", share_limit="yes"), lab.fresh()
     listener = listen_home(lab)
     other = listen_home(lab, port=24002)
     watch = guard.watch()

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Dead links: a peer that crashed is not refused for the sake of its old link for ever."""
 
-from harness import FAMILIES, IPV4, SECOND, TIME_SCALE, wait_for, wait_past
+from harness import FAMILIES, IPV4, PORT, SECOND, now_ns, wait_for, wait_past
 from registry import core, each, each_family, needs, test
-from steps import link_in, link_out, listen_home, assert_knock_refused
+from steps import assert_knock_refused, assert_passed, link_in, link_out, listen_home
 
 LIVENESS = "3s"
 # Three seconds, and the keepalive timer's own granularity; the end of a hang.
@@ -17,30 +17,93 @@ def crash(peer, link):
     return revive
 
 
-@each(*[f"{direction}, {data}, {family.name}" for family in FAMILIES
-        for direction in ("outbound", "inbound") for data in ("idle", "unacknowledged data")])
-@core("outbound, idle, IPv4", "inbound, idle, IPv6",
-      "outbound, unacknowledged data, IPv6", "inbound, unacknowledged data, IPv4")
-def with_a_dead_peer_end_and_let_it_in_again(lab, case):
-    """Edge cases 1 and 3."""
-    direction, data, family_name = case.split(", ")
+CASES = [f"{direction}, {family.name}" for family in FAMILIES for direction in ("outbound", "inbound")]
+
+
+def made(lab, case):
+    """A link of this case: who has it, and the link."""
+    direction, family_name = case.split(", ")
     family = next(family for family in FAMILIES if family.name == family_name)
-    guard, peer = lab.guard(liveness=LIVENESS, min_uptime="0s"), lab.fresh(family)
-    watch = guard.watch()
+    peer = lab.fresh(family)
     peer.listen()
     listener = listen_home(lab, family)
-    link = link_out(lab, peer) if direction == "outbound" else link_in(lab, peer, listener)
+    return peer, listener, link_out(lab, peer) if direction == "outbound" else link_in(lab, peer, listener)
+
+
+@each(*CASES)
+@core("outbound, IPv4", "inbound, IPv6")
+def with_a_dead_peer_end_and_let_it_in_again(lab, case):
+    """Edge cases 1 and 3."""
+    guard = lab.guard(liveness=LIVENESS, min_uptime="0s")
+    watch = guard.watch()
+    peer, listener, link = made(lab, case)
     assert_knock_refused(watch, peer)
     revive = crash(peer, link)
     try:
-        if data != "idle":
-            lab.home("send", fd=link.here, text="is anybody there?")
         event = watch.event(peer, "link_ended", seconds=DEAD_SECONDS, cookie=link.cookie)
-        assert event["direction"] == direction, event
+        assert event["direction"] == case.split(", ")[0] and event["ending"] == "silence", event
     finally:
         revive()
     assert link_in(lab, peer, listener).accepted
     watch.counted_at_least(link_ended=1, link_inbound=1, knock_linked=1)
+
+
+@each(*CASES)
+@core("outbound, IPv6", "inbound, IPv4")
+def with_data_on_their_way_end_by_the_verdict_of_tcp(lab, case):
+    """No user timeout of ours ends a link while TCP still tries: only that the peer knows nothing of it."""
+    guard = lab.guard(liveness=LIVENESS, min_uptime="0s")
+    watch = guard.watch()
+    peer, listener, link = made(lab, case)
+    revive = crash(peer, link)
+    try:
+        lab.home("send", fd=link.here, text="is anybody there?")
+        # Longer than a user timeout of this length would let it live.
+        wait_past(now_ns() + 5 * SECOND)
+        assert lab.home("state", fd=link.here) == 1
+        watch.no_event(peer, "link_ended")
+    finally:
+        revive()
+    event = watch.event(peer, "link_ended", cookie=link.cookie)
+    assert event["ending"] == "reset", event
+    assert link_in(lab, peer, listener).accepted
+
+
+@each("inbound", "outbound")
+@core()
+def that_have_settings_of_their_own_keep_them(lab, direction):
+    """Keepalive is switched on only where the service has set neither that nor a user timeout."""
+    guard = lab.guard(liveness=LIVENESS, min_uptime="0s")
+    none = {"on": False, "idle": 7200, "interval": 75, "probes": 9, "user_timeout": 0}
+    ours = dict(none, on=True, idle=1, interval=1, probes=3)
+    for settings, expected in (({}, ours),
+                               ({"on": True}, dict(none, on=True)),
+                               ({"on": True, "idle": 600, "probes": 5}, dict(none, on=True, idle=600, probes=5)),
+                               ({"user_timeout": 90}, dict(none, user_timeout=90)),
+                               ({"on": True, "user_timeout": 90}, dict(none, on=True, user_timeout=90))):
+        peer = lab.fresh()
+        if direction == "outbound":
+            peer.listen()
+            fd = lab.home("socket", address=peer.dial)["fd"]
+            lab.home("set_keepalive", fd=fd, **settings)
+            assert_passed(lab.home("connect", fd=fd, address=peer.dial, port=PORT))
+        else:
+            listener = listen_home(lab)
+            # What a listener is set to its links inherit.
+            lab.home("set_keepalive", fd=listener, **settings)
+            fd = link_in(lab, peer, listener).here
+            lab.home("close", fd=listener)
+        guard.wait_state(peer.address, "linked")
+        found = lab.home("keepalive", fd=fd)
+        assert found == expected, (settings, found)
+
+
+@test
+def is_off_unless_asked_for(lab):
+    guard = lab.guard(min_uptime="0s")
+    assert guard.status()["policy"]["liveness_ns"] == 0
+    peer = lab.fresh()
+    assert not lab.home("keepalive", fd=link_out(lab, peer).here)["on"]
 
 
 @each_family

@@ -5,7 +5,7 @@ import json
 import os
 import subprocess
 
-from harness import BPFTOOL, DAEMON, PATIENCE, PORT, helper, run, wait_for
+from harness import BPFTOOL, CGROUP_HOOKS, DAEMON, PATIENCE, PORT, helper, run, wait_for
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    link_in, link_out, listen_home, start_foreign, wait_state)
@@ -172,8 +172,8 @@ def detach_everything(lab):
 def a_bulk_detach_takes_nothing_of_a_guard_with_links(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     watch = guard.watch()
-    assert len(guard.attached()) == 5 and detach_everything(lab) == 0
-    assert guard.cli("status")[0] == 0 and len(guard.attached()) == 5
+    assert len(guard.attached()) == len(CGROUP_HOOKS) and detach_everything(lab) == 0
+    assert guard.cli("status")[0] == 0 and len(guard.attached()) == len(CGROUP_HOOKS)
     link_out(lab, peer)
     assert_dial_refused(lab, watch, peer, "dial_linked")
 
@@ -182,7 +182,7 @@ def a_bulk_detach_takes_nothing_of_a_guard_with_links(lab):
 def a_bulk_detach_of_what_bpftool_attached_is_told_and_made_good(lab):
     from test_bpftool import load
     guard, peer = load(lab), lab.fresh()
-    assert detach_everything(lab) == 5
+    assert detach_everything(lab) == len(CGROUP_HOOKS)
     status, document = guard.cli_json("status")
     assert status == 1 and document["healthy"] is False, (status, document)
     for hook in document["hooks"]:

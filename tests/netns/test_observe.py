@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Observe and off: everything is decided and counted, or nothing; refused is nothing."""
 
-from harness import wait_for
-from registry import core, each_family, test
+from harness import OTHER_PORT, PORT, wait_for, wait_past
+from registry import core, each_family, needs, test
 from steps import assert_refused, dial, fail_dial, link_in, link_out, listen_home
 
 
@@ -16,6 +16,7 @@ def observe_counts_what_it_would_refuse(lab, family):
     event = watch.event(peer, "dial_linked")
     assert event["enforced"] is False and event["verdict"] == "refuse", event
     assert event["other_cookie"] == links[0].cookie, event
+    assert event["outcome"] == "would have been refused", event
     event = watch.event(peer, "knock_linked")
     assert event["enforced"] is False, event
     observed = watch.grown("observed")
@@ -27,6 +28,10 @@ def observe_counts_what_it_would_refuse(lab, family):
     assert status == 0 and document["dial"]["passes"], document
     assert document["dial"]["cause"] == "dial_linked", document
     assert document["peer"]["refused_dials"] == 1, document
+    text = guard.tell("explain", peer.address)
+    assert "passes; enforcing, it would be REFUSED: the peer is linked" in text, text
+    assert "dial_linked, would have been refused: the peer is linked" in text, text
+    guard.wait_log(f"{peer.address}: dial by .* would have been refused: the peer is linked")
 
 
 @test
@@ -56,6 +61,52 @@ def observe_destroys_nothing(lab):
     wait_for(lambda: len(guard.peer(peer.address)["links"]) == 4, "four links are tracked")
     assert all(link.alive() for link in links)
     assert "link_destroyed" not in watch.grown(), watch.grown()
+    event = watch.event(peer, "link_duplicate")
+    assert event["enforced"] is False and event["outcome"] == "would have happened", event
+
+
+@test
+@core()
+@needs("ask")
+def observe_asks_nobody(lab):
+    """A quiet link's socket is left as the service has set it, and a knock passes at once."""
+    guard, peer = lab.own_guard(mode="observe", suspect_after="1s"), lab.fresh()
+    listener = listen_home(lab)
+    watch = guard.watch()
+    link = link_in(lab, peer, listener)
+    before = lab.home("keepalive", fd=link.here)
+    wait_for(lambda: guard.peer(peer.address)["links"][0]["life"] == "quiet", "the link is quiet")
+    link_in(lab, peer, listener)
+    event = watch.event(peer, "knock_suspect")
+    assert event["outcome"] == "would have been held", event
+    assert lab.home("keepalive", fd=link.here) == before
+    # The one in whose place it came stays, and that is told for what it is.
+    event = watch.event(peer, "link_replaced")
+    assert event["enforced"] is False and event["other_cookie"] == link.cookie, event
+    assert link.alive()
+    link = guard.peer(peer.address)["links"][0]
+    assert link["life_sentence"].startswith("quiet, would be asked"), link
+    assert "link_unanswered" not in watch.grown(), watch.grown()
+
+
+@test
+@core()
+@needs("ask")
+def whoever_stops_enforcing_stops_asking(lab):
+    """What was changed at the socket meanwhile is as before."""
+    guard, peer = lab.own_guard(suspect_after="1s"), lab.fresh()
+    listener = listen_home(lab)
+    watch = guard.watch()
+    link = link_in(lab, peer, listener)
+    before = lab.home("keepalive", fd=link.here)
+    revive = peer.host.silence(peer.address, only="tcp flags & syn != syn")
+    wait_for(lambda: guard.peer(peer.address)["links"][0]["life"] == "quiet", "the link is quiet")
+    peer.knock(blocking=False)
+    watch.event(peer, "knock_suspect")
+    wait_for(lambda: lab.home("keepalive", fd=link.here) != before, "the link is asked")
+    guard.tell("resume", "--observe")
+    wait_for(lambda: lab.home("keepalive", fd=link.here) == before, "the link is left alone")
+    revive()
 
 
 def habit(guard):
@@ -89,6 +140,65 @@ def observe_recognises_several_links_by_design(lab):
     guard.tell("resume")
     assert habit(guard)[0] is None
     assert all(len(guard.peer(peer.address)["links"]) == 2 for peer in peers)
+
+
+@test
+def observe_recognises_several_links_of_one_peer(lab):
+    guard = lab.own_guard(mode="observe", min_uptime="300ms")
+    peer, listener = lab.fresh(), listen_home(lab)
+    # Two of one direction say nothing of what the service means.
+    links = [link_in(lab, peer, listener), link_in(lab, peer, listener)]
+    youngest = guard.peer(peer.address)["links"][1]["since_ns"]
+    wait_past(youngest + 300_000_000)
+    assert habit(guard)[0] is None
+    links[1].close()
+    mutual = link_out(lab, peer)
+    # Both are in use.
+    for link in (links[0], mutual):
+        peer.host("send", fd=link.there, text="hello")
+    wait_for(lambda: habit(guard)[0] == {"kind": "several_links", "max_links": 2, "shown": 1, "seen": 1},
+             lambda: f"the habit is recognised: {habit(guard)}")
+    assert "the one linked peer keeps 2 links, of both directions" in habit(guard)[1], habit(guard)
+
+
+@test
+def observe_notes_more_links_than_slots(lab):
+    guard, peer, listener = lab.own_guard(mode="observe"), lab.fresh(), listen_home(lab)
+    watch = guard.watch()
+    for _ in range(9):
+        link_in(lab, peer, listener)
+    watch.counted_at_least(link_unheld=1)
+    assert f"1 peer(s), {peer.address} among them, have 8 links" in habit(guard)[1], habit(guard)
+
+
+@test
+def observe_notes_that_each_port_is_a_service(lab):
+    ports = f"{PORT}, {OTHER_PORT}"
+    guard = lab.own_guard(mode="observe", port=ports)
+    assert "2 ports are guarded, each as a service of its own" in habit(guard)[1], habit(guard)
+    guard.tell("resume")
+    assert "2 ports" not in habit(guard)[1], habit(guard)
+    guard.stop()
+    guard = lab.own_guard(mode="observe", port=ports, share_limit="yes")
+    assert "2 ports" not in habit(guard)[1], habit(guard)
+
+
+@test
+def observe_notes_links_that_are_short_by_design(lab):
+    """Edge case 45."""
+    guard, peer = lab.own_guard(mode="observe", min_uptime="10s", stable_after="20s"), lab.fresh()
+    for number in range(3):
+        assert guard.status()["short_links"] is None
+        link = link_out(lab, peer)
+        # The peer hangs up once, we do twice; it says nothing.
+        if number:
+            link.close()
+        else:
+            peer.host("close", fd=link.there)
+            lab.home("close", fd=link.here)
+    wait_for(lambda: guard.status()["short_links"] == {"shown": 3, "seen": 3, "by_peer": 1},
+             lambda: f"the short links are noted: {guard.status()['short_links']}")
+    assert "3 of 3 links ended within min_uptime (10s)" in habit(guard)[1], habit(guard)
 
 
 @test

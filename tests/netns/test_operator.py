@@ -4,11 +4,13 @@
 import fcntl
 import json
 import os
+import re
 import signal
 import subprocess
 
-from harness import BPFTOOL, CLI, PATIENCE, PORT, RUN, paced, run, wait_for, wait_past, waiting
-from registry import core, each, each_family, test
+from harness import (BPFTOOL, CLI, OTHER_PORT, PATIENCE, PORT, RUN, SECOND, TIME_SCALE, now_ns, paced, run,
+                     wait_for, wait_past, waiting)
+from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    fail_dial, link_in, link_out, listen_home)
 
@@ -164,7 +166,135 @@ def explain_says_who_holds_the_link_until_when_and_what_happened(lab):
     causes = [event["cause"] for event in document["events"]]
     assert causes == ["dial_idle", "dial_failed"], document
     status, text = guard.cli("explain", peer.address)
-    assert status == 3 and "backoff" in text and peer.address in text, text
+    assert status == 3 and "is REFUSED" in text and peer.address in text, text
+    assert "after 1 failure in a row, the last: reset by the peer" in text, text
+    assert "dial_failed: the dial failed: backoff (reset by the peer, failure 1 in a row)" in text, text
+    guard.wait_log(f"{peer.address}: the dial failed: backoff \\(reset by the peer, failure 1 in a row\\), for")
+
+
+@test
+@core()
+def explain_says_that_a_dial_is_kept(lab):
+    """The last failure was silence: the dial waits as it would have waited."""
+    guard, peer = lab.guard(initial="60s", max="60s"), lab.void()
+    watch = guard.watch()
+    first = dial(lab, peer, blocking=False)
+
+    def claim(peer_document):
+        return peer_document and peer_document["claims"] and peer_document["claims"][0]
+    wait_for(lambda: (claim(guard.peer(peer.address)) or {}).get("syns") == 2, "two SYNs have left", 10)
+    assert "2 SYN(s) of it have left, no answer yet" in guard.cli("explain", peer.address)[1]
+    lab.home("close", fd=first["fd"])
+    failed = watch.event(peer, "dial_failed")
+    assert failed["detail"] == "no answer, failure 1 in a row" and failed["ending"] == "closed", failed
+    status, text = guard.cli("explain", peer.address)
+    assert status == 3 and "our dial      is KEPT" in text, text
+    assert re.search(r"its SYN leaves in \d+s, at \d\d:", text), text
+    # One that is kept is told by its claim, and the next one is refused for it.
+    second = dial(lab, peer, blocking=False)
+    event = watch.event(peer, "dial_kept", cookie=second["cookie"])
+    assert event["outcome"] == "kept" and "after 1 failure in a row" in event["detail"], event
+    status, text = guard.cli("explain", peer.address)
+    assert status == 3 and "is REFUSED: another dial to the peer is under way" in text, text
+    assert "KEPT: its SYN waits for the end of the backoff" in text, text
+    assert "expire" not in text and " more at most" not in text, text
+    row, = [line for line in guard.tell("peers").splitlines() if line.startswith(peer.address + " ")]
+    assert ", kept" in row and "left, 1 failed: " in row, row
+    guard.wait_log(f"{peer.address}: dial by .* kept: .*after 1 failure in a row")
+
+
+@test
+@core()
+@needs("ask")
+def explain_says_that_a_silent_link_is_quiet(lab):
+    """And being asked for three seconds at most, not refused for as long as the doubt may last."""
+    guard, peer = lab.own_guard(suspect_after="1s"), lab.fresh()
+    watch = guard.watch()
+    link_in(lab, peer, listen_home(lab))
+    wait_for(lambda: guard.peer(peer.address)["links"][0]["life"] == "quiet", "the link is quiet")
+    status, text = guard.cli("explain", peer.address)
+    assert status == 3 and "their knock   is HELD: the peer's link is quiet" in text, text
+    assert re.search(r"for [23]s more at most", text), text
+    assert "quiet, will be asked when its peer knocks; last sign of life" in text, text
+    revive = peer.host.silence(peer.address, only="tcp flags & syn != syn")
+    peer.knock(blocking=False)
+    watch.event(peer, "knock_suspect")
+    link = guard.peer(peer.address)["links"][0]
+    assert link["life"] in ("asked", "unanswered"), link
+    if link["life"] == "asked":
+        assert link["life_until_ns"] - link["doubted_ns"] == 3 * SECOND, link
+        assert link["life_until_ns"] < now_ns() + 3 * SECOND, link
+    wait_for(lambda: guard.peer(peer.address)["links"][0]["life"] == "unanswered", "it was asked in vain", 10)
+    watch.event(peer, "link_unanswered", seconds=10)
+    assert "was asked in vain" in guard.cli("explain", peer.address)[1]
+    revive()
+
+
+@test
+def several_services_are_told_apart(lab):
+    guard, peer = lab.own_guard(port=f"{PORT}, {OTHER_PORT}", initial="60s", max="60s"), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    refused = lab.home("dial", address=peer.dial, port=OTHER_PORT)
+    assert refused["errno"] == "ECONNREFUSED", refused
+    watch.event(peer, "dial_failed", service=OTHER_PORT)
+    lines = guard.tell("peers").splitlines()
+    assert lines[0].startswith("PORT "), lines
+    states = {line.split()[0]: line.split()[2] for line in lines[1:] if peer.address in line.split()}
+    assert states == {str(PORT): "linked", str(OTHER_PORT): "backoff"}, lines
+    status, document = guard.cli_json("explain", peer.address, str(OTHER_PORT))
+    assert status == 3 and document["service"] == OTHER_PORT, document
+    assert document["peer"]["state"] == "backoff", document
+    assert [(one["service"], one["state"]) for one in document["services"]] == [
+        (PORT, "linked"), (OTHER_PORT, "backoff")], document
+    assert {event["service"] for event in document["events"]} == {OTHER_PORT}, document
+    status, text = guard.cli("explain", peer.address, str(PORT))
+    assert status == 3 and f"{peer.address} port {PORT}: linked" in text, text
+    assert f"{OTHER_PORT}: backoff" in text, text
+    status, text = guard.cli("explain", peer.address, "24999")
+    assert status == 1 and "no such port" in text, (status, text)
+    assert any(line.split()[1:3] == [peer.address, str(OTHER_PORT)] for line in guard.tell("events").splitlines())
+    guard.wait_log(f"{peer.address} port {OTHER_PORT}: the dial failed")
+    # A command is about the address, at each of them.
+    guard.tell("limit", peer.address, "3")
+    for port in (PORT, OTHER_PORT):
+        assert guard.ask("explain", address=peer.address, port=port)["peer"]["own_limit"] == 3
+    guard.end(signal.SIGKILL)
+    status, document = guard.cli_json("explain", peer.address, str(OTHER_PORT))
+    assert status == 3 and document["service"] == OTHER_PORT and document["source"] == "maps", document
+    status, text = guard.cli("explain", peer.address, "24999")
+    assert status == 1 and "no port 24999" in text, (status, text)
+
+
+@test
+def ports_that_share_their_limits_are_one_service(lab):
+    guard, peer = lab.own_guard(port=f"{PORT}, {OTHER_PORT}", share_limit="yes"), lab.fresh()
+    link_out(lab, peer)
+    assert guard.tell("peers").startswith("PEER "), guard.tell("peers")
+    for arguments in ((), (str(OTHER_PORT),)):
+        status, document = guard.cli_json("explain", peer.address, *arguments)
+        assert status == 3 and document["service"] is None and document["peer"]["state"] == "linked", document
+    assert "they share their limits" in guard.cli("status")[1]
+
+
+@test
+@core()
+def events_say_who_closed_a_short_link(lab):
+    guard, peer, other = lab.own_guard(min_uptime="30s", stable_after="60s"), lab.fresh(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer).close()
+    event = watch.event(peer, "link_ended")
+    assert event["detail"] == "closed by us", event
+    for cause in ("link_short", "link_hung_up"):
+        link = link_out(lab, other)
+        other.host("close", fd=link.there)
+        event = watch.event(other, cause)
+        assert event["detail"].startswith("closed by the peer"), event
+        lab.home("close", fd=link.here)
+    text = guard.cli("explain", other.address)[1]
+    assert "(closed by the peer, failure 1 in a row)" in text, text
+    guard.wait_log(f"{other.address}: the peer ended a young link of ours without a byte: no failure, the first "
+                   "time \\(closed by the peer\\)")
 
 
 @test
@@ -189,7 +319,7 @@ def peers_and_status_as_text_and_json(lab):
     status, document = guard.cli_json("status")
     assert status == 0 and document["healthy"] is True and document["source"] == "daemon", document
     assert {hook["name"] for hook in document["hooks"]} == {
-        "sock_ops", "sock_release", "ingress", "sk_lookup", "connect4", "connect6"}, document
+        "sock_ops", "sock_release", "ingress", "egress", "sk_lookup", "connect4", "connect6"}, document
     assert all(hook["attached"] and hook["pinned"] for hook in document["hooks"]), document
     assert document["daemon"]["running"] and document["daemon"]["process_id"] == guard.process.pid
     assert document["peers"]["linked"] >= 1 and document["ports"] == [PORT], document
@@ -206,7 +336,7 @@ def peers_and_status_as_text_and_json(lab):
 def status_fails_when_a_hook_was_detached(lab):
     guard = lab.own_guard()
     assert guard.cli("status")[0] == 0
-    for hook in ("connect4", "connect6", "ingress", "sock_ops", "sock_release", "sk_lookup"):
+    for hook in ("connect4", "connect6", "ingress", "egress", "sock_ops", "sock_release", "sk_lookup"):
         run(BPFTOOL, "link", "detach", "pinned", f"{guard.pins}/links/{hook}")
         status, document = guard.cli_json("status")
         assert status == 1 and document["healthy"] is False, (status, document)
@@ -233,7 +363,7 @@ def a_foreign_detach_does_not_take_the_programs_away(lab):
 
 
 @each("", "no-such-command", "explain", "explain not-an-address", "explain 10.0.0.1 10.0.0.2",
-      "status --follow", "kick", "limit 10.0.0.1", "limit 10.0.0.1 many", "limit 10.0.0.1 9",
+      "explain 10.0.0.1 0", "explain 10.0.0.1 70000", "explain 10.0.0.1 24000 24001", "status --follow", "kick", "limit 10.0.0.1", "limit 10.0.0.1 many", "limit 10.0.0.1 9",
       "allow 10.0.0.1", "allow 10.0.0.1 --for never", "allow 10.0.0.0/99 --for 1h", "cut",
       "--no-such-option status")
 def wrong_usage_exits_2(lab, line):

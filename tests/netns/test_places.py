@@ -10,8 +10,8 @@ import re
 import signal
 import subprocess
 
-from harness import (BPFTOOL, CLI, DAEMON, PORT, PREFIX, die_with_parent, first_line, now_ns, remove_directory,
-                     run, wait_end, wait_for, wait_past)
+from harness import (BPFTOOL, CGROUP_HOOKS, CLI, DAEMON, PORT, PREFIX, die_with_parent, first_line, now_ns,
+                     remove_directory, run, wait_end, wait_for, wait_past)
 from prober import Prober
 from registry import test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -91,7 +91,7 @@ def a_service_that_is_started_anew_is_followed_at_once(lab):
     for _ in range(TRIES):
         before_it = heartbeat(guard)
         service.make()
-        wait_for(lambda: len(guard.attached()) == 5, "the hooks are at the new cgroup")
+        wait_for(lambda: len(guard.attached()) == len(CGROUP_HOOKS), "the hooks are at the new cgroup")
         told += heartbeat(guard) == before_it
         prober = Prober(lab, lab.home, peer.address, cgroup=service.path)
         prober.wait_dials(20)
@@ -104,8 +104,8 @@ def a_service_that_is_started_anew_is_followed_at_once(lab):
     wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
     guard.wait_log("has followed its service: cgroup")
     document = guard.status()
-    assert document["cgroup"] == service.path and len(guard.attached()) == 5, document
-    assert len(os.listdir(f"{guard.pins}/links")) == 6, os.listdir(f"{guard.pins}/links")
+    assert document["cgroup"] == service.path and len(guard.attached()) == len(CGROUP_HOOKS), document
+    assert len(os.listdir(f"{guard.pins}/links")) == len(CGROUP_HOOKS) + 1, os.listdir(f"{guard.pins}/links")
     # What it knew it knows, and what it does it does.
     after = guard.peer(peer.address)
     assert after["next_attempt_ns"] == before["next_attempt_ns"], (before, after)
@@ -148,7 +148,7 @@ def a_cgroup_made_anew_without_a_daemon_is_found_by_the_next_one(lab):
     status, document = guard.cli_json("status")
     assert status == 1 and document["cgroup"] is None, (status, document)
     guard.start()
-    assert guard.status()["cgroup"] == service.path and len(guard.attached()) == 5
+    assert guard.status()["cgroup"] == service.path and len(guard.attached()) == len(CGROUP_HOOKS)
     assert_refused(dial(lab, peer, service.start()))
 
 
@@ -169,7 +169,7 @@ def a_cgroup_that_the_guard_cannot_follow_to_is_named_until_it_can(lab):
     assert len(guard.attached()) == 2, f"only in part: {guard.attached()}"
     end()
     wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
-    assert len(guard.attached()) == 5
+    assert len(guard.attached()) == len(CGROUP_HOOKS)
     guard.wait_log("over: the guard cannot follow")
 
 
@@ -293,7 +293,7 @@ def a_hidden_bpffs_is_named(lab):
                              guard.file, guard.name, check=False)
     assert status == 1 and "no bpf file system" in text, (status, text)
     # What is hidden there is whole here.
-    assert len(guard.attached()) == 5
+    assert len(guard.attached()) == len(CGROUP_HOOKS)
     guard.start()
 
 
@@ -322,8 +322,8 @@ def an_unmounted_bpffs_takes_nothing_from_a_daemon_that_runs(lab):
     # Mounted again, it has everything again, and outlives its daemon.
     apart.run("mount", "-t", "bpf", "cgt-bpf", "/sys/fs/bpf")
     wait_for(lambda: ask("status")[0] == 0, lambda: ask("status")[1])
-    # Thirteen maps, six links, and the program for commands.
-    guard.wait_log("20 pins of the guard had been removed and are made again")
+    # Fifteen maps, seven links, and the program for commands.
+    guard.wait_log("23 pins of the guard had been removed and are made again")
     guard.end(signal.SIGKILL)
     prober.wait_dials(50)
     guard.start()
@@ -345,4 +345,4 @@ def pins_removed_by_hand_are_made_again(lab):
     guard.end(signal.SIGKILL)
     prober.wait_dials(50)
     prober.assert_no_gap(50)
-    assert len(guard.attached()) == 5
+    assert len(guard.attached()) == len(CGROUP_HOOKS)

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Suspect links: silent ones whose peer dials or knocks are probed, and die only by proof.
+"""Suspect links: quiet ones whose peer knocks are asked, and end only when the peer has another one.
 
-Edge cases 1 to 3. Liveness is left at its minute, so that whatever ends within seconds here ends by
-the probing alone.
+Edge cases 1 to 3. Liveness is off, so that whatever ends within seconds here ends by what the peer's
+knock has brought about.
 """
 
 import os
@@ -20,6 +20,10 @@ OPTIONS = {"suspect_after": f"{SUSPECT_AFTER}s", "min_uptime": "0s"}
 # From its first SYN to its link, for a peer that crashed and is back.
 BACK_SECONDS = 5
 RESETS = "tcp flags & rst == rst"
+ALL_BUT_SYNS = "tcp flags & syn != syn"
+# The shortest that the setting takes.
+DENY_MAX = 5
+OUTAGE_SECONDS = 6.5
 
 
 class Case:
@@ -80,7 +84,7 @@ def assert_one_new_link(guard, cases):
 
 @each_family
 @core("IPv4")
-@needs("socket_iterator")
+@needs("ask")
 def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
     """Edge case 1: the peer is back, and its host answers for the old link with RST."""
     guard = lab.guard(**OPTIONS)
@@ -104,8 +108,8 @@ def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
 
 @each_family
 @core("IPv6")
-@needs("socket_iterator")
-def link_that_nothing_answers_for_is_dead_after_three_probes(lab, family):
+@needs("ask")
+def link_that_nothing_answers_for_makes_room_after_three_probes(lab, family):
     """The peer is back behind a firewall that lets no RST out: only silence speaks for it."""
     guard = lab.guard(**OPTIONS)
     watch, listener = guard.watch(), listen_home(lab, family)
@@ -119,9 +123,13 @@ def link_that_nothing_answers_for_is_dead_after_three_probes(lab, family):
         print(f"# {family}: no answer: {name}: back after {seconds:.2f} s", flush=True)
     assert_one_new_link(guard, cases)
     for case in cases:
-        event = watch.event(case.peer, "link_dead", cookie=case.link.cookie)
+        event = watch.event(case.peer, "link_unanswered", cookie=case.link.cookie)
         assert event["enforced"] is True and event["attempts"] == 0, event
-    watch.counted_at_least(link_dead=4, link_inbound=4, knock_suspect=4)
+        # What ends it is the new link, and that one was there before.
+        replaced = watch.event(case.peer, "link_replaced", other_cookie=case.link.cookie)
+        ended = watch.event(case.peer, "link_destroyed", cookie=case.link.cookie)
+        assert event["time_ns"] < replaced["time_ns"] < ended["time_ns"], (event, replaced, ended)
+    watch.counted_at_least(link_unanswered=4, link_replaced=4, knock_suspect=4)
 
 
 def not_repeated_soon(host):
@@ -132,7 +140,7 @@ def not_repeated_soon(host):
 
 @test
 @core()
-@needs("socket_iterator")
+@needs("ask")
 def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
     """A link that one end has closed while the wire was cut: its kernel still answers probes, and the FIN
     may come as much later as the cut has lasted (RFC 6298 doubles the time-out)."""
@@ -155,19 +163,19 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
         assert seconds > 1.7, "time to repeat what was lost"
     assert_one_new_link(guard, knocking)
     for case in knocking:
-        event = watch.event(case.peer, "link_stalled", cookie=case.link.cookie)
+        event = watch.event(case.peer, "link_unanswered", cookie=case.link.cookie)
         assert event["verdict"] == "none" and event["enforced"] is True, event
     for case in quiet:
         links = guard.peer(case.peer.address)["links"]
-        assert [link["cookie"] for link in links] == [case.link.cookie] and links[0]["stalled_ns"], links
+        assert [link["cookie"] for link in links] in ([case.link.cookie], []), links
     # What was missing comes, and the end with it.
     for case in quiet:
         watch.event(case.peer, "link_ended", cookie=case.link.cookie)
-    assert "link_dead" not in watch.grown()
+        watch.no_event(case.peer, "link_unanswered")
 
 
 @each_family
-@needs("socket_iterator")
+@needs("ask")
 def silent_link_outlives_a_thousand_knocks(lab, family):
     """Edge case 2: alive, silent, and knocked at by what may be anybody."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(family)
@@ -183,7 +191,7 @@ def silent_link_outlives_a_thousand_knocks(lab, family):
     assert peer.host("receive", fd=link.there, timeout=PATIENCE) == "still here"
     grown = watch.grown()
     assert grown["knock_suspect"] >= 2 and grown["knock_linked"] >= 100, grown
-    for cause in ("link_dead", "link_ended", "link_replaced", "knock_unproven"):
+    for cause in ("link_unanswered", "link_ended", "link_replaced", "knock_unproven"):
         assert cause not in grown, grown
     watch.event(peer, "knock_suspect")
     watch.event(peer, "knock_linked")
@@ -206,33 +214,135 @@ def link_that_speaks_refuses_at_once(lab):
 
 @test
 @core()
-@needs("socket_iterator")
-def dial_to_a_suspect_link_is_refused_and_has_it_probed(lab):
-    guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
+@needs("ask")
+def dial_to_a_suspect_link_asks_nobody_until_deny_max(lab):
+    """Our own dial proves nothing about the other end. But no peer is refused for longer without evidence."""
+    guard = lab.guard(deny_max=f"{DENY_MAX}s", **OPTIONS)
+    peer, dead = lab.fresh(IPV4), lab.fresh(IPV4)
     watch = guard.watch()
-    link = link_out(lab, peer)
-    silent(guard, peer.address)
+    links = [link_out(lab, one) for one in (peer, dead)]
+    revive = dead.host.silence(dead.address)
+    dead.host("close", fd=links[1].there, reset=True)
+    silent(guard, peer.address, dead.address)
+    revive()
     status, document = guard.explain(peer.address)
     assert status == 3 and document["dial"]["cause"] == "dial_suspect", document
     assert document["knock"]["cause"] == "knock_suspect", document
+    before = lab.home("keepalive", fd=links[0].here)
+    heard = guard.peer(peer.address)["links"][0]["heard_ns"]
+    first = [assert_dial_refused(lab, watch, one, "dial_suspect") for one in (peer, dead)][0]
+    while guard.status()["now_ns"] < first["time_ns"] + DENY_MAX * SECOND / 2:
+        result = assert_refused(dial(lab, peer))
+        link, = guard.peer(peer.address)["links"]
+        if watch.event(peer, "dial_suspect", cookie=result["cookie"])["time_ns"] \
+                < first["time_ns"] + DENY_MAX * SECOND:
+            assert link["heard_ns"] == heard and lab.home("keepalive", fd=links[0].here) == before, link
+    # Then they are asked: the living one answers, and of the dead one nobody knows anything.
+    wait_past(first["time_ns"] + (DENY_MAX + 1) * SECOND)
     assert_dial_refused(lab, watch, peer, "dial_suspect")
-    wait_for(lambda: guard.peer(peer.address)["links"][0]["silent_ns"] < SECOND,
-             "the link shows life")
+    assert_dial_refused(lab, watch, dead, "dial_suspect")
+    wait_for(lambda: guard.peer(peer.address)["links"][0]["silent_ns"] < SECOND, "the link shows life")
     assert_dial_refused(lab, watch, peer, "dial_linked")
-    assert link.alive()
-    # The same with a dead one: the next dial has its place.
-    revive = peer.host.silence(peer.address)
-    peer.host("close", fd=link.there, reset=True)
+    assert links[0].alive()
+    event = watch.event(dead, "link_ended", cookie=links[1].cookie)
+    assert event["ending"] == "reset", event
+    link_out(lab, dead)
+    assert "link_unanswered" not in watch.grown(), watch.grown()
+
+
+class Outage:
+    """The peer and its link are there, but nothing of it comes through except SYNs, of whomever."""
+
+    def __init__(self, lab, peer):
+        self.mend = peer.host.silence(peer.address, only=ALL_BUT_SYNS)
+        self.over = False
+        self.peer = peer
+        self.knocks = []
+        lab.at_end(self.let_through)
+
+    def knock(self):
+        """A SYN in the peer's name, by somebody whose handshake never ends."""
+        self.knocks.append(self.peer.knock(blocking=False))
+
+    def let_through(self):
+        if not self.over:
+            self.mend()
+        self.over = True
+
+    def end(self):
+        """Nothing of the knocks is left to be sent again."""
+        for knock in self.knocks:
+            self.peer.host("close", fd=knock["fd"], reset=True)
+        self.let_through()
+
+
+@each(*[f"{direction}, {data}" for direction in ("inbound", "outbound")
+        for data in ("idle", "unacknowledged data", "a user timeout")])
+@core("inbound, idle", "outbound, a user timeout")
+@needs("ask")
+def link_survives_an_outage_during_which_anybody_knocks(lab, case):
+    """Six seconds and longer without an answer, and SYNs in the peer's name all the time: TCP keeps such a
+    link, and so does the guard."""
+    direction, data = case.split(", ")
+    guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
+    watch, listener = guard.watch(), listen_home(lab)
+    peer.listen()
+    link = link_in(lab, peer, listener) if direction == "inbound" else link_out(lab, peer)
+    if data == "a user timeout":
+        # The link has been silent for longer: with it one unanswered probe would be enough.
+        lab.home("set_keepalive", fd=link.here, on=True, user_timeout=SUSPECT_AFTER)
+    before = lab.home("keepalive", fd=link.here)
     silent(guard, peer.address)
-    revive()
-    assert_dial_refused(lab, watch, peer, "dial_suspect")
-    watch.event(peer, "link_ended", cookie=link.cookie)
-    wait_for(lambda: dial(lab, peer)["errno"] == "success", "a dial passes")
-    watch.counted_at_least(dial_suspect=2, dial_linked=1)
+    outage = Outage(lab, peer)
+    began = now_ns()
+    if data == "unacknowledged data":
+        lab.home("send", fd=link.here, text="is anybody there?")
+    outage.knock()
+    watch.event(peer, "knock_suspect")
+    wait_for(lambda: watch.grown().get("link_unanswered"), "the link is asked in vain")
+    while now_ns() < began + OUTAGE_SECONDS * SECOND or not watch.grown().get("knock_unproven"):
+        outage.knock()
+        wait_past(now_ns() + SECOND // 10)
+        assert now_ns() < began + PATIENCE * TIME_SCALE * SECOND, watch.grown()
+    assert lab.home("state", fd=link.here) == 1
+    outage.end()
+    if data == "unacknowledged data":
+        assert peer.host("receive", fd=link.there, timeout=PATIENCE) == "is anybody there?"
+    peer.host("send", fd=link.there, text="still here")
+    assert lab.home("receive", fd=link.here, timeout=PATIENCE) == "still here"
+    assert link.alive()
+    wait_for(lambda: lab.home("keepalive", fd=link.here) == before,
+             lambda: f"the settings are {before} again: {lab.home('keepalive', fd=link.here)}")
+    assert_knock_refused(watch, peer)
+    grown = watch.grown()
+    assert not {"link_ended", "link_replaced", "link_destroyed", "link_duplicate"} & set(grown), grown
+
+
+@test
+@core()
+@needs("ask")
+def link_keeps_what_its_service_sets_while_it_is_asked(lab):
+    """A value that was changed meanwhile is not overwritten; the others are as before."""
+    guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
+    watch, link = guard.watch(), link_in(lab, peer, listen_home(lab))
+    lab.home("set_keepalive", fd=link.here, on=True, idle=600, interval=60, probes=9, user_timeout=900)
+    silent(guard, peer.address)
+    outage = Outage(lab, peer)
+    outage.knock()
+    watch.event(peer, "knock_suspect")
+    wait_for(lambda: lab.home("keepalive", fd=link.here)["idle"] == 1, "the link is asked")
+    assert lab.home("keepalive", fd=link.here)["user_timeout"] == 0
+    lab.home("set_keepalive", fd=link.here, idle=77, user_timeout=88)
+    outage.end()
+    peer.host("send", fd=link.there, text="still here")
+    wait_for(lambda: lab.home("keepalive", fd=link.here)["interval"] == 60, "the link is left alone")
+    wanted = {"on": True, "idle": 77, "interval": 60, "probes": 9, "user_timeout": 88}
+    assert lab.home("keepalive", fd=link.here) == wanted, lab.home("keepalive", fd=link.here)
+    assert link.alive()
 
 
 @each(0, 60)
-@needs("socket_iterator")
+@needs("ask")
 def link_has_its_own_settings_back_after_the_probing(lab, liveness):
     guard, peer = lab.guard(liveness=f"{liveness}s", **OPTIONS), lab.fresh(IPV4)
     link = link_in(lab, peer, listen_home(lab))
@@ -250,25 +360,25 @@ def link_has_its_own_settings_back_after_the_probing(lab, liveness):
 
 
 @test
-@needs("socket_iterator")
+@needs("ask")
 def link_left_nudged_by_a_dead_daemon_is_set_back_by_the_next(lab):
     guard, peer = lab.own_guard(**OPTIONS), lab.fresh(IPV4)
     link = link_in(lab, peer, listen_home(lab))
     before = lab.home("keepalive", fd=link.here)
-    revive = peer.host.silence(peer.address)
     silent(guard, peer.address)
-    assert lab.home("dial", address=peer.dial, port=PORT)["errno"] == "ECONNREFUSED"
+    outage = Outage(lab, peer)
+    outage.knock()
     wait_for(lambda: lab.home("keepalive", fd=link.here)["idle"] == 1, "the link is being probed")
     guard.end(signal.SIGKILL)
     assert lab.home("keepalive", fd=link.here)["idle"] == 1
     # The next one may take longer to start than the link would live without an answer.
-    revive()
+    outage.end()
     guard.start()
     wait_for(lambda: lab.home("keepalive", fd=link.here) == before, "the settings are back")
 
 
 @test
-@needs("socket_iterator")
+@needs("ask")
 def link_of_signed_segments_is_probed_with_signed_ones(lab):
     """TCP MD5, as between BGP speakers: an unsigned probe would get no answer from a living peer."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
@@ -292,28 +402,7 @@ def link_of_signed_segments_is_probed_with_signed_ones(lab):
     wait_for(lambda: guard.peer(peer.address)["links"][0]["silent_ns"] < SECOND,
              "the link shows life")
     assert lab.home("state", fd=here) == 1
-    assert "link_dead" not in watch.grown()
-
-
-@test
-@needs("socket_iterator")
-def dead_link_is_told_and_left_while_observing(lab):
-    """Edge case 36: what would have been refused while the old link was dead."""
-    guard = lab.own_guard(mode="observe", **OPTIONS)
-    watch, listener = guard.watch(), listen_home(lab)
-    case = Case(lab, IPV4, listener, "inbound", "idle")
-    revive = crash(lab, [case])
-    silent(guard, case.peer.address)
-    revive()
-    lab.at_end(case.peer.host.silence(case.peer.address, only=RESETS))
-    come_back(lab, [case], IPV4)
-    assert case.resent == 0, case.resent
-    event = watch.event(case.peer, "link_dead", cookie=case.link.cookie)
-    assert event["enforced"] is False, event
-    assert lab.home("state", fd=case.link.here) == 1
-    grown = watch.grown("observed")
-    assert grown["knock_suspect"] >= 1 and grown["link_dead"] == 1, grown
-    assert "link_dead" not in watch.grown()
+    assert "link_unanswered" not in watch.grown()
 
 
 @test
@@ -325,7 +414,8 @@ def without_a_daemon_deny_max_lets_the_peer_and_our_dial_in(lab):
     case, dialed = [Case(lab, IPV4, listener, direction, "idle") for direction in ("inbound", "outbound")]
     revive = crash(lab, [case, dialed])
     silent(guard, case.peer.address, dialed.peer.address)
-    guard.end(signal.SIGKILL)
+    # After SIGKILL the others would take it for alive for some seconds.
+    guard.end(signal.SIGQUIT)
     revive()
     assert_refused(dial(lab, dialed.peer))
     # Nothing leaves the old link by itself, so nothing ends it.

@@ -12,7 +12,7 @@ import shutil
 import signal
 import time
 
-from harness import BPFTOOL, CLI, DAEMON, now_ns, run, wait_past
+from harness import BPFTOOL, CGROUP_HOOKS, CLI, DAEMON, now_ns, run, wait_past
 from prober import Prober
 from registry import each, test
 from steps import link_out, listen_home
@@ -72,9 +72,9 @@ def kill_9_at_random_moments_leaves_no_gap(lab):
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}") from error
     status = guard.status()
-    assert status["healthy"] and len(guard.attached()) == 5, (status, guard.attached())
+    assert status["healthy"] and len(guard.attached()) == len(CGROUP_HOOKS), (status, guard.attached())
     assert sorted(os.listdir(f"{guard.pins}/links")) == [
-        "connect4", "connect6", "ingress", "sk_lookup", "sock_ops", "sock_release"]
+        "connect4", "connect6", "egress", "ingress", "sk_lookup", "sock_ops", "sock_release"]
     assert guard.peer(siege.peer.address)["links"][0]["cookie"] == siege.link.cookie
 
 
@@ -149,7 +149,7 @@ def taken_over_from_bpftool_without_a_gap(lab):
     dialed, knocked = siege.assert_no_gap(lab, 100)
     assert dialed["outcomes"].keys() == {"ECONNREFUSED"}, dialed
     assert knocked["outcomes"].keys() == {"ECONNREFUSED", "silent"}, knocked
-    assert guard.status()["healthy"] and len(guard.attached()) == 5
+    assert guard.status()["healthy"] and len(guard.attached()) == len(CGROUP_HOOKS)
 
 
 def kernel_ids(guard):
@@ -175,7 +175,7 @@ def another_layout_is_refused_and_left_alone(lab, how):
     if how == "another number":
         run(BPFTOOL, "map", "update", "pinned", pin, "key", "0", "0", "0", "0",
             "value", "hex", "63", "00", "00", "00", *(byte[2:] for byte in old[4:]))
-        words = ["map layout 99", "layout 1", "stays as it is", "unload it first"]
+        words = ["map layout 99", "layout 2", "stays as it is", "unload it first"]
     else:
         os.rename(pin, f"{guard.pins}/layout-kept")
         run(BPFTOOL, "map", "create", pin, "type", "array", "key", "4", "value", "64",

@@ -260,6 +260,18 @@ def do_keepalive(fd):
             "probes": tcp(socket.TCP_KEEPCNT), "user_timeout": tcp(socket.TCP_USER_TIMEOUT) / 1000}
 
 
+def do_set_keepalive(fd, on=None, idle=None, interval=None, probes=None, user_timeout=None):
+    """What a service sets of do_keepalive(); null: left as it is."""
+    sock = sockets[fd]
+    if on is not None:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, on)
+    for option, value in ((socket.TCP_KEEPIDLE, idle), (socket.TCP_KEEPINTVL, interval),
+                          (socket.TCP_KEEPCNT, probes),
+                          (socket.TCP_USER_TIMEOUT, user_timeout and user_timeout * 1000)):
+        if value is not None:
+            sock.setsockopt(socket.IPPROTO_TCP, option, value)
+
+
 def do_sign(fd, remote, key):
     """Let the socket sign its segments to this host (TCP MD5, RFC 2385), and expect it of them."""
     if family_of(remote) == socket.AF_INET:
@@ -571,6 +583,227 @@ def do_node(listener, port, dials=(), at=None):
 
 def do_node_report(thread):
     return threads[thread].report()
+
+
+class PickyNode(threading.Thread):
+    """A service that takes a peer that dials while it dials itself for a duplicate, and hangs up on it.
+
+    It dials its peer until it has a session with it, PAUSE seconds after each failure. `dials` counts its
+    dials, `refused` whom it has hung up on, `lost` sessions that have ended.
+    """
+
+    PAUSE = 1
+
+    def __init__(self, address, peer, port, at):
+        super().__init__(daemon=True)
+        self.address, self.peer, self.port = address, peer, port
+        self.next_dial = at
+        self.stopping = threading.Event()
+        self.session, self.dialing = None, None
+        self.counts = {"dials": 0, "refused": 0, "lost": 0}
+        self.listener = socket.socket(family_of(address), socket.SOCK_STREAM)
+        self.listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        self.listener.bind((address, port))
+        self.listener.listen()
+        self.listener.setblocking(False)
+
+    def run(self):
+        # Unlike poll() it tells of what has happened in the order in which it has.
+        with select.epoll() as events:
+            events.register(self.listener, select.EPOLLIN)
+            while not self.stopping.is_set():
+                left = 0.05 if self.session or self.dialing else (self.next_dial - now_ns()) / 1e9
+                for fd, _what in events.poll(max(0, min(left, 0.05))):
+                    self.on_event(fd, events)
+                if not self.session and not self.dialing and now_ns() >= self.next_dial:
+                    self.dial(events)
+        for sock in (self.listener, self.session, self.dialing):
+            if sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+                sock.close()
+
+    def again(self):
+        self.next_dial = now_ns() + self.PAUSE * 1_000_000_000
+
+    def dial(self, events):
+        self.counts["dials"] += 1
+        sock = new_socket(self.peer, self.address)
+        sock.setblocking(False)
+        if connect_errno(sock, self.peer, self.port) != errno.EINPROGRESS:
+            sock.close()
+            self.again()
+            return
+        self.dialing = sock
+        events.register(sock, select.EPOLLOUT)
+
+    def on_event(self, fd, events):
+        if fd == self.listener.fileno():
+            try:
+                sock = self.listener.accept()[0]
+            except OSError:
+                return
+            if self.session or self.dialing:
+                self.counts["refused"] += 1
+                sock.close()
+                return
+            self.session = sock
+            events.register(sock, select.EPOLLIN)
+        elif self.dialing and fd == self.dialing.fileno():
+            sock, self.dialing = self.dialing, None
+            if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR) or self.session:
+                sock.close()
+                self.again()
+                return
+            self.session = sock
+            events.modify(sock, select.EPOLLIN)
+        elif self.session and fd == self.session.fileno():
+            try:
+                data = self.session.recv(4096)
+            except OSError:
+                data = b""
+            if not data:
+                self.session.close()
+                self.session = None
+                self.counts["lost"] += 1
+                self.again()
+
+
+def do_picky_nodes(pairs, port, at):
+    """A PickyNode for each pair of addresses, its own and its peer's."""
+    nodes = [PickyNode(address, peer, port, at) for address, peer in pairs]
+    for node in nodes:
+        node.start()
+        threads[node.native_id] = node
+    return [node.native_id for node in nodes]
+
+
+def do_picky_report(nodes):
+    return [dict(threads[node].counts, session=threads[node].session is not None) for node in nodes]
+
+
+class Hammer(threading.Thread):
+    """An application that dials again and again: each time it waits so long, gives up, and dials anew. With
+    a program it is that one which dials, in a process for each dial."""
+
+    def __init__(self, address, port, wait, program):
+        super().__init__(daemon=True)
+        self.address, self.port, self.wait, self.program = address, port, wait, program
+        self.stopping = threading.Event()
+        self.dials = 0
+
+    def run(self):
+        while not self.stopping.is_set():
+            self.dials += 1
+            if self.program:
+                # Its own end, or ours, is the end of its dial.
+                with subprocess.Popen([self.program, "poll", self.address, str(self.port)],
+                                      stdout=subprocess.DEVNULL, preexec_fn=die_with_parent) as process:
+                    while process.poll() is None and not self.stopping.wait(0.02):
+                        pass
+                    process.kill()
+            else:
+                self.dial()
+            self.stopping.wait(0.005)
+
+    def dial(self):
+        sock = new_socket(self.address)
+        sock.setblocking(False)
+        if connect_errno(sock, self.address, self.port) == errno.EINPROGRESS:
+            self.stopping.wait(self.wait)
+        sock.close()
+
+
+def do_hammer(address, port, wait=0.2, count=1, program=None):
+    """So many applications at once. Returns what do_hammered() wants."""
+    hammers = [Hammer(address, port, wait, program) for _ in range(count)]
+    for hammer in hammers:
+        hammer.start()
+        threads[hammer.native_id] = hammer
+    return [hammer.native_id for hammer in hammers]
+
+
+def do_hammered(hammers):
+    """End them. How many dials they have made."""
+    for number in hammers:
+        threads[number].stopping.set()
+    made = 0
+    for number in hammers:
+        hammer = threads.pop(number)
+        hammer.join()
+        made += hammer.dials
+    return made
+
+
+class Witness(threading.Thread):
+    """Sees each SYN without an ACK that leaves this host or comes to it, at its interfaces.
+
+    `syns` has [time, what, source, source port, destination, destination port, number]; `what` is "out" or
+    "in". Times are the kernel's.
+    """
+
+    SO_TIMESTAMPNS = 35
+    ALL_PROTOCOLS = 3
+    PACKET_OUTGOING = 4
+
+    def __init__(self):
+        super().__init__(daemon=True)
+        self.stopping = threading.Event()
+        self.syns = []
+        self.sock = socket.socket(socket.AF_PACKET, socket.SOCK_DGRAM, socket.htons(self.ALL_PROTOCOLS))
+        self.sock.setsockopt(socket.SOL_SOCKET, self.SO_TIMESTAMPNS, 1)
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+        self.sock.settimeout(0.05)
+        # From the clock of the time stamps to ours; of some readings the one that took the least time.
+        self.offset = min((self.read_offset() for _ in range(20)))[1]
+
+    @staticmethod
+    def read_offset():
+        before = now_ns()
+        wall = time.clock_gettime_ns(time.CLOCK_REALTIME)
+        after = now_ns()
+        return after - before, (before + after) // 2 - wall
+
+    def run(self):
+        while not self.stopping.is_set():
+            try:
+                data, controls, _flags, origin = self.sock.recvmsg(256, 64)
+            except TimeoutError:
+                continue
+            syn = self.syn_of(data)
+            if syn is None:
+                continue
+            seconds, nanoseconds = struct.unpack("=qq", controls[0][2][:16])
+            self.syns.append([seconds * 1_000_000_000 + nanoseconds + self.offset,
+                              "out" if origin[2] == self.PACKET_OUTGOING else "in", *syn])
+        self.sock.close()
+
+    @staticmethod
+    def syn_of(data):
+        """What the record has of it, or None."""
+        if data[:1] and data[0] >> 4 == 4 and data[9] == socket.IPPROTO_TCP:
+            family, source, destination, tcp = socket.AF_INET, data[12:16], data[16:20], data[data[0] % 16 * 4:]
+        elif data[:1] and data[0] >> 4 == 6 and data[6] == socket.IPPROTO_TCP:
+            family, source, destination, tcp = socket.AF_INET6, data[8:24], data[24:40], data[40:]
+        else:
+            return None
+        if len(tcp) < 20 or tcp[13] & 0x12 != 0x02:
+            return None
+        source_port, destination_port, number = struct.unpack_from("!HHI", tcp)
+        return (socket.inet_ntop(family, source), source_port,
+                socket.inet_ntop(family, destination), destination_port, number)
+
+
+def do_witness():
+    witness = Witness()
+    witness.start()
+    threads[witness.native_id] = witness
+    return witness.native_id
+
+
+def do_witnessed(thread, address):
+    """The SYNs to this address that have left."""
+    return [{"at": syn[0], "source_port": syn[3], "port": syn[5], "number": syn[6]}
+            for syn in list(threads[thread].syns) if syn[1] == "out" and syn[4] == address]
 
 
 def do_clear():

@@ -36,13 +36,29 @@ static inline struct dial fixture_dial(__u64 cookie, __u64 now)
 	return dial;
 }
 
-/* A knock as the ingress hook sees it. */
+/* The SYN of that dial, as TCP makes it. */
+static inline struct dial_syn fixture_syn(__u64 cookie, __u32 client_isn, __u64 now)
+{
+	struct dial_syn syn = {
+		.cookie = cookie,
+		.now = now,
+		.client_isn = client_isn,
+		.local_port = 50000,
+		.remote_port = 24000,
+		.local_address = { [10] = 0xff, [11] = 0xff, 192, 0, 2, 8 },
+	};
+
+	return syn;
+}
+
+/* A knock as the ingress hook sees it while no daemon runs. */
 static inline struct knock fixture_knock(__u32 client_isn, __u64 now)
 {
 	struct knock knock = {
 		.now = now,
 		.client_isn = client_isn,
 		.isn_known = 1,
+		.mode = MODE_ENFORCE,
 		.remote_port = 40000,
 	};
 
@@ -52,7 +68,7 @@ static inline struct knock fixture_knock(__u32 client_isn, __u64 now)
 /* A knock as the sk_lookup hook sees it: no sequence number. */
 static inline struct knock fixture_lookup(__u64 now)
 {
-	struct knock knock = { .now = now, .remote_port = 40000 };
+	struct knock knock = { .now = now, .mode = MODE_ENFORCE, .remote_port = 40000 };
 
 	return knock;
 }
@@ -80,6 +96,14 @@ static inline struct link fixture_link(__u64 cookie, enum link_direction directi
 	};
 
 	return link;
+}
+
+/* An end after which the peer has sent nothing, and of whose backoff no jitter takes anything away. */
+static inline struct slot_ended fixture_end(__u64 cookie, enum ending ending, __u64 now)
+{
+	struct slot_ended end = { .cookie = cookie, .now = now, .ending = ending };
+
+	return end;
 }
 
 /* The slot that `cookie` holds; NULL: none. */

@@ -98,6 +98,15 @@ static void every_bit_tells_two_peers_apart(void **state)
 		other.bytes[bit / 8] ^= 1U << bit % 8;
 		if (address_equal(&address, &other) || address_equal(&other, &address))
 			fail_msg("bit %d is not compared", bit);
+		assert_false(address_same_host(&address, &other));
+	}
+	/* At another service the host is another peer, and the same host. */
+	for (bit = 0; bit < 16; bit++) {
+		other = address;
+		other.service ^= 1U << bit;
+		assert_false(address_equal(&address, &other));
+		assert_false(address_equal(&other, &address));
+		assert_true(address_same_host(&address, &other));
 	}
 }
 

@@ -412,6 +412,40 @@ static void last_live_link_is_not_destroyed(void **state)
 					  "destroy 1 12 out 50012>24000;");
 }
 
+/* What a peer has at one service is neither company nor a claim at another, nor is it found there. */
+static void services_are_told_apart(void **state)
+{
+	struct world *world = *state;
+	struct peer *first = add_peer(world, 1), *second = add_peer(world, 1);
+	struct seen_socket *stray;
+
+	first->address.service = 2888;
+	second->address.service = 3888;
+	/* A link at each; at the second a doomed one, whose winner is dead. */
+	add_slot(first, 0, SLOT_LINK, 11);
+	add_socket(world, 1, 11, true)->address.service = 2888;
+	add_slot(second, 0, SLOT_LINK, 12)->flags = SLOT_DOOMED;
+	add_socket(world, 1, 12, true)->address.service = 3888;
+	assert_string_equal(check(world), "");
+	assert_string_equal(check(world), "spare 1 12;");
+	second->slots[0].flags = 0;
+	assert_string_equal(check(world), "");
+	/* The same socket at the other service is another's: of its own neither is seen. */
+	world->sockets[1].address.service = 2888;
+	assert_string_equal(check(world), "");
+	assert_string_equal(check(world), "adopt 1 12 in 24000>40012;release 1 12;due 1;");
+	/* Adopted where it is seen; of three services the third is no peer of the map yet. */
+	world->sockets[1].address.service = 3888;
+	stray = add_socket(world, 1, 13, true);
+	stray->address.service = 4888;
+	assert_string_equal(check(world), "");
+	assert_string_equal(check(world), "adopt 1 13 in 24000>40013;");
+	/* Idle at one is due at that one, whatever the other has. */
+	world->socket_count = 1;
+	second->slots[0].kind = SLOT_FREE;
+	assert_string_equal(check(world), "due 1;");
+}
+
 static void last_link_is_spared_only_when_seen_twice(void **state)
 {
 	struct world *world = *state;
@@ -530,6 +564,7 @@ int main(void)
 		TEST(strangers_share_the_slots_too),
 		TEST(link_too_many),
 		TEST(last_live_link_is_not_destroyed),
+		TEST(services_are_told_apart),
 		TEST(last_link_is_spared_only_when_seen_twice),
 		TEST(link_before_its_last_ack_is_no_drift),
 		TEST(forgotten_peers),

@@ -67,6 +67,7 @@ static void defaults_are_the_rules_own(void **state)
 	assert_true(config.check_interval_ns == 120 * NS_PER_SECOND);
 	assert_true(config.forget_after_ns == 24 * 3600 * NS_PER_SECOND);
 	assert_int_equal(config.max_peers, 8192);
+	assert_int_equal(config.share_limit, 0);
 	assert_int_equal(config.log_level, LOG_LEVEL_INFO);
 	/* An empty file is the same but for its name. */
 	assert_int_equal(parse("", &again, &error), 0);
@@ -112,18 +113,20 @@ static void every_setting_is_taken(void **state)
 				   "forget_after = 1h 30m\n"
 				   "max_peers = 16\n"
 				   "max_links = 7\n"
+				   "share_limit = yes\n"
 				   "tie_break = none\n"
 				   "dial_policy = central\n"
 				   "refuse_with = EHOSTUNREACH\n"
 				   "reject = drop\n"
 				   "liveness = 3s\n"
-				   "suspect_after = 2s\n"
+				   "suspect_after = 1s\n"
 				   "deny_max = 5s\n"
 				   "log_level = debug\n"
 				   "\n"
 				   "[backoff]\n"
 				   "initial = 166ms\n"
 				   "max = 5s\n"
+				   "in_backoff = refuse\n"
 				   "min_uptime = 0s\n"
 				   "stable_after = 5s\n"
 				   "hold_max = 500us\n"
@@ -151,6 +154,7 @@ static void every_setting_is_taken(void **state)
 	assert_true(config.check_interval_ns == 300 * NS_PER_SECOND);
 	assert_true(config.forget_after_ns == 5400 * NS_PER_SECOND);
 	assert_int_equal(config.max_peers, 16);
+	assert_int_equal(config.share_limit, 1);
 	assert_int_equal(config.log_level, LOG_LEVEL_DEBUG);
 	config_policy(&config, &policy);
 	assert_int_equal(policy.set, 1);
@@ -159,6 +163,7 @@ static void every_setting_is_taken(void **state)
 	assert_int_equal(policy.dial_policy, DIAL_POLICY_CENTRAL);
 	assert_int_equal(policy.refusal_errno, EHOSTUNREACH);
 	assert_int_equal(policy.reject_style, REJECT_DROP);
+	assert_int_equal(policy.keep_dials, 0);
 	assert_true(policy.netns_cookie == 0);
 	assert_true(policy.backoff_initial_ns == 166 * NS_PER_MS);
 	assert_true(policy.backoff_max_ns == 5 * NS_PER_SECOND);
@@ -167,23 +172,23 @@ static void every_setting_is_taken(void **state)
 	assert_true(policy.hold_max_ns == 500000);
 	assert_true(policy.claim_max_ns == 127 * NS_PER_SECOND);
 	assert_true(policy.liveness_ns == 3 * NS_PER_SECOND);
-	assert_true(policy.suspect_after_ns == 2 * NS_PER_SECOND);
+	assert_true(policy.suspect_after_ns == NS_PER_SECOND);
 	assert_true(policy.deny_max_ns == 5 * NS_PER_SECOND);
 	/* Where each came from. */
 	assert_int_equal(config.lines[0], 3);
 	assert_int_equal(config.lines[2], 6);
-	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 30);
+	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 32);
 }
 
 static void values_are_refused(void **state)
 {
 	static const char guard_names[] =
 		"unknown setting, expected one of cgroup, netns, port, mode, peers, exempt, "
-		"check_interval, forget_after, max_peers, max_links, tie_break, dial_policy, "
+		"check_interval, forget_after, max_peers, max_links, share_limit, tie_break, dial_policy, "
 		"refuse_with, reject, liveness, suspect_after, deny_max, log_level";
 	static const char path[] = "not an absolute path, expected one that begins with /";
 	static const char upwards[] = "leads upwards, expected a path without ..";
-	static const char range[] = ", expected a duration from 1ms to 1d such as 10s";
+	static const char range[] = ", expected a duration from 1ms to 1d such as 500ms";
 	static const char port[] = "is not a port, expected numbers from 1 to 65535";
 	static const char links[] = "not a number in range, expected one from 1 to 7";
 	static const char prefix[] = ", expected addresses and prefixes such as 192.0.2.7, "
@@ -197,8 +202,8 @@ static void values_are_refused(void **state)
 		{ "guard", "initial", "10s", "", guard_names },
 		{ "guard", "Port", "1", "", guard_names },
 		{ "backoff", "port", "1", "",
-		  "unknown setting, expected one of initial, max, min_uptime, stable_after, "
-		  "hold_max, claim_max" },
+		  "unknown setting, expected one of initial, max, in_backoff, min_uptime, "
+		  "stable_after, hold_max, claim_max" },
 		{ "guard", "cgroup", "system.slice", "", path },
 		{ "guard", "cgroup", "/..", "", upwards },
 		{ "guard", "cgroup", "/a/../b", "", upwards },
@@ -240,12 +245,17 @@ static void values_are_refused(void **state)
 		{ "guard", "max_links", "0", "", links },
 		{ "guard", "max_links", "9", "", links },
 		{ "guard", "max_links", "1x", "", links },
+		{ "guard", "share_limit", "1", "", "unknown, expected one of no, yes" },
 		{ "guard", "tie_break", "address", "", "unknown, expected one of isn, none" },
 		{ "guard", "dial_policy", "any", "", "unknown, expected one of shared, central" },
 		{ "guard", "refuse_with", "EISCONN", "programs read it as success", errnos },
 		{ "guard", "refuse_with", "econnrefused",
 		  "not an errno that a refused dial may get", errnos },
 		{ "guard", "reject", "rst", "", "unknown, expected one of reset, drop" },
+		{ "guard", "suspect_after", "999ms", "",
+		  "out of range, expected a duration from 1s to 1d such as 1s" },
+		{ "guard", "liveness", "65535s", "",
+		  "out of range, expected a duration from 0s to 18h 12m such as 0s" },
 		{ "guard", "log_level", "notice", "",
 		  "unknown, expected one of error, warning, info, debug" },
 		{ "backoff", "initial", "10", "unit missing", range },
@@ -254,6 +264,7 @@ static void values_are_refused(void **state)
 		{ "backoff", "initial", "10 seconds", "unit missing", range },
 		{ "backoff", "initial", "2d", "out of range", range },
 		{ "backoff", "initial", "99999999999999999999s", "too long", range },
+		{ "backoff", "in_backoff", "drop", "", "unknown, expected one of keep, refuse" },
 		{ "backoff", "hold_max", "10001ms", "",
 		  "out of range, expected a duration from 0s to 10s such as 1500ms" },
 	};
@@ -477,10 +488,10 @@ static void the_whole_is_checked(void **state)
 	(void)state;
 	finish_refuses("[guard]\nmode = off\n", "f: [guard] port: missing, expected one or more "
 						"ports such as port = 24000");
-	finish_refuses("[guard]\nport = 1\n[backoff]\nmax = 5s\n",
-		       "f:4: [backoff] max = 5s: less than initial, expected at least that (10s)");
+	finish_refuses("[guard]\nport = 1\n[backoff]\nmax = 100ms\n",
+		       "f:4: [backoff] max = 100ms: less than initial, expected at least that (500ms)");
 	finish_refuses("[guard]\nport = 1\n[backoff]\ninitial = 6m\n",
-		       "f:4: [backoff] initial = 6m: greater than max, expected at most that (5m)");
+		       "f:4: [backoff] initial = 6m: greater than max, expected at most that (500ms)");
 	finish_refuses("[guard]\nport = 1\n[backoff]\nmax = 2s\ninitial = 3s\n",
 		       "f:5: [backoff] initial = 3s: greater than max, expected at most that (2s)");
 	finish_refuses("[guard]\nport = 1\n[backoff]\nstable_after = 9s\n",
@@ -501,10 +512,10 @@ static void the_whole_is_checked(void **state)
 					"more ports such as port = 24000");
 	assert_int_equal(config_set(&config, "guard", "port", "24000", &error), 0);
 	assert_int_equal(config_finish(&config, &error), 0);
-	assert_int_equal(config_set(&config, "backoff", "max", "1s", &error), 0);
+	assert_int_equal(config_set(&config, "backoff", "max", "100ms", &error), 0);
 	assert_int_equal(config_finish(&config, &error), -EINVAL);
-	assert_string_equal(error.text, "command line: [backoff] max = 1s: less than initial, "
-					"expected at least that (10s)");
+	assert_string_equal(error.text, "command line: [backoff] max = 100ms: less than initial, "
+					"expected at least that (500ms)");
 }
 
 static void restart_is_named(void **state)
@@ -524,6 +535,10 @@ static void restart_is_named(void **state)
 	assert_null(config_restart_option(&in_force, &wanted));
 	assert_int_equal(config_set(&wanted, "guard", "max_peers", "16", &error), 0);
 	assert_string_equal(config_restart_option(&in_force, &wanted)->name, "max_peers");
+	/* The keys of the peers have the service in them, or not. */
+	wanted = in_force;
+	assert_int_equal(config_set(&wanted, "guard", "share_limit", "yes", &error), 0);
+	assert_string_equal(config_restart_option(&in_force, &wanted)->name, "share_limit");
 }
 
 static void files_are_read(void **state)

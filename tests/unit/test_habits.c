@@ -104,8 +104,33 @@ static void links_that_are_allowed_are_no_habit(void **state)
 	policy.max_links = 1;
 	peers[0].limit = 2;
 	assert_none(habit_of_peers(peers, 2, &policy, NOW));
-	/* One peer alone is no service. */
-	peers[0].limit = 0;
+}
+
+/* Each end keeps a link of its own; from that alone one peer says what the service means. */
+static void one_peer_with_a_link_of_each_end(void **state)
+{
+	struct guard_policy policy = policy_defaults();
+	struct peer peers[2] = { peer_with(0, 2, policy.min_uptime_ns), peer_with(1, 1, 60 * SECOND) };
+	struct slot *mine = &peers[0].slots[0], *theirs = &peers[0].slots[1];
+
+	(void)state;
+	mine->direction = DIRECTION_OUTBOUND;
+	theirs->direction = DIRECTION_INBOUND;
+	mine->heard_ns = theirs->heard_ns = NOW - SECOND;
+	assert_habit(habit_of_peers(peers, 1, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 1, 1);
+	/* One of two peers is not nearly all. */
+	assert_none(habit_of_peers(peers, 2, &policy, NOW));
+	/* Two of one direction may be two hosts behind one address, or a duplicate that nobody rejects. */
+	mine->direction = DIRECTION_INBOUND;
+	assert_none(habit_of_peers(peers, 1, &policy, NOW));
+	mine->direction = DIRECTION_OUTBOUND;
+	/* A link that a crash has left was not heard from since the next one came up. */
+	mine->since_ns -= SECOND;
+	mine->heard_ns = theirs->since_ns - 1;
+	assert_none(habit_of_peers(peers, 1, &policy, NOW));
+	mine->heard_ns++;
+	assert_habit(habit_of_peers(peers, 1, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 1, 1);
+	theirs->since_ns++;
 	assert_none(habit_of_peers(peers, 1, &policy, NOW));
 }
 
@@ -290,12 +315,102 @@ static void refused_dials_are_no_dial_back(void **state)
 	assert_none(habit_of_story(&story, NOW + 60 * SECOND));
 }
 
+/* ---- short links ---- */
+
+/* A first link that ends after so long. */
+static void link_that_ends(struct story *story, __u8 peer, __u64 time_ns, __u64 life_ns,
+			   enum cause cause, enum ending ending)
+{
+	first_link(story, peer, time_ns, DIRECTION_OUTBOUND);
+	happens(story, peer, time_ns + life_ns, cause, DIRECTION_OUTBOUND, story->next_cookie);
+	story->events[story->count - 1].ending = ending;
+}
+
+static struct habit ends_of_story(const struct story *story, __u64 now_ns)
+{
+	const struct guard_policy policy = policy_defaults();
+
+	return habit_of_ends(story->events, story->count, &policy, now_ns);
+}
+
+static void half_of_the_links_are_short(void **state)
+{
+	struct story story = {};
+	struct habit habit;
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		assert_none(ends_of_story(&story, NOW + 90 * SECOND));
+		/* A first link that the peer does not understand, and the one that stays (edge case 45). */
+		link_that_ends(&story, i, NOW + i * SECOND, SECOND / 10,
+			       i ? CAUSE_link_ended : CAUSE_link_short,
+			       i ? ENDING_CLOSED : ENDING_PEER_CLOSED);
+		first_link(&story, i, NOW + i * SECOND + SECOND / 2, DIRECTION_OUTBOUND);
+	}
+	habit = ends_of_story(&story, NOW + 90 * SECOND);
+	assert_habit(habit, HABIT_SHORT_LINKS, 0, 3, 6);
+	assert_int_equal(habit.by_peer, 1);
+	/* What may yet be short is not seen. */
+	assert_habit(ends_of_story(&story, NOW + 3 * SECOND), HABIT_SHORT_LINKS, 0, 3, 3);
+	/* One more that lasts: less than half. */
+	first_link(&story, 9, NOW + 4 * SECOND, DIRECTION_INBOUND);
+	assert_none(ends_of_story(&story, NOW + 90 * SECOND));
+}
+
+static void one_peer_whose_links_are_short(void **state)
+{
+	struct story story = {};
+	struct habit habit;
+
+	(void)state;
+	for (int i = 0; i < 4; i++)
+		link_that_ends(&story, 1, NOW + i * 30 * SECOND, SECOND, CAUSE_link_hung_up,
+			       ENDING_RESET);
+	habit = ends_of_story(&story, NOW + 120 * SECOND);
+	assert_habit(habit, HABIT_SHORT_LINKS, 0, 4, 4);
+	assert_int_equal(habit.by_peer, 4);
+}
+
+/* What ends a link for another reason, or late, is no design. */
+static void links_that_fail_or_last_are_no_short_ones(void **state)
+{
+	struct story lasting = {}, failing = {}, talking = {};
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		link_that_ends(&lasting, i, NOW, 10 * SECOND, CAUSE_link_ended, ENDING_CLOSED);
+		link_that_ends(&failing, i, NOW, SECOND, CAUSE_link_ended, ENDING_SILENCE);
+		/* The peer has said something, and closed. */
+		link_that_ends(&talking, i, NOW, SECOND, CAUSE_link_ended, ENDING_PEER_CLOSED);
+	}
+	assert_none(ends_of_story(&lasting, NOW + 60 * SECOND));
+	assert_none(ends_of_story(&failing, NOW + 60 * SECOND));
+	assert_none(ends_of_story(&talking, NOW + 60 * SECOND));
+}
+
+/* Of two dials that cross one link goes at once, and it may be the first. */
+static void loser_of_a_race_is_no_short_link(void **state)
+{
+	struct story story = {};
+
+	(void)state;
+	for (int i = 0; i < 4; i++) {
+		first_link(&story, i, NOW, DIRECTION_OUTBOUND);
+		happens(&story, i, NOW + 1, CAUSE_link_duplicate, DIRECTION_INBOUND, 1000 + i);
+		happens(&story, i, NOW + SECOND, CAUSE_link_ended, DIRECTION_OUTBOUND,
+			story.next_cookie);
+		story.events[story.count - 1].ending = ENDING_CLOSED;
+	}
+	assert_none(ends_of_story(&story, NOW + 60 * SECOND));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(several_lasting_links_of_nearly_all),
 		cmocka_unit_test(young_doomed_and_dialing_are_no_lasting_links),
 		cmocka_unit_test(links_that_are_allowed_are_no_habit),
+		cmocka_unit_test(one_peer_with_a_link_of_each_end),
 		cmocka_unit_test(proposal_stays_in_the_range_of_the_setting),
 		cmocka_unit_test(short_link_back_after_nearly_every_first_one),
 		cmocka_unit_test(duplicates_of_a_bug_are_no_habit),
@@ -303,6 +418,10 @@ int main(void)
 		cmocka_unit_test(crossing_dials_are_no_dial_back),
 		cmocka_unit_test(peers_are_told_apart),
 		cmocka_unit_test(refused_dials_are_no_dial_back),
+		cmocka_unit_test(half_of_the_links_are_short),
+		cmocka_unit_test(one_peer_whose_links_are_short),
+		cmocka_unit_test(links_that_fail_or_last_are_no_short_ones),
+		cmocka_unit_test(loser_of_a_race_is_no_short_link),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -18,13 +18,14 @@ static void leaves_nothing(void **state)
 {
 	const struct guard_policy policy = policy_defaults();
 	struct dial dial = fixture_dial(7, T0);
+	const struct dial_syn syn = fixture_syn(7, 12345, T0 + 1);
 	struct peer peer = fixture_peer();
 
 	(void)state;
 	peer.attempts = 3;
 	peer.next_attempt_ns = T0 - 1;
 	assert_int_equal(dial_claim(&peer, &policy, &dial).verdict, VERDICT_ALLOW);
-	dial_sent(&peer, &policy, 7, 12345, 50000, 24000, T0 + 1);
+	dial_sent(&peer, &policy, &syn);
 	dial_led_away(&peer, 7, T0 + 2);
 	assert_int_equal(fixture_count(&peer, SLOT_FREE), PEER_SLOTS);
 	assert_int_equal(peer.attempts, 0);

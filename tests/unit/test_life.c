@@ -67,7 +67,7 @@ static void an_answer_with_a_hole_before_it_is_none(void **state)
 	signs.silent_ns = 1 * NS_PER_MS;
 	signs.stalled_ns = stalled;
 	assert_int_equal(life_judge(&trial, &signs, late - 1), LIFE_UNDECIDED);
-	assert_int_equal(life_judge(&trial, &signs, late), LIFE_STALLED);
+	assert_int_equal(life_judge(&trial, &signs, late), LIFE_UNANSWERED);
 	/* What was missing has come. */
 	signs.stalled_ns = 0;
 	assert_int_equal(life_judge(&trial, &signs, late), LIFE_ALIVE);
@@ -76,7 +76,7 @@ static void an_answer_with_a_hole_before_it_is_none(void **state)
 	signs.silent_ns = LONG_SILENT;
 	assert_int_equal(life_judge(&trial, &signs, late), LIFE_UNDECIDED);
 	signs.silent_ns = 1 * NS_PER_MS;
-	assert_int_equal(life_judge(&trial, &signs, BEGAN + NS_PER_SECOND), LIFE_STALLED);
+	assert_int_equal(life_judge(&trial, &signs, BEGAN + NS_PER_SECOND), LIFE_UNANSWERED);
 	/* The peer has not knocked: nobody asks for another link but us. */
 	trial.knocked = false;
 	assert_int_equal(life_judge(&trial, &signs, late), LIFE_UNDECIDED);
@@ -93,7 +93,7 @@ static void no_link_is_the_end(void **state)
 }
 
 /* Three questions, and patience after the last of them. */
-static void unanswered_questions_are_death(void **state)
+static void three_questions_without_an_answer(void **state)
 {
 	__u64 third = BEGAN + 2 * NS_PER_SECOND;
 	int retransmitted;
@@ -109,7 +109,7 @@ static void unanswered_questions_are_death(void **state)
 		assert_int_equal(look(&trial, 3 * probes, 3 * sent, third + LIFE_PATIENCE_NS - 1),
 				 LIFE_UNDECIDED);
 		assert_int_equal(look(&trial, 3 * probes, 3 * sent, third + LIFE_PATIENCE_NS),
-				 LIFE_DEAD);
+				 LIFE_UNANSWERED);
 	}
 }
 
@@ -133,7 +133,7 @@ static void patience_begins_anew(void **state)
 	assert_int_equal(look(&trial, 0, 0, BEGAN + 1300 * NS_PER_MS), LIFE_UNDECIDED);
 	assert_int_equal(look(&trial, 3, 0, BEGAN + 5 * NS_PER_SECOND), LIFE_UNDECIDED);
 	assert_int_equal(look(&trial, 4, 0, BEGAN + 5 * NS_PER_SECOND + LIFE_PATIENCE_NS),
-			 LIFE_DEAD);
+			 LIFE_UNANSWERED);
 }
 
 static void long_paths_get_two_round_trips(void **state)
@@ -145,7 +145,7 @@ static void long_paths_get_two_round_trips(void **state)
 	signs.round_trip_ns = 600 * NS_PER_MS;
 	assert_int_equal(life_judge(&trial, &signs, BEGAN + NS_PER_SECOND), LIFE_UNDECIDED);
 	assert_int_equal(life_judge(&trial, &signs, BEGAN + 2200 * NS_PER_MS - 1), LIFE_UNDECIDED);
-	assert_int_equal(life_judge(&trial, &signs, BEGAN + 2200 * NS_PER_MS), LIFE_DEAD);
+	assert_int_equal(life_judge(&trial, &signs, BEGAN + 2200 * NS_PER_MS), LIFE_UNANSWERED);
 }
 
 /* Silence alone never kills, however long it lasts. */
@@ -166,7 +166,7 @@ int main(void)
 		cmocka_unit_test(an_answer_is_life),
 		cmocka_unit_test(an_answer_with_a_hole_before_it_is_none),
 		cmocka_unit_test(no_link_is_the_end),
-		cmocka_unit_test(unanswered_questions_are_death),
+		cmocka_unit_test(three_questions_without_an_answer),
 		cmocka_unit_test(kinds_of_questions_do_not_add_up),
 		cmocka_unit_test(patience_begins_anew),
 		cmocka_unit_test(long_paths_get_two_round_trips),

@@ -89,11 +89,57 @@ static void enumerations(void **state)
 	assert_string_equal(names_subject((enum cause_subject)0), "unknown");
 }
 
+static void endings(void **state)
+{
+	__u32 ending, other;
+
+	(void)state;
+	for (ending = ENDING_NONE; ending <= ENDING_LOCAL; ending++) {
+		assert_string_not_equal(names_ending((enum ending)ending), "unknown");
+		assert_string_not_equal(names_ending_text((enum ending)ending), "unknown");
+		for (other = ENDING_NONE; other < ending; other++) {
+			assert_string_not_equal(names_ending((enum ending)other),
+						names_ending((enum ending)ending));
+			assert_string_not_equal(names_ending_text((enum ending)other),
+						names_ending_text((enum ending)ending));
+		}
+	}
+	assert_string_equal(names_ending(ENDING_NONE), "none");
+	assert_string_equal(names_ending_text(ENDING_NONE), "");
+	assert_string_equal(names_ending(ENDING_PEER_CLOSED), "peer_closed");
+	assert_string_equal(names_ending_text(ENDING_PEER_CLOSED), "closed by the peer");
+	assert_string_equal(names_ending_text(ENDING_CLOSED), "closed by us");
+	assert_string_equal(names_ending((enum ending)(ENDING_LOCAL + 1)), "unknown");
+	assert_string_equal(names_ending_text((enum ending)(ENDING_LOCAL + 1)), "unknown");
+}
+
+static void outcomes(void **state)
+{
+	(void)state;
+	assert_string_equal(names_outcome(CAUSE_dial_linked, VERDICT_REFUSE, true), "refused");
+	assert_string_equal(names_outcome(CAUSE_knock_pending, VERDICT_HOLD, true), "held");
+	assert_string_equal(names_outcome(CAUSE_dial_idle, VERDICT_ALLOW, true), "allowed");
+	assert_string_equal(names_outcome(CAUSE_dial_kept, VERDICT_HOLD, true), "kept");
+	assert_string_equal(names_outcome(CAUSE_link_ended, VERDICT_NONE, true), "");
+	assert_string_equal(names_outcome(CAUSE_dial_linked, VERDICT_REFUSE, false),
+			    "would have been refused");
+	assert_string_equal(names_outcome(CAUSE_knock_pending, VERDICT_HOLD, false),
+			    "would have been held");
+	assert_string_equal(names_outcome(CAUSE_dial_kept, VERDICT_HOLD, false), "would have been kept");
+	/* It was let in all the same; what it is let in for is not done. */
+	assert_string_equal(names_outcome(CAUSE_knock_goes_first, VERDICT_ALLOW, false),
+			    "would have happened");
+	assert_string_equal(names_outcome(CAUSE_link_duplicate, VERDICT_NONE, false),
+			    "would have happened");
+	assert_string_equal(names_outcome(CAUSE_dial_linked, (enum verdict)4, true), "unknown");
+}
+
 static void tables_are_read_both_ways(void **state)
 {
 	static const struct names_entry *const tables[] = {
 		names_mode_table,	  names_tie_break_table, names_dial_policy_table,
-		names_reject_style_table, names_log_level_table,
+		names_reject_style_table, names_log_level_table, names_in_backoff_table,
+		names_yes_no_table,
 	};
 	const struct names_entry *entry;
 	size_t table;
@@ -154,6 +200,7 @@ int main(void)
 		cmocka_unit_test(causes), cmocka_unit_test(outside_of_the_causes),
 		cmocka_unit_test(enumerations), cmocka_unit_test(tables_are_read_both_ways),
 		cmocka_unit_test(errnos),
+		cmocka_unit_test(endings), cmocka_unit_test(outcomes),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,13 +4,14 @@
  *
  * Owns a small model of TCP's opening (SYN, SYN-ACK, ACK, RST, their retransmissions), of the
  * network (delays, order, loss), and of what the hooks and the daemon do at each of its steps:
- * sk_lookup before ingress, ingress before the listener, the loser of a duplicate destroyed
- * milliseconds later. The application of a host dials at given times and sees what is ESTABLISHED.
+ * sk_lookup before ingress, ingress before the listener, a SYN of a dial that is kept dropped as it
+ * leaves, a dial that is given up and the loser of a duplicate destroyed milliseconds later, a quiet
+ * link asked. The application of a host dials at given times and sees what is ESTABLISHED.
  * Decides nothing about links: every decision is rules.h's.
  *
  * The order of the hooks follows the kernel: a SYN that meets no socket of its 4-tuple runs
  * sk_lookup, then ingress on the listener; a SYN that meets the request of its 4-tuple (a
- * retransmission) runs ingress only.
+ * retransmission) and the last ACK run ingress only.
  */
 #ifndef CONNGUARD_TESTS_TWO_HOSTS_H
 #define CONNGUARD_TESTS_TWO_HOSTS_H
@@ -22,7 +23,7 @@
 
 #include "seeded_random.h"
 
-#define CONNECTIONS_MAX 40
+#define CONNECTIONS_MAX 256
 #define EVENTS_MAX 512
 #define DIALS_MAX 3
 /* Late enough that 0 is the past. */
@@ -41,16 +42,24 @@ struct scenario {
 	int spoofed_syns;      /* fifty a second to host 0, in the name of host 1 */
 	__u32 max_links;       /* 0: 1 */
 	int redials;           /* an application without a link dials again each second or two */
+	int redials_at_once;   /* and within a tenth of a second */
+	__u64 dial_timeout_ns; /* and closes a dial that has not come up by then; 0: waits for TCP */
 	int stacked_dials;     /* host 1 dials two to this many times in 20 ms; 0: like host 0 */
-	int closes_newcomers;  /* host 1's application closes what it accepts while it dials */
+	int closes_newcomers[2]; /* the application closes what it accepts while it dials */
+	int hung_up_on[2];     /* the last link that it dialed was a short one */
 	__u64 cable_out_ns;    /* nothing arrives before; the dials of host 1 begin when it ends */
+	__u64 service_out_ns;  /* the same, but host 1 is there and refuses what comes */
+	int dead;              /* host 1 is not there, and never will be */
+	__u64 backoff_initial_ns, backoff_max_ns; /* 0: the defaults */
 	__u64 lasts_ns;
 };
 
 enum segment {
 	SEGMENT_SYN,
 	SEGMENT_SYN_ACK,
-	SEGMENT_ACK, /* or data: the same to an opening connection */
+	SEGMENT_ACK,
+	SEGMENT_DATA, /* acknowledges as well: the same to an opening connection */
+	SEGMENT_PROBE, /* of keepalive: wants an answer */
 	SEGMENT_RST,
 	SEGMENT_FIN,
 };
@@ -69,6 +78,8 @@ struct connection {
 	enum end_state state[2];
 	__u64 cookie[2];
 	unsigned retransmissions[2];
+	int spoken_to[2]; /* data has come */
+	int asked[2];     /* the daemon is asking the other end for a sign of life */
 };
 
 enum event_kind {
@@ -80,6 +91,9 @@ enum event_kind {
 	EVENT_TALK,       /* an established end sends data */
 	EVENT_SUPERSEDE,  /* the daemon destroys dials that a link has made superfluous */
 	EVENT_DESTROY,    /* the daemon destroys a doomed link */
+	EVENT_END_DIAL,   /* the daemon destroys a dial that was given up */
+	EVENT_ASK,        /* the daemon makes TCP ask for a sign of life */
+	EVENT_TIMEOUT,    /* the application waits no longer for its dial */
 	EVENT_SPOOF,      /* a SYN in the other host's name arrives */
 	EVENT_DENIAL,     /* the other host's RST for a SYN-ACK that it never asked for arrives */
 	EVENT_CLOSE,      /* the application closes */
@@ -105,7 +119,11 @@ struct host {
 	int most_links;    /* the most the application saw at a time */
 	int lost_all;      /* times its last link ended */
 	int failed_dials;  /* that the rules counted as failures */
+	int given_up;      /* dials that the daemon ended before the other end's handshake completed */
+	int dials_kept, dials_pending; /* that waited; that were refused for a handshake */
+	int syns;          /* of dials, that have left */
 	__u64 latest_change_ns; /* a link came or went */
+	__u64 linkless_until_ns; /* it has had a link ever since */
 };
 
 struct world {
@@ -193,13 +211,13 @@ static inline int world_next(struct world *world, struct event *ret_event)
 
 static inline void world_send(struct world *world, int from, int connection, enum segment segment)
 {
-	static const char *const names[] = { "SYN", "SYN-ACK", "ACK", "RST", "FIN" };
+	static const char *const names[] = { "SYN", "SYN-ACK", "ACK", "data", "probe", "RST", "FIN" };
 	const struct scenario *scenario = world->scenario;
 	int to = !from;
 	__u64 arrival;
 
 	if (random_below(&world->random, 100) < scenario->loss_percent ||
-	    world->now < WORLD_BEGINS + scenario->cable_out_ns ||
+	    world->now < WORLD_BEGINS + scenario->cable_out_ns || scenario->dead ||
 	    (scenario->eaten_syns && !from && segment == SEGMENT_SYN)) {
 		world_tell(world, from, "%s of %d is lost", names[segment], connection);
 		return;
@@ -255,24 +273,35 @@ static inline int host_dials(const struct world *world, int host)
 
 /* ---- a connection at one host ---------------------------------------------------------------- */
 
-static inline void end_closed(struct world *world, int host, int number)
+static inline void end_closed(struct world *world, int host, int number, enum ending ending)
 {
 	struct connection *connection = &world->connections[number];
 	struct host *self = &world->hosts[host];
 	enum end_state before = connection->state[host];
+	const struct slot_ended end = {
+		.cookie = connection->cookie[host],
+		.now = world->now,
+		.ending = ending,
+		.spoke = connection->spoken_to[host],
+		.random = (__u32)random_next(&world->random),
+	};
 	struct decision decision;
 
 	connection->state[host] = END_NONE;
 	if (before == END_ESTABLISHED) {
 		self->latest_change_ns = world->now;
 		self->lost_all += host_links(world, host) == 0;
+		if (!host_links(world, host))
+			self->linkless_until_ns = world->now;
 	}
+	if (before != END_SYN_RECEIVED && world->scenario->redials_at_once)
+		world_plan(world, world->now + 1 + random_below(&world->random, NS_PER_SECOND / 10),
+			   EVENT_REDIAL, host, 0, SEGMENT_SYN);
 	if (!self->guarded || before == END_SYN_RECEIVED) {
 		world_tell(world, host, "%d is closed", number);
 		return;
 	}
-	decision = slot_end(&self->peer, &self->policy, connection->cookie[host], world->now,
-			    (__u32)random_next(&world->random));
+	decision = slot_end(&self->peer, &self->policy, &end);
 	self->failed_dials += decision.cause == CAUSE_dial_failed;
 	world_tell(world, host, "%d is closed: %s", number, world_cause(decision.cause));
 }
@@ -298,8 +327,10 @@ static inline void end_established(struct world *world, int host, int number)
 	links = host_links(world, host);
 	if (links > self->most_links)
 		self->most_links = links;
-	world_plan(world, world->now + NS_PER_SECOND / 2, EVENT_TALK, host, number, SEGMENT_ACK);
-	if (world->scenario->closes_newcomers && host == 1 && connection->dialer != host &&
+	if (links == 1)
+		self->linkless_until_ns = world->now;
+	world_plan(world, world->now + NS_PER_SECOND / 2, EVENT_TALK, host, number, SEGMENT_DATA);
+	if (world->scenario->closes_newcomers[host] && connection->dialer != host &&
 	    host_dials(world, host))
 		world_plan(world, world->now + random_below(&world->random, 5 * NS_PER_MS),
 			   EVENT_CLOSE, host, number, SEGMENT_FIN);
@@ -313,7 +344,8 @@ static inline void end_established(struct world *world, int host, int number)
 		   world_cause(decision.cause), links);
 	if (world->scenario->daemon_dead)
 		return;
-	if (decision.cause == CAUSE_link_duplicate || decision.cause == CAUSE_link_unheld)
+	if (decision.cause == CAUSE_link_duplicate || decision.cause == CAUSE_link_unheld ||
+	    decision.cause == CAUSE_link_replaced)
 		for (i = 0; i < world->connection_count; i++)
 			if (world->connections[i].cookie[host] == decision.other_cookie)
 				world_plan(world, world->now + world_daemon_delay(world),
@@ -324,13 +356,41 @@ static inline void end_established(struct world *world, int host, int number)
 
 /* ---- segments -------------------------------------------------------------------------------- */
 
+/* What the daemon does when it hears what became of a SYN, or of a last ACK. */
+static inline void daemon_hears(struct world *world, int host, const struct decision *decision)
+{
+	int i;
+
+	if (world->scenario->daemon_dead)
+		return;
+	for (i = 0; i < world->connection_count; i++) {
+		struct connection *connection = &world->connections[i];
+
+		if ((decision->cause == CAUSE_knock_goes_first ||
+		     decision->cause == CAUSE_knock_ack_waits) &&
+		    connection->cookie[host] == decision->other_cookie)
+			world_plan(world, world->now + world_daemon_delay(world), EVENT_END_DIAL,
+				   host, i, SEGMENT_RST);
+		if (decision->cause == CAUSE_knock_suspect &&
+		    connection->state[host] == END_ESTABLISHED && !connection->asked[host]) {
+			connection->asked[host] = 1 + 3;
+			world_plan(world, world->now + world_daemon_delay(world), EVENT_ASK, host,
+				   i, SEGMENT_PROBE);
+		}
+	}
+}
+
 /* What sk_lookup and ingress say to a SYN: allow, refuse (RST) or hold (silence). */
 static inline enum verdict host_asks_the_rules(struct world *world, int host, int number,
 					       const struct connection *connection,
 					       int has_request)
 {
 	struct host *self = &world->hosts[host];
-	struct knock knock = { .now = world->now, .remote_port = connection->port };
+	struct knock knock = {
+		.now = world->now,
+		.mode = MODE_ENFORCE,
+		.remote_port = connection->port,
+	};
 	struct decision decision;
 
 	if (!has_request) {
@@ -343,7 +403,9 @@ static inline enum verdict host_asks_the_rules(struct world *world, int host, in
 	}
 	knock.client_isn = connection->client_isn;
 	knock.isn_known = 1;
+	knock.ends_dials = knock.asks = !world->scenario->daemon_dead;
 	decision = knock_decide(&self->peer, &self->policy, &knock);
+	daemon_hears(world, host, &decision);
 	if (decision.verdict == VERDICT_ALLOW) {
 		struct decision held = handshake_decide(
 			&self->pending, &self->remote, &self->policy, connection->port,
@@ -362,6 +424,10 @@ static inline void syn_arrives(struct world *world, int host, int number)
 	struct connection *connection = &world->connections[number];
 	int has_request = connection->state[host] == END_SYN_RECEIVED;
 
+	if (host == 1 && world->now < WORLD_BEGINS + world->scenario->service_out_ns) {
+		world_send(world, host, number, SEGMENT_RST); /* nobody listens */
+		return;
+	}
 	if (connection->state[host] == END_ESTABLISHED) {
 		world_send(world, host, number, SEGMENT_ACK); /* the challenge ACK */
 		return;
@@ -401,8 +467,8 @@ static inline void syn_ack_arrives(struct world *world, int host, int number)
 			const struct their_handshake theirs =
 				handshake_pending(&self->pending, &self->remote, world->now);
 
-			decision = answer_verdict(&self->peer, &self->policy, &theirs,
-						  connection->cookie[host], world->now);
+			decision = answer_decide(&self->peer, &self->policy, &theirs,
+						 connection->cookie[host], world->now);
 			if (decision.verdict == VERDICT_HOLD) {
 				world_tell(world, host, "SYN-ACK of %d: %s", number,
 					   world_cause(decision.cause));
@@ -421,13 +487,50 @@ static inline void syn_ack_arrives(struct world *world, int host, int number)
 	}
 }
 
-static inline void ack_arrives(struct world *world, int host, int number)
+/*
+ * What ingress says to the last ACK of a handshake: 1 when it waits for our dial, and then no other SYN
+ * passes.
+ */
+static inline int last_ack_waits(struct world *world, int host, int number)
 {
-	if (world->connections[number].state[host] == END_ESTABLISHED)
-		link_heard(&world->hosts[host].peer, world->connections[number].cookie[host],
-			   world->now);
-	switch (world->connections[number].state[host]) {
+	const struct connection *connection = &world->connections[number];
+	struct host *self = &world->hosts[host];
+	const struct knock ack = {
+		.now = world->now,
+		.mode = MODE_ENFORCE,
+		.ends_dials = !world->scenario->daemon_dead,
+		.remote_port = connection->port,
+	};
+	struct decision decision;
+
+	if (!self->guarded || self->peer.yielded_port != connection->port)
+		return 0;
+	decision = last_ack_decide(&self->peer, &ack);
+	if (decision.verdict != VERDICT_HOLD)
+		return 0;
+	daemon_hears(world, host, &decision);
+	handshake_waits(&self->pending, &self->remote, &self->policy, connection->port, world->now);
+	world_tell(world, host, "the last ACK of %d waits", number);
+	return 1;
+}
+
+/* An ACK, with data or without; a probe wants one back. */
+static inline void ack_arrives(struct world *world, int host, int number, enum segment segment)
+{
+	struct connection *connection = &world->connections[number];
+	struct host *self = &world->hosts[host];
+
+	if (connection->state[host] == END_ESTABLISHED) {
+		link_heard(&self->peer, connection->cookie[host], world->now);
+		connection->spoken_to[host] |= segment == SEGMENT_DATA;
+		if (segment == SEGMENT_PROBE)
+			world_send(world, host, number, SEGMENT_ACK);
+	}
+	switch (connection->state[host]) {
 	case END_SYN_RECEIVED:
+		if (last_ack_waits(world, host, number))
+			break;
+		connection->spoken_to[host] |= segment == SEGMENT_DATA;
 		end_established(world, host, number);
 		break;
 	case END_NONE:
@@ -451,7 +554,7 @@ static inline void rst_arrives(struct world *world, int host, int number)
 	    (connection->state[host] == END_NONE || connection->state[host] == END_SYN_RECEIVED))
 		handshake_done(&self->pending, &self->remote, connection->port);
 	if (connection->state[host] != END_NONE)
-		end_closed(world, host, number);
+		end_closed(world, host, number, ENDING_RESET);
 }
 
 /* ---- events ---------------------------------------------------------------------------------- */
@@ -486,6 +589,9 @@ static inline void host_dial(struct world *world, int host)
 		.cookie = ++world->cookies,
 		.now = world->now,
 		.mode = MODE_ENFORCE,
+		.asks = !world->scenario->daemon_dead,
+		.pending_until_ns =
+			handshake_pending(&self->pending, &self->remote, world->now).until_ns,
 	};
 
 	if (number == CONNECTIONS_MAX) {
@@ -496,8 +602,14 @@ static inline void host_dial(struct world *world, int host)
 		struct decision decision = dial_claim(&self->peer, &self->policy, &dial);
 
 		world_tell(world, host, "dials %d: %s", number, world_cause(decision.cause));
-		if (decision.verdict == VERDICT_REFUSE)
+		self->dials_kept += decision.cause == CAUSE_dial_kept;
+		self->dials_pending += decision.cause == CAUSE_dial_pending;
+		if (decision.verdict == VERDICT_REFUSE) {
+			if (world->scenario->redials_at_once)
+				world_plan(world, world->now + NS_PER_SECOND / 10, EVENT_REDIAL,
+					   host, 0, SEGMENT_SYN);
 			return;
+		}
 	} else {
 		world_tell(world, host, "dials %d", number);
 	}
@@ -512,6 +624,24 @@ static inline void host_dial(struct world *world, int host)
 	connection->cookie[host] = dial.cookie;
 	world_plan(world, world->now + random_below(&world->random, NS_PER_MS / 10),
 		   EVENT_FIRST_SYN, host, number, SEGMENT_SYN);
+	if (world->scenario->dial_timeout_ns)
+		world_plan(world, world->now + world->scenario->dial_timeout_ns, EVENT_TIMEOUT,
+			   host, number, SEGMENT_SYN);
+}
+
+/* Egress: a SYN of a dial that is kept does not leave, and TCP takes it for lost. */
+static inline void host_sends_syn(struct world *world, int host, int number)
+{
+	struct host *self = &world->hosts[host];
+	const __u64 cookie = world->connections[number].cookie[host];
+
+	if (self->guarded &&
+	    dial_leaves(&self->peer, &self->policy, cookie, 1, world->now).verdict == VERDICT_HOLD) {
+		world_tell(world, host, "the SYN of %d is kept", number);
+		return;
+	}
+	self->syns++;
+	world_send(world, host, number, SEGMENT_SYN);
 }
 
 static inline void host_first_syn(struct world *world, int host, int number)
@@ -521,11 +651,19 @@ static inline void host_first_syn(struct world *world, int host, int number)
 
 	if (connection->state[host] != END_SYN_SENT)
 		return;
-	if (self->guarded)
-		dial_sent(&self->peer, &self->policy, connection->cookie[host],
-			  connection->client_isn, connection->port, 24000, world->now);
+	if (self->guarded) {
+		const struct dial_syn syn = {
+			.cookie = connection->cookie[host],
+			.now = world->now,
+			.client_isn = connection->client_isn,
+			.local_port = connection->port,
+			.remote_port = 24000,
+		};
+
+		dial_sent(&self->peer, &self->policy, &syn);
+	}
 	world_tell(world, host, "client number of %d is %#x", number, connection->client_isn);
-	world_send(world, host, number, SEGMENT_SYN);
+	host_sends_syn(world, host, number);
 	world_plan(world, world->now + world_retransmit_after(world, 0), EVENT_RETRANSMIT, host,
 		   number, SEGMENT_SYN);
 }
@@ -544,10 +682,13 @@ static inline void host_retransmit(struct world *world, const struct event *even
 			world_retransmit_after(world, connection->retransmissions[host]) :
 			NS_PER_SECOND << connection->retransmissions[host];
 	if (!after) {
-		end_closed(world, host, event->connection);
+		end_closed(world, host, event->connection, ENDING_SILENCE);
 		return;
 	}
-	world_send(world, host, event->connection, event->segment);
+	if (event->segment == SEGMENT_SYN)
+		host_sends_syn(world, host, event->connection);
+	else
+		world_send(world, host, event->connection, event->segment);
 	world_plan(world, world->now + after, EVENT_RETRANSMIT, host, event->connection,
 		   event->segment);
 }
@@ -562,7 +703,44 @@ static inline void host_supersede(struct world *world, int host)
 		return;
 	for (i = 0; i < world->connection_count; i++)
 		if (world->connections[i].state[host] == END_SYN_SENT)
-			end_closed(world, host, i); /* nothing is sent: tcp_abort() in SYN_SENT */
+			end_closed(world, host, i, ENDING_ABORTED); /* nothing is sent: tcp_abort() in SYN_SENT */
+}
+
+/* The daemon asks the sockets before it takes one away: never the last one. */
+static inline void host_destroy(struct world *world, int host, int number)
+{
+	struct connection *connection = &world->connections[number];
+	struct host *self = &world->hosts[host];
+	int i, another = 0;
+
+	if (connection->state[host] != END_ESTABLISHED)
+		return;
+	for (i = 0; i < world->connection_count; i++) {
+		struct slot *slot = slot_of(&self->peer, world->connections[i].cookie[host]);
+
+		another |= i != number && world->connections[i].state[host] == END_ESTABLISHED &&
+			   slot && slot->kind == SLOT_LINK && !(slot->flags & SLOT_DOOMED);
+	}
+	if (!another) {
+		link_spare(&self->peer, &self->policy, connection->cookie[host], world->now);
+		return;
+	}
+	world_tell(world, host, "the daemon destroys %d", number);
+	end_closed(world, host, number, ENDING_ABORTED);
+	world_send(world, host, number, SEGMENT_RST);
+}
+
+/* Three questions, a second apart. */
+static inline void host_ask(struct world *world, int host, int number)
+{
+	struct connection *connection = &world->connections[number];
+
+	if (connection->state[host] != END_ESTABLISHED || !connection->asked[host])
+		return;
+	if (!--connection->asked[host])
+		return;
+	world_send(world, host, number, SEGMENT_PROBE);
+	world_plan(world, world->now + NS_PER_SECOND, EVENT_ASK, host, number, SEGMENT_PROBE);
 }
 
 /* Of a spoofed SYN that passes nothing is left but what the real host's RST ends. */
@@ -601,19 +779,31 @@ static inline void world_event(struct world *world, const struct event *event)
 	case EVENT_TALK:
 		if (connection->state[host] != END_ESTABLISHED)
 			break;
-		world_send(world, host, event->connection, SEGMENT_ACK);
+		world_send(world, host, event->connection, SEGMENT_DATA);
 		world_plan(world, world->now + NS_PER_SECOND / 2, EVENT_TALK, host,
-			   event->connection, SEGMENT_ACK);
+			   event->connection, SEGMENT_DATA);
 		break;
 	case EVENT_SUPERSEDE:
 		host_supersede(world, host);
 		break;
 	case EVENT_DESTROY:
-		if (connection->state[host] != END_ESTABLISHED)
+		host_destroy(world, host, event->connection);
+		break;
+	case EVENT_END_DIAL:
+		if (connection->state[host] != END_SYN_SENT)
 			break;
-		world_tell(world, host, "the daemon destroys %d", event->connection);
-		end_closed(world, host, event->connection);
-		world_send(world, host, event->connection, SEGMENT_RST);
+		world_tell(world, host, "the daemon ends the dial %d", event->connection);
+		world->hosts[host].given_up++;
+		end_closed(world, host, event->connection, ENDING_ABORTED);
+		break;
+	case EVENT_ASK:
+		host_ask(world, host, event->connection);
+		break;
+	case EVENT_TIMEOUT:
+		if (connection->state[host] != END_SYN_SENT)
+			break;
+		world_tell(world, host, "the application waits no longer for %d", event->connection);
+		end_closed(world, host, event->connection, ENDING_CLOSED);
 		break;
 	case EVENT_SPOOF:
 		host_spoofed(world, host);
@@ -626,15 +816,16 @@ static inline void world_event(struct world *world, const struct event *event)
 		if (connection->state[host] != END_ESTABLISHED)
 			break;
 		world_tell(world, host, "the application closes %d", event->connection);
-		end_closed(world, host, event->connection);
+		end_closed(world, host, event->connection, ENDING_CLOSED);
 		world_send(world, host, event->connection, SEGMENT_FIN);
 		break;
 	case EVENT_REDIAL:
 		if (!host_links(world, host) && !host_dials(world, host))
 			host_dial(world, host);
-		world_plan(world, world->now + NS_PER_SECOND +
-				  random_below(&world->random, NS_PER_SECOND),
-			   EVENT_REDIAL, host, 0, SEGMENT_SYN);
+		if (!world->scenario->redials_at_once)
+			world_plan(world, world->now + NS_PER_SECOND +
+					  random_below(&world->random, NS_PER_SECOND),
+				   EVENT_REDIAL, host, 0, SEGMENT_SYN);
 		break;
 	case EVENT_ARRIVAL:
 		switch (event->segment) {
@@ -645,14 +836,16 @@ static inline void world_event(struct world *world, const struct event *event)
 			syn_ack_arrives(world, host, event->connection);
 			break;
 		case SEGMENT_ACK:
-			ack_arrives(world, host, event->connection);
+		case SEGMENT_DATA:
+		case SEGMENT_PROBE:
+			ack_arrives(world, host, event->connection, event->segment);
 			break;
 		case SEGMENT_RST:
 			rst_arrives(world, host, event->connection);
 			break;
 		case SEGMENT_FIN:
 			if (connection->state[host] == END_ESTABLISHED)
-				end_closed(world, host, event->connection);
+				end_closed(world, host, event->connection, ENDING_PEER_CLOSED);
 			break;
 		}
 		break;
@@ -679,8 +872,13 @@ static inline void world_begin(struct world *world, const struct scenario *scena
 
 		self->guarded = scenario->guarded[host];
 		self->policy = policy_defaults();
+		if (scenario->backoff_max_ns) {
+			self->policy.backoff_initial_ns = scenario->backoff_initial_ns;
+			self->policy.backoff_max_ns = scenario->backoff_max_ns;
+		}
 		if (scenario->max_links)
 			self->policy.max_links = scenario->max_links;
+		self->peer.short_links = scenario->hung_up_on[host];
 		self->remote = (struct peer_address){
 			.bytes = { [10] = 0xff, [11] = 0xff, 192, 0, 2, 1 + !host }
 		};
@@ -700,8 +898,10 @@ static inline void world_begin(struct world *world, const struct scenario *scena
 						 random_once_in(&world->random, 2) ?
 							 scenario->delay_max_ns :
 							 3 * NS_PER_SECOND);
+		if (host == 1 && scenario->dead)
+			continue;
 		if (host == 1)
-			at += scenario->cable_out_ns;
+			at += scenario->cable_out_ns + scenario->service_out_ns;
 		for (dial = 0; dial < dials; dial++) {
 			world_plan(world, at, EVENT_DIAL, host, 0, SEGMENT_SYN);
 			at += random_below(&world->random,
@@ -709,8 +909,10 @@ static inline void world_begin(struct world *world, const struct scenario *scena
 						     2 * NS_PER_SECOND);
 		}
 		if (scenario->redials)
-			world_plan(world, WORLD_BEGINS + 3 * NS_PER_SECOND, EVENT_REDIAL, host, 0,
-				   SEGMENT_SYN);
+			world_plan(world,
+				   host == 1 ? at + 3 * NS_PER_SECOND :
+					       WORLD_BEGINS + 3 * NS_PER_SECOND,
+				   EVENT_REDIAL, host, 0, SEGMENT_SYN);
 	}
 }
 
@@ -718,6 +920,7 @@ static inline void world_run(struct world *world)
 {
 	__u64 ends = WORLD_BEGINS + world->scenario->lasts_ns;
 	struct event event;
+	int host;
 
 	while (world_next(world, &event)) {
 		if (event.at > ends)
@@ -725,6 +928,9 @@ static inline void world_run(struct world *world)
 		world->now = event.at;
 		world_event(world, &event);
 	}
+	for (host = 0; host < 2; host++)
+		if (!host_links(world, host))
+			world->hosts[host].linkless_until_ns = ends;
 }
 
 /* How many links both ends have; -1: not the same ones. */

@@ -14,7 +14,7 @@ NAME=cgt-smoke-$$
 PORT=24000
 HERE=10.77.0.1
 THERE=10.77.0.2
-PLAN=13
+PLAN=14
 
 scratch=$(mktemp -d /tmp/cgt-smoke.XXXXXX)
 daemon=
@@ -77,7 +77,8 @@ cat >"$scratch/conf" <<-EOF
 	cgroup = /$NAME
 	port = $PORT
 	[backoff]
-	min_uptime = 5m
+	initial = 5m
+	max = 5m
 EOF
 
 start_daemon
@@ -99,6 +100,7 @@ refusal='Connection refused'
 
 talk here-listens here listen $HERE $PORT
 talk there-listens there listen $THERE $PORT
+listener=${talkers[-1]}
 talk dial here dial $THERE $PORT
 first=${talkers[-1]}
 expect 'a first dial passes' connected
@@ -116,8 +118,12 @@ result 'a new daemon takes over' $? "$(cat "$scratch/daemon.log" "$scratch/statu
 talk taken-over here dial $THERE $PORT
 expect 'a second dial is refused after the take-over' "$refusal"
 
-# It lived for less than min_uptime: a failure, and backoff.
+# What our side has closed is no failure; that nobody listens is one, and backoff.
 end "$first"
+end "$listener"
+talk failing here dial $THERE $PORT
+expect 'a dial to nobody fails' 'Connection refused'
+talk there-listens-again there listen $THERE $PORT
 talk backing-off here dial $THERE $PORT
 expect 'a dial in backoff is refused' "$refusal"
 connguard kick $THERE >/dev/null

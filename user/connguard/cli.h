@@ -79,6 +79,9 @@ bool argument_address(const char *text, struct peer_address *ret_address);
 /* The same for one that a peer can have (address_may_be_peer()). */
 bool argument_peer(const char *text, struct peer_address *ret_address);
 
+/* The port in a command's argument; false, said, when it is none. */
+bool argument_port(const char *text, __u16 *ret_port);
+
 /* ---- the commands, a file per noun ---- */
 
 int command_status(struct cli *cli);

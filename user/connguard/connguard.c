@@ -13,7 +13,7 @@
 const struct cli_command cli_commands[] = {
 	{ "status", "", "is the guard whole, and what has it done", 0, 0, READS, false, command_status },
 	{ "peers", "", "every peer: links, backoff, refusals", 0, 0, READS, false, command_peers },
-	{ "explain", "ADDRESS", "would a dial and a knock pass now, and why", 1, 1, READS, false,
+	{ "explain", "ADDRESS [PORT]", "would a dial and a knock pass now, and why", 1, 2, READS, false,
 	  command_explain },
 	{ "events", "[--follow]", "what happened lately", 0, 0, READS | OPTION_FOLLOW, false,
 	  command_events },
@@ -50,7 +50,9 @@ int command_help(struct cli *cli)
 	printf("\n"
 	       "  -n, --name NAME   of the guard; default: the only one there is\n"
 	       "  -j, --json        a JSON document in place of text, for the commands that read\n\n"
-	       "exit status: 0 yes or fine, 1 failed, 2 usage, 3 the answer is \"refused\" (explain)\n");
+	       "of several ports each is a service of its own: kick, cut, limit and allow change an address\n"
+	       "at all of them; 'explain ADDRESS PORT' asks about one.\n\n"
+	       "exit status: 0 yes or fine, 1 failed, 2 usage, 3 a dial or a knock would not pass (explain)\n");
 	return CLI_FINE;
 }
 

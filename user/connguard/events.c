@@ -64,6 +64,7 @@ static json_t *stream_request(const struct cli *cli, const char *name)
 struct taken {
 	const struct cli *cli;
 	json_t *events; /* NULL: shown at once */
+	void (*text)(const json_t *event);
 };
 
 static void take_event(const struct guard_event *event, void *argument)
@@ -77,7 +78,7 @@ static void take_event(const struct guard_event *event, void *argument)
 		json_array_append_new(taken->events, document);
 		return;
 	}
-	show_item(taken->cli, document, render_event);
+	show_item(taken->cli, document, taken->text);
 	json_decref(document);
 }
 
@@ -86,15 +87,21 @@ static int events_from_ring(const struct cli *cli)
 	cleanup_maps struct guard *guard = reach_maps(cli);
 	cleanup_document json_t *document = NULL;
 	struct view_origin origin = { .name = cli->name, .now = clock_now_ns() };
+	__u16 services[CONFIG_PORTS_MAX * 4];
 	struct pollfd ring = { .events = POLLIN };
 	struct taken taken = { .cli = cli };
 	int error;
 
 	if (!guard)
 		return CLI_FAILED;
+	/* Best effort: without them an event says less. */
+	if (!guard_services_read(guard, services, sizeof(services) / sizeof(*services),
+				 &origin.service_count))
+		origin.services = services;
 	document = view_events(&origin);
 	if (!document)
 		return CLI_FAILED;
+	taken.text = render_event_of(document);
 	if (!cli->follow)
 		taken.events = json_object_get(document, "events");
 	error = guard_events_open(guard, take_event, &taken, &ring.fd);
@@ -130,7 +137,8 @@ int command_events(struct cli *cli)
 		return events_from_ring(cli);
 	}
 	if (cli->follow)
-		return follow(cli, json_object_get(document, "events"), client, render_event);
+		return follow(cli, json_object_get(document, "events"), client,
+			      render_event_of(document));
 	return reach_show(cli, document, render_events);
 }
 

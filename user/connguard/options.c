@@ -9,6 +9,7 @@
 #include <getopt.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include <connguard/protocol.h>
@@ -37,6 +38,21 @@ bool argument_address(const char *text, struct peer_address *ret_address)
 		return true;
 	complain("'%s' is no address: one such as 192.0.2.7 or 2001:db8::7 was expected", text);
 	return false;
+}
+
+bool argument_port(const char *text, __u16 *ret_port)
+{
+	char *end;
+	unsigned long port;
+
+	errno = 0;
+	port = strtoul(text, &end, 10);
+	if (errno || *end || *text < '0' || *text > '9' || !port || port > 65535) {
+		complain("'%s' is no port: a number from 1 to 65535 was expected", text);
+		return false;
+	}
+	*ret_port = (__u16)port;
+	return true;
 }
 
 bool argument_peer(const char *text, struct peer_address *ret_address)

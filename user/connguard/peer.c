@@ -22,7 +22,7 @@
 static int run_command(const struct guard *guard, const struct guard_command *command)
 {
 	char text[ADDRESS_TEXT_MAX];
-	int error = guard_command(guard, command);
+	int error = guard_command_host(guard, command);
 
 	if (!error)
 		return CLI_FINE;
@@ -58,8 +58,10 @@ static int kick_all_on_maps(const struct guard *guard, json_int_t *ret_count)
 			continue;
 		error = guard_command(guard, &command);
 		/* A peer that is forgotten meanwhile has no backoff either. */
-		if (error && error != -ENOENT && error != -EBUSY)
-			return run_command(guard, &command);
+		if (error && error != -ENOENT && error != -EBUSY) {
+			complain("kicking all: %s", strerror(-error));
+			return CLI_FAILED;
+		}
 		kicked++;
 	}
 	*ret_count = kicked;

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * `connguard peers` and `connguard explain ADDRESS`: where each peer stands, and why.
+ * `connguard peers` and `connguard explain ADDRESS [PORT]`: where each peer stands, and why.
  *
  * Without a daemon both also look up who holds the sockets; with one, the daemon did.
  */
@@ -53,7 +53,9 @@ static json_t *from_maps(const struct cli *cli, const struct peer_address *addre
 	origin.now = clock_now_ns();
 	error = address ? view_explain(guard, &origin, address, &document) :
 			  view_peers(guard, &origin, &document);
-	if (error)
+	if (error == -ENOENT && address)
+		complain("guard '%s' has no port %u", cli->name, address->service);
+	else if (error)
 		complain("reading the pinned maps: %s", strerror(-error));
 	else
 		reach_say_maps(cli);
@@ -84,9 +86,11 @@ int command_explain(struct cli *cli)
 	json_t *request;
 	int status;
 
-	if (!argument_address(cli->arguments[0], &address))
+	if (!argument_address(cli->arguments[0], &address) ||
+	    (cli->argument_count == 2 && !argument_port(cli->arguments[1], &address.service)))
 		return CLI_USAGE;
-	request = json_pack("{s:s, s:s}", "request", "explain", "address", cli->arguments[0]);
+	request = json_pack("{s:s, s:s, s:o*}", "request", "explain", "address", cli->arguments[0],
+			    "port", address.service ? json_integer(address.service) : NULL);
 	switch (reach_daemon(cli, request, &document)) {
 	case REACH_DONE:
 		break;

@@ -157,6 +157,20 @@ static void table_print(struct table *table, const char *indent)
 
 /* ---- pieces ---- */
 
+/* The guard has more than one service, which have to be told apart. */
+static bool several_services(const json_t *document)
+{
+	return json_array_size(json_object_get(document, "services")) > 1;
+}
+
+static const char *service_text(const json_t *object, char ret_text[TEXT_MAX])
+{
+	if (!is_present(object, "service"))
+		return strcpy(ret_text, "-");
+	snprintf(ret_text, TEXT_MAX, "%" PRIu64, (uint64_t)number_of(object, "service"));
+	return ret_text;
+}
+
 /* "racer (process 12, thread 13)". */
 static const char *who(const json_t *object, char ret_text[TEXT_MAX])
 {
@@ -242,22 +256,43 @@ static void status_policy(const json_t *policy)
 	     is_set(policy, "set") ? "" : " (built-in: none was written)");
 	line("", "tie_break %s, dial_policy %s", text_of(policy, "tie_break"),
 	     text_of(policy, "dial_policy"));
-	line("", "liveness %s",
-	     number_of(policy, "liveness_ns") ?
-		     clock_duration_format(number_of(policy, "liveness_ns"), first) :
-		     "as the service has it");
+	if (number_of(policy, "liveness_ns"))
+		line("", "liveness %s, where the service has no keepalive of its own",
+		     clock_duration_format(number_of(policy, "liveness_ns"), first));
+	else
+		line("", "liveness none: keepalive as the service has it");
 	line("", "suspect_after %s, deny_max %s",
 	     clock_duration_format(number_of(policy, "suspect_after_ns"), first),
 	     clock_duration_format(number_of(policy, "deny_max_ns"), second));
-	line("backoff", "from %s to %s",
+	line("backoff", "from %s to %s; a dial in it is %s",
 	     clock_duration_format(number_of(policy, "backoff_initial_ns"), first),
-	     clock_duration_format(number_of(policy, "backoff_max_ns"), second));
+	     clock_duration_format(number_of(policy, "backoff_max_ns"), second),
+	     is_set(policy, "keep_dials") ? "kept if the peer was silent, refused if it refused" :
+					    "refused");
 	line("", "min_uptime %s, stable_after %s",
 	     clock_duration_format(number_of(policy, "min_uptime_ns"), first),
 	     clock_duration_format(number_of(policy, "stable_after_ns"), second));
 	line("", "hold_max %s, claim_max %s",
 	     clock_duration_format(number_of(policy, "hold_max_ns"), first),
 	     clock_duration_format(number_of(policy, "claim_max_ns"), second));
+}
+
+static void status_ports(const json_t *document)
+{
+	const json_t *ports = json_object_get(document, "ports"), *port;
+	char text[TEXT_MAX] = "";
+	size_t i;
+
+	json_array_foreach(ports, i, port) {
+		size_t end = strlen(text);
+
+		snprintf(text + end, sizeof(text) - end, "%s%" JSON_INTEGER_FORMAT, i ? ", " : "",
+			 json_integer_value(port));
+	}
+	line("ports", "%s%s", text,
+	     json_array_size(ports) < 2	 ? "" :
+	     several_services(document) ? "; each is a service of its own" :
+					  "; they share their limits");
 }
 
 static void status_hooks(const json_t *hooks)
@@ -340,8 +375,7 @@ static void status_counters(const json_t *counters)
 
 void render_status(const json_t *document)
 {
-	const json_t *problems = json_object_get(document, "problems"), *port;
-	size_t i;
+	const json_t *problems = json_object_get(document, "problems");
 
 	line("guard", "%s: %s", text_of(document, "name"),
 	     is_set(document, "healthy") ? "whole" : "NOT WHOLE");
@@ -349,10 +383,7 @@ void render_status(const json_t *document)
 	lines("notes", json_object_get(document, "notes"));
 	line("mode", "%s", text_of(document, "mode"));
 	line("cgroup", "%s", text_of(document, "cgroup"));
-	printf("%-*s", LABEL_WIDTH, "ports");
-	json_array_foreach(json_object_get(document, "ports"), i, port)
-		printf("%s%" JSON_INTEGER_FORMAT, i ? ", " : "", json_integer_value(port));
-	putchar('\n');
+	status_ports(document);
 	status_daemon(document);
 	status_confinement(json_object_get(document, "confinement"));
 	status_hooks(json_object_get(document, "hooks"));
@@ -363,6 +394,23 @@ void render_status(const json_t *document)
 }
 
 /* ---- peers ---- */
+
+/* What sets a link or a claim apart, or nothing. */
+static const char *slot_remark(const json_t *slot)
+{
+	const char *life = text_of(slot, "life");
+
+	if (is_set(slot, "doomed"))
+		return ", being destroyed";
+	if (is_set(slot, "kept"))
+		return ", kept";
+	if (is_set(slot, "given_up"))
+		return ", given up";
+	return strcmp(life, "unanswered") == 0 ? ", unanswered" :
+	       strcmp(life, "asked") == 0      ? ", being asked" :
+	       strcmp(life, "doubted") == 0    ? ", in doubt" :
+						 "";
+}
 
 /* The links, or the claim, of a peer in one cell: "inbound 3m 2s, racer (process 12)". */
 static const char *slots_cell(const json_t *peer, char ret_text[TEXT_MAX])
@@ -378,8 +426,8 @@ static const char *slots_cell(const json_t *peer, char ret_text[TEXT_MAX])
 		return strcpy(ret_text, "-");
 	if (json_array_size(slots) > 1)
 		snprintf(more, sizeof(more), ", and %zu more", json_array_size(slots) - 1);
-	snprintf(ret_text, TEXT_MAX, "%s %s, %.90s%s", text_of(slot, "direction"),
-		 span(number_of(slot, "age_ns"), age), who(slot, holder), more);
+	snprintf(ret_text, TEXT_MAX, "%s %s, %.70s%s%s", text_of(slot, "direction"),
+		 span(number_of(slot, "age_ns"), age), who(slot, holder), slot_remark(slot), more);
 	return ret_text;
 }
 
@@ -388,9 +436,11 @@ static const char *backoff_cell(const json_t *peer, char ret_text[TEXT_MAX])
 	char left[CLOCK_DURATION_TEXT_MAX];
 
 	if (is_present(peer, "backoff_left_ns"))
-		snprintf(ret_text, TEXT_MAX, "%s left, %" PRIu64 " failed",
+		snprintf(ret_text, TEXT_MAX, "%s left, %" PRIu64 " failed%s%s",
 			 span(number_of(peer, "backoff_left_ns"), left),
-			 (uint64_t)number_of(peer, "attempts"));
+			 (uint64_t)number_of(peer, "attempts"),
+			 is_present(peer, "failure_sentence") ? ": " : "",
+			 is_present(peer, "failure_sentence") ? text_of(peer, "failure_sentence") : "");
 	else if (number_of(peer, "attempts"))
 		snprintf(ret_text, TEXT_MAX, "over, %" PRIu64 " failed",
 			 (uint64_t)number_of(peer, "attempts"));
@@ -401,50 +451,97 @@ static const char *backoff_cell(const json_t *peer, char ret_text[TEXT_MAX])
 
 void render_peers(const json_t *document)
 {
-	static const char *const head[] = { "PEER", "STATE", "LINK OR CLAIM", "BACKOFF",
+	static const char *const head[] = { "PORT", "PEER", "STATE", "LINK OR CLAIM", "BACKOFF",
 					    "DIALS REFUSED", "KNOCKS REFUSED", "LAST REFUSAL" };
 	const json_t *peers = json_object_get(document, "peers"), *peer;
 	struct table table = { .columns = sizeof(head) / sizeof(*head) };
 	char slots[TEXT_MAX], backoff[TEXT_MAX], dials[24], knocks[24], last[TEXT_MAX];
-	char state[TEXT_MAX];
+	char state[TEXT_MAX], port[TEXT_MAX];
+	bool several = several_services(document);
 	size_t i;
 
 	if (!json_array_size(peers)) {
 		printf("guard '%s' knows no peer yet\n", text_of(document, "name"));
 		return;
 	}
-	table_add(&table, head);
+	/* The port comes first, to be left out where there is one service. */
+	table.columns -= !several;
+	table_add(&table, head + !several);
 	json_array_foreach(peers, i, peer) {
 		bool exempt = is_present(peer, "exempt") && strcmp(text_of(peer, "state"), "exempt");
 
 		snprintf(state, sizeof(state), "%s%s", text_of(peer, "state"), exempt ? ", exempt" : "");
 		snprintf(dials, sizeof(dials), "%" PRIu64, (uint64_t)number_of(peer, "refused_dials"));
 		snprintf(knocks, sizeof(knocks), "%" PRIu64, (uint64_t)number_of(peer, "refused_knocks"));
-		table_add(&table, (const char *const[]){ text_of(peer, "address"), state,
-							 slots_cell(peer, slots),
-							 backoff_cell(peer, backoff), dials, knocks,
-							 last_refusal(peer, last) });
+		const char *const row[] = { service_text(peer, port), text_of(peer, "address"), state,
+					    slots_cell(peer, slots), backoff_cell(peer, backoff), dials,
+					    knocks, last_refusal(peer, last) };
+
+		table_add(&table, row + !several);
 	}
 	table_print(&table, "");
 }
 
 /* ---- explain ---- */
 
+/* "passes", "is REFUSED" or, where it passes although the rules are against it, "passes; enforcing, it would be". */
+static const char *verdict_text(const json_t *decision, char ret_text[TEXT_MAX])
+{
+	bool refuses = !strcmp(text_of(decision, "verdict"), "refuse");
+	const char *what = refuses					      ? "REFUSED" :
+			   !strcmp(text_of(decision, "cause"), "dial_kept") ? "KEPT" :
+									      "HELD";
+
+	if (!strcmp(text_of(decision, "verdict"), "allow"))
+		return strcpy(ret_text, "passes");
+	snprintf(ret_text, TEXT_MAX, "%s %s",
+		 is_set(decision, "passes") ? "passes; enforcing, it would be" : "is", what);
+	return ret_text;
+}
+
 static void explain_decision(const char *label, const json_t *decision)
 {
-	const char *verdict = text_of(decision, "verdict");
-	bool passes = is_set(decision, "passes");
-	char left[CLOCK_DURATION_TEXT_MAX], clock[TEXT_MAX];
+	char left[CLOCK_DURATION_TEXT_MAX], clock[TEXT_MAX], verdict[TEXT_MAX];
 
-	line(label, "%s: %s (%s)",
-	     strcmp(verdict, "allow") == 0 ? "passes" :
-	     passes			   ? "passes, though by the rules it would not" :
-	     strcmp(verdict, "hold") == 0  ? "is HELD" :
-					     "is REFUSED",
-	     text_of(decision, "sentence"), text_of(decision, "cause"));
-	if (is_present(decision, "left_ns"))
-		line("", "for %s more at most, until %s", span(number_of(decision, "left_ns"), left),
-		     time_of_day(number_of(decision, "until_ns"), clock));
+	line(label, "%s: %s (%s)", verdict_text(decision, verdict), text_of(decision, "sentence"),
+	     text_of(decision, "cause"));
+	if (!is_present(decision, "left_ns"))
+		return;
+	span(number_of(decision, "left_ns"), left);
+	time_of_day(number_of(decision, "until_ns"), clock);
+	if (!strcmp(text_of(decision, "cause"), "dial_kept"))
+		line("", "its SYN leaves in %s, at %s", left, clock);
+	else
+		line("", "for %s more at most, until %s", left, clock);
+}
+
+/* "quiet, being asked, for 2s at most; last sign of life 4s ago" */
+static void explain_life(const json_t *link)
+{
+	char age[CLOCK_DURATION_TEXT_MAX], left[CLOCK_DURATION_TEXT_MAX], limit[TEXT_MAX] = "";
+	__u64 until_ns = number_of(link, "life_until_ns"), now_ns = clock_now_ns();
+
+	if (until_ns > now_ns)
+		snprintf(limit, sizeof(limit), ", for %s at most", span(until_ns - now_ns, left));
+	line("", "%s%s; last sign of life %s ago%s", text_of(link, "life_sentence"), limit,
+	     span(number_of(link, "silent_ns"), age),
+	     is_present(link, "stalled_ns") ? ", and what it sent before is missing" : "");
+}
+
+static void explain_dial(const json_t *claim)
+{
+	char syns[TEXT_MAX] = "";
+
+	if (number_of(claim, "syns"))
+		snprintf(syns, sizeof(syns), "%" PRIu64 " SYN(s) of it have left", (uint64_t)number_of(claim, "syns"));
+	if (is_set(claim, "kept"))
+		line("", "KEPT: its SYN waits for the end of the backoff");
+	else if (is_set(claim, "given_up"))
+		line("", "given up: a knock of the peer goes first");
+	else if (is_set(claim, "answered"))
+		line("", "answered, and the answer was held: a link or a knock of the peer goes first");
+	else if (*syns)
+		line("", "%s, no answer yet", syns);
 }
 
 static void explain_slots(const char *label, const json_t *slots)
@@ -464,11 +561,49 @@ static void explain_slots(const char *label, const json_t *slots)
 		     (uint64_t)number_of(slot, "local_port"), inbound ? "<-" : "->",
 		     (uint64_t)number_of(slot, "remote_port"),
 		     is_set(slot, "adopted") ? ", older than the guard" : "",
-		     is_set(slot, "doomed") ? ", a duplicate: being destroyed" : "");
-		if (is_present(slot, "silent_ns"))
-			line("", "last sign of life %s ago%s%s", span(number_of(slot, "silent_ns"), age),
-			     is_present(slot, "stalled_ns") ? "; what was sent since is missing" : "",
-			     is_present(slot, "doubted_ns") ? "; in doubt, being probed" : "");
+		     is_set(slot, "doomed") ? ", a link too many: being destroyed" : "");
+		if (is_present(slot, "life"))
+			explain_life(slot);
+		else
+			explain_dial(slot);
+	}
+}
+
+/* What a backoff follows from, and when it is over. */
+static void explain_backoff(const json_t *peer)
+{
+	char left[CLOCK_DURATION_TEXT_MAX], ago[TEXT_MAX] = "", clock[TEXT_MAX];
+	__u64 attempts = number_of(peer, "attempts"), failed_ns = number_of(peer, "failed_ns");
+
+	if (!is_present(peer, "backoff_left_ns")) {
+		line("backoff", "none%s", attempts ? "; failures count until a link has been stable" : "");
+		return;
+	}
+	if (failed_ns)
+		snprintf(ago, sizeof(ago), ", at %.32s", time_of_day(failed_ns, clock));
+	line("backoff", "after %" PRIu64 " failure%s in a row, the last: %s%s", (uint64_t)attempts,
+	     attempts == 1 ? "" : "s", text_of(peer, "failure_sentence"), ago);
+	line("", "over in %s, at %s, or with any sign of life",
+	     span(number_of(peer, "backoff_left_ns"), left),
+	     time_of_day(number_of(peer, "next_attempt_ns"), clock));
+}
+
+/* Where the peer stands at each service; the page is about one of them. */
+static void explain_services(const json_t *document)
+{
+	const json_t *services = json_object_get(document, "services"), *at;
+	char port[TEXT_MAX];
+	size_t i;
+
+	if (!several_services(document))
+		return;
+	json_array_foreach(services, i, at) {
+		bool here = json_equal(json_object_get(at, "service"), json_object_get(document, "service"));
+
+		line(i ? "" : "services", "%s: %s%s%s", service_text(at, port),
+		     is_set(at, "known_to_guard") ? text_of(at, "state") : "unknown to the guard",
+		     is_set(at, "refused") ? ", a dial or a knock would not pass" : "",
+		     here ? "; more below" : "");
 	}
 }
 
@@ -479,13 +614,7 @@ static void explain_peer(const json_t *peer)
 
 	explain_slots("links", json_object_get(peer, "links"));
 	explain_slots("claims", json_object_get(peer, "claims"));
-	if (is_present(peer, "backoff_left_ns"))
-		line("backoff", "after %" PRIu64 " failure(s) in a row, no dial before %s",
-		     (uint64_t)number_of(peer, "attempts"),
-		     time_of_day(number_of(peer, "next_attempt_ns"), text));
-	else
-		line("backoff", "none%s",
-		     number_of(peer, "attempts") ? ", but the last attempts failed" : "");
+	explain_backoff(peer);
 	line("limit", "%" PRIu64 " link(s)%s", (uint64_t)number_of(peer, "limit"),
 	     is_present(peer, "own_limit") ? ", for this peer alone" : "");
 	if (json_is_object(exempt) && is_present(exempt, "left_ns"))
@@ -502,22 +631,23 @@ static void explain_peer(const json_t *peer)
 	     last_refusal(peer, text));
 }
 
-/* An event without its peer, which the page is about. */
+/* An event without its peer, which the page is about: "dial_linked, refused: the peer is linked, by ...". */
 static const char *event_text(const json_t *event, char ret_text[TEXT_MAX * 3])
 {
-	char holder[TEXT_MAX], left[TEXT_MAX] = "", by[TEXT_MAX + 8] = "", clock[TEXT_MAX];
+	char holder[TEXT_MAX], until[TEXT_MAX] = "", by[TEXT_MAX + 8] = "", clock[TEXT_MAX];
+	char detail[TEXT_MAX + 4] = "";
 
 	if (number_of(event, "process_id"))
 		snprintf(by, sizeof(by), ", by %s", who(event, holder));
 	if (is_present(event, "until_ns"))
-		snprintf(left, sizeof(left), ", until %.32s",
+		snprintf(until, sizeof(until), ", until %.32s",
 			 time_of_day(number_of(event, "until_ns"), clock));
-	snprintf(ret_text, TEXT_MAX * 3, "%s%s%s: %s%s%s",
-		 strcmp(text_of(event, "verdict"), "none") ? text_of(event, "verdict") : "",
-		 strcmp(text_of(event, "verdict"), "none") ? " " : "", text_of(event, "cause"),
-		 text_of(event, "sentence"), left, by);
-	if (!is_set(event, "enforced"))
-		strncat(ret_text, " [observed only: it passed]", TEXT_MAX * 3 - strlen(ret_text) - 1);
+	if (is_present(event, "detail"))
+		snprintf(detail, sizeof(detail), " (%s)", text_of(event, "detail"));
+	snprintf(ret_text, TEXT_MAX * 3, "%s%s%s: %s%s%s%s", text_of(event, "cause"),
+		 is_present(event, "outcome") ? ", " : "",
+		 is_present(event, "outcome") ? text_of(event, "outcome") : "",
+		 text_of(event, "sentence"), detail, until, by);
 	return ret_text;
 }
 
@@ -526,11 +656,14 @@ void render_explain(const json_t *document)
 	const json_t *peer = json_object_get(document, "peer"), *prefix, *event;
 	const json_t *events = json_object_get(document, "events");
 	size_t i, count = json_array_size(events);
-	char text[TEXT_MAX * 3], clock[TEXT_MAX];
+	char text[TEXT_MAX * 3], clock[TEXT_MAX], port[32] = "";
 
-	line("peer", "%s: %s (guard '%s', mode %s)", text_of(document, "address"),
+	if (several_services(document))
+		snprintf(port, sizeof(port), " port %.16s", service_text(document, text));
+	line("peer", "%s%s: %s (guard '%s', mode %s)", text_of(document, "address"), port,
 	     json_is_object(peer) ? text_of(peer, "state") : "unknown to the guard",
 	     text_of(document, "name"), text_of(document, "mode"));
+	explain_services(document);
 	explain_decision("our dial", json_object_get(document, "dial"));
 	explain_decision("their knock", json_object_get(document, "knock"));
 	lines("note", json_object_get(document, "notes"));
@@ -548,12 +681,31 @@ void render_explain(const json_t *document)
 
 /* ---- events and due ---- */
 
-void render_event(const json_t *event)
+/* Whom an event is about. */
+static const char *event_peer(const json_t *event)
+{
+	return is_present(event, "address") ? text_of(event, "address") : "(all peers)";
+}
+
+static void event_line(const json_t *event)
 {
 	char text[TEXT_MAX * 3], clock[TEXT_MAX];
 
-	printf("%s  %-15s  %s\n", time_of_day(number_of(event, "time_ns"), clock),
-	       text_of(event, "address"), event_text(event, text));
+	printf("%s  %-15s  %s\n", time_of_day(number_of(event, "time_ns"), clock), event_peer(event),
+	       event_text(event, text));
+}
+
+static void event_line_with_port(const json_t *event)
+{
+	char text[TEXT_MAX * 3], clock[TEXT_MAX], port[TEXT_MAX];
+
+	printf("%s  %-15s %5s  %s\n", time_of_day(number_of(event, "time_ns"), clock), event_peer(event),
+	       service_text(event, port), event_text(event, text));
+}
+
+void (*render_event_of(const json_t *document))(const json_t *event)
+{
+	return several_services(document) ? event_line_with_port : event_line;
 }
 
 void render_events(const json_t *document)
@@ -564,7 +716,7 @@ void render_events(const json_t *document)
 	if (!json_array_size(events))
 		printf("guard '%s': no event\n", text_of(document, "name"));
 	json_array_foreach(events, i, event)
-		render_event(event);
+		render_event_of(document)(event);
 }
 
 void render_due_peer(const json_t *peer)

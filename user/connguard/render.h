@@ -17,8 +17,11 @@ void render_explain(const json_t *document);
 void render_events(const json_t *document);
 void render_due(const json_t *document);
 
-/* One line: an item of the streams. */
-void render_event(const json_t *event);
+/*
+ * One line: an item of the streams. How an event is told depends on the document that it belongs to: with its
+ * service, if the guard has several.
+ */
+void (*render_event_of(const json_t *document))(const json_t *event);
 void render_due_peer(const json_t *peer);
 
 #endif

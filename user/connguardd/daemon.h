@@ -5,11 +5,14 @@
  *     main.c        command line, signals, the loop
  *     lifecycle.c   from configuration to a guard in the kernel, reload, the end
  *     powers.c      what is given up once the guard is there
- *     upkeep.c      time and truth: due peers, the periodic check, own addresses
+ *     upkeep.c      time and truth: due peers, the ends of backoffs, the periodic check, own addresses
  *     places.c      the cgroup, the network namespace and the pins come and go: notice, and follow
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
- *     happenings.c  events from the kernel: history, log, followers, what must be destroyed
- *     probing.c     silent links whose peers dial or knock: alive or dead
+ *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
+ *                   for which a knock is let in)
+ *     probing.c     quiet links whose peers knock are asked for a sign of life; nobody is ended for silence
+ *     syns.c        SYNs that leave between two of TCP's own timers
+ *     revival.c     the network or the host is back: every backoff is over
  *     requests.c    the control socket's requests
  *
  * Single-threaded: everything runs in the one event loop, so nothing here is locked. Only main.c
@@ -47,8 +50,14 @@ enum problem {
 	PROBLEM_COUNT,
 };
 
-/* Links on trial; probing.c's alone. */
+/* Links that are being asked for a sign of life; probing.c's alone. */
 struct probing;
+
+/* What tells of a network that is back; revival.c's alone. */
+struct revival;
+
+/* What sends them; syns.c's alone. */
+struct syns;
 
 /* Links too many that are remembered, see happenings.c; more of them at a time are forgotten. */
 #define SPARED_MAX 256
@@ -79,6 +88,8 @@ struct daemon {
 	struct check_memory *check_memory;
 	struct throttle *throttle;
 	struct probing *probing;
+	struct revival *revival;
+	struct syns *syns;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
 	__u64 spared[SPARED_MAX];    /* cookies, a ring: links too many without a slot that had to stay, 0: none */
@@ -148,6 +159,9 @@ void upkeep_count_losses(struct daemon *daemon);
 /* The check's interval has changed. */
 void upkeep_reschedule(struct daemon *daemon);
 
+/* Every backoff is over: whoever waited for its end has not to any more, within a second. */
+void upkeep_revived(struct daemon *daemon);
+
 /* ---- places.c ---- */
 
 /* Prepare to be told of changes; the first places_look() begins it. */
@@ -179,23 +193,55 @@ void happenings_stop(struct daemon *daemon);
 size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events);
 
 /*
- * Destroy the loser of a duplicate, if the mode is enforce. What goes wrong is logged. Returns what
+ * Destroy a link too many, if the mode is enforce. What goes wrong is logged. Returns what
  * links_destroy_surplus() does, or 0 in another mode.
  */
 int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
 /* ---- probing.c ---- */
 
-/* Be ready to probe. What a daemon before this one has left unfinished is ended. */
+/* Be ready to ask. What a daemon before this one has left unfinished is ended. */
 int probing_start(struct daemon *daemon);
-/* Probe nobody any more; the timers of links on trial are set back. */
+/* Ask nobody any more; the settings of links that were being asked are set back. */
 void probing_stop(struct daemon *daemon);
 
 /*
- * The peer was turned away for the sake of links that show no life: find out whether they have any.
- * `knocked`: it was the peer itself that asked for a new one.
+ * A knock was turned away for the sake of quiet links: ask those for a sign of life. Of a dial: only those that
+ * the rules put in doubt, for our own dial proves nothing. Only what is enforced asks anybody.
  */
-void probing_doubt(struct daemon *daemon, const struct peer_address *address, bool knocked);
+void probing_doubt(struct daemon *daemon, const struct guard_event *event);
+
+/* ---- revival.c ---- */
+
+/* Notice from now on that the network or the host is back, which ends every backoff. */
+int revival_start(struct daemon *daemon);
+void revival_stop(struct daemon *daemon);
+
+/* Another network namespace was entered: listen there. */
+void revival_follow(struct daemon *daemon);
+
+/* Has the host slept since? To be called with each heartbeat. */
+void revival_look(struct daemon *daemon);
+
+/* ---- syns.c ---- */
+
+int syns_start(struct daemon *daemon);
+void syns_stop(struct daemon *daemon);
+
+/* Another network namespace was entered: send there. */
+void syns_follow(struct daemon *daemon);
+
+/* The backoff is over: the SYN of a dial that was kept leaves, now. */
+void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
+
+/* Nothing answers for the peer's quiet link: its knock, which was held meanwhile, comes in. */
+void syns_let_in(struct daemon *daemon, const struct peer_address *address);
+
+/*
+ * The other end gives its dial up for ours, whose SYN it had to drop for that (knock_open_won), or whose
+ * answer we have dropped (answer_tie_lost): ask again.
+ */
+void syns_send_soon(struct daemon *daemon, const struct guard_event *event);
 
 /* ---- requests.c ---- */
 

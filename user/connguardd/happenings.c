@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Events from the kernel: history, log, followers, what must be destroyed. See daemon.h. */
+/* Events from the kernel: history, log, followers, and what has lost is ended. See daemon.h. */
 #include "connguardd/daemon.h"
 
 #include <errno.h>
@@ -19,6 +19,8 @@
 
 /* Pairs of peer and cause whose log lines are counted at one time. */
 #define THROTTLE_PAIRS 4096
+/* Room for a peer as the log names it: an address and " port 65535". */
+#define PEER_TEXT_MAX (ADDRESS_TEXT_MAX + 11)
 
 /* What an operator wants to read without asking; the rest is for `events` and the debug level. */
 static bool worth_a_line(enum cause cause)
@@ -27,6 +29,7 @@ static bool worth_a_line(enum cause cause)
 	case CAUSE_dial_idle:
 	case CAUSE_dial_again:
 	case CAUSE_dial_exempt:
+	case CAUSE_dial_yielded:
 	case CAUSE_claim_closed:
 	case CAUSE_link_ended:
 	case CAUSE_peer_due:
@@ -36,36 +39,67 @@ static bool worth_a_line(enum cause cause)
 	}
 }
 
+/* The peer, with the port where the guard has several services. */
+static const char *peer_text(const struct daemon *daemon, const struct peer_address *address,
+			     char ret_text[PEER_TEXT_MAX])
+{
+	char text[ADDRESS_TEXT_MAX];
+
+	address_to_text(address, text);
+	if (address->service && daemon->config.ports.count > 1 && !daemon->config.share_limit)
+		snprintf(ret_text, PEER_TEXT_MAX, "%s port %u", text, address->service);
+	else
+		snprintf(ret_text, PEER_TEXT_MAX, "%s", text);
+	return ret_text;
+}
+
+/* From a second on to whole seconds. */
+static __u64 rounded(__u64 span_ns)
+{
+	__u64 unit = span_ns >= NS_PER_SECOND ? NS_PER_SECOND : NS_PER_MS;
+
+	return (span_ns + unit / 2) / unit * unit;
+}
+
 static void log_event(struct daemon *daemon, const struct guard_event *event)
 {
-	static const char *const outcomes[] = { [VERDICT_ALLOW] = "allowed",
-						[VERDICT_REFUSE] = "refused",
-						[VERDICT_HOLD] = "held" };
-	char address[ADDRESS_TEXT_MAX], until[CLOCK_DURATION_TEXT_MAX] = "", more[64] = "";
-	char who[64] = "", what[160] = "";
+	const char *outcome = names_outcome(event->cause, event->verdict, event->enforced != 0);
+	char peer[PEER_TEXT_MAX], until[CLOCK_DURATION_TEXT_MAX] = "", more[64] = "";
+	char who[64] = "", what[160] = "", detail[VIEW_DETAIL_MAX], how[VIEW_DETAIL_MAX + 4] = "";
+	const struct peer_address nobody = {};
 	__u64 now = clock_now_ns(), left_out = 0;
 
+	view_event_detail(event, detail);
+	if (*detail)
+		snprintf(how, sizeof(how), " (%s)", detail);
 	if (!worth_a_line(event->cause)) {
-		log_debug("%s: %s", address_to_text(&event->address, address),
-			  names_cause(event->cause));
+		log_debug("%s: %s%s", peer_text(daemon, &event->address, peer),
+			  names_cause(event->cause), how);
 		return;
 	}
 	if (!throttle_pass(daemon->throttle, &event->address, event->cause, now, &left_out))
 		return;
 	if (event->until_ns > now)
-		clock_duration_format(event->until_ns - now, until);
+		clock_duration_format(rounded(event->until_ns - now), until);
 	if (left_out)
 		snprintf(more, sizeof(more), " (%llu more since the last such line)",
 			 (unsigned long long)left_out);
+	/* Of the guard and no peer. */
+	if (address_same_host(&event->address, &nobody)) {
+		log_info("%s%s", names_cause_text(event->cause), more);
+		return;
+	}
 	if (event->process_id)
 		snprintf(who, sizeof(who), " by %.16s[%u/%u]", event->command, event->process_id,
 			 event->thread_id);
-	if (event->verdict != VERDICT_NONE)
-		snprintf(what, sizeof(what), "%s%s %s%s: ",
-			 names_subject(names_cause_subject(event->cause)), who,
-			 event->enforced ? "" : "would have been ", outcomes[event->verdict]);
-	log_info("%s: %s%s%s%s%s", address_to_text(&event->address, address), what,
-		 names_cause_text(event->cause), *until ? ", for " : "", until, more);
+	if (event->verdict == VERDICT_NONE || (event->verdict == VERDICT_ALLOW && !event->enforced))
+		snprintf(what, sizeof(what), "%s%s", outcome, *outcome ? ": " : "");
+	else
+		snprintf(what, sizeof(what), "%s%s %s: ",
+			 names_subject(names_cause_subject(event->cause)), who, outcome);
+	log_info("%s: %s%s%s%s%s%s%s", peer_text(daemon, &event->address, peer), what,
+		 names_cause_text(event->cause), how, *until ? ", for " : "", until,
+		 *until ? " at most" : "", more);
 }
 
 /* Say what went wrong with destroying a socket; that it is gone already is no wrong. */
@@ -145,8 +179,8 @@ static void destroy_spared(struct daemon *daemon, const struct guard_event *even
 static void give_up_dials(struct daemon *daemon, const struct guard_event *event)
 {
 	struct guard_policy policy;
-	struct tcp_socket socket;
 	struct peer peer;
+	int result;
 
 	if (!enforcing(daemon) || guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
@@ -161,11 +195,24 @@ static void give_up_dials(struct daemon *daemon, const struct guard_event *event
 		if (slot->kind != SLOT_CLAIM || !(slot->flags & SLOT_SENT) ||
 		    slot->since_ns > event->time_ns)
 			continue;
-		if (sockets_find(daemon->surroundings.sockets, slot->cookie, &socket) == 0 &&
-		    socket.state == TCP_SYN_SENT)
-			log_destroyed(&event->address,
-				      sockets_destroy(daemon->surroundings.sockets, &socket));
+		result = links_end_dial(daemon->surroundings.sockets, &event->address, slot);
+		log_destroyed(&event->address, result);
 	}
+}
+
+/* A knock goes first: the dial that was given up for it ends before their handshake completes. */
+static void end_given_up(struct daemon *daemon, const struct guard_event *event)
+{
+	const struct slot *claim;
+	struct peer peer;
+
+	if (!event->enforced || !enforcing(daemon) ||
+	    guard_peer_read(daemon->guard, &event->address, &peer))
+		return;
+	claim = slot_of(&peer, event->other_cookie);
+	if (claim && claim->kind == SLOT_CLAIM && claim->flags & SLOT_GIVEN_UP)
+		log_destroyed(&event->address,
+			      links_end_dial(daemon->surroundings.sockets, &event->address, claim));
 }
 
 static void on_event(const struct guard_event *event, void *argument)
@@ -175,6 +222,26 @@ static void on_event(const struct guard_event *event, void *argument)
 
 	/* First what cannot wait. */
 	switch (event->cause) {
+	case CAUSE_knock_goes_first:
+	case CAUSE_knock_ack_waits:
+	case CAUSE_knock_open_lost:
+		end_given_up(daemon, event);
+		break;
+	case CAUSE_knock_open_won:
+		if (event->enforced)
+			syns_send_soon(daemon, event);
+		break;
+	case CAUSE_answer_tie_lost:
+		if (event->enforced) {
+			syns_send_soon(daemon, event);
+			probing_doubt(daemon, event);
+		}
+		break;
+	case CAUSE_service_started:
+	case CAUSE_network_back:
+	case CAUSE_host_resumed:
+		upkeep_revived(daemon);
+		break;
 	case CAUSE_link_unheld:
 		if (event->other_cookie)
 			destroy_unheld(daemon, event);
@@ -184,18 +251,20 @@ static void on_event(const struct guard_event *event, void *argument)
 		upkeep_not_due(daemon, &event->address);
 		break;
 	case CAUSE_link_replaced:
-		happenings_destroy(daemon, &event->address, event->other_cookie);
+		if (event->enforced &&
+		    links_destroy_replaced(daemon->guard, daemon->surroundings.sockets,
+					   &event->address, event->other_cookie) == -ENOENT)
+			happenings_destroy(daemon, &event->address, event->other_cookie);
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
 	case CAUSE_dial_suspect:
 	case CAUSE_knock_suspect:
-	/* Where several links are allowed, a silent one may be what leaves no room for both of a race. */
-	case CAUSE_dial_dialing:
+	/* Where several links are allowed, a quiet one may be what leaves no room for both of a race. */
 	case CAUSE_knock_tie_lost:
 	case CAUSE_answer_linked:
-	case CAUSE_answer_tie_lost:
-		probing_doubt(daemon, &event->address, names_cause_subject(event->cause) == SUBJECT_KNOCK);
+		if (event->enforced)
+			probing_doubt(daemon, event);
 		break;
 	case CAUSE_link_adopted:
 		destroy_spared(daemon, event);
@@ -206,15 +275,18 @@ static void on_event(const struct guard_event *event, void *argument)
 		upkeep_not_due(daemon, &event->address);
 		break;
 	case CAUSE_dial_failed:
+	case CAUSE_dial_unheard:
+	case CAUSE_dial_yielded:
+	case CAUSE_dial_kept:
 	case CAUSE_link_short:
+	case CAUSE_link_hung_up:
 	case CAUSE_link_ended:
 	case CAUSE_link_released:
 	case CAUSE_link_cut:
-	case CAUSE_link_dead:
-	case CAUSE_link_stalled:
 	case CAUSE_link_unguarded:
 	case CAUSE_claim_closed:
 	case CAUSE_claim_expired:
+	case CAUSE_knock_backoff:
 	case CAUSE_peer_kicked:
 		upkeep_due_at(daemon, &event->address,
 			      event->until_ns > now ? event->until_ns : now);

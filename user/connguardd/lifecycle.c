@@ -119,6 +119,10 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = places_start(daemon);
 	if (!result)
+		result = revival_start(daemon);
+	if (!result)
+		result = syns_start(daemon);
+	if (!result)
 		result = upkeep_start(daemon);
 	if (result) {
 		/*
@@ -207,6 +211,8 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 
 	server_close(daemon->server);
 	upkeep_stop(daemon);
+	syns_stop(daemon);
+	revival_stop(daemon);
 	places_stop(daemon);
 	happenings_stop(daemon);
 	probing_stop(daemon);

@@ -90,6 +90,8 @@ static bool enter_new_netns(struct daemon *daemon)
 			    path, strerror(-result));
 		return false;
 	}
+	revival_follow(daemon);
+	syns_follow(daemon);
 	problem_clear(daemon, PROBLEM_NETNS);
 	return true;
 }

@@ -122,7 +122,7 @@ static bool bpf_needs_no_capability(struct daemon *daemon)
 }
 
 /* The most that needed() can name. */
-#define KEPT_MAX 5
+#define KEPT_MAX 6
 
 /* Writes what to keep to `kept` and returns how many. */
 static size_t needed(struct daemon *daemon, unsigned int kept[KEPT_MAX])
@@ -136,9 +136,11 @@ static size_t needed(struct daemon *daemon, unsigned int kept[KEPT_MAX])
 		kept[count++] = confine_has_capability(CAP_BPF) ? CAP_BPF : CAP_SYS_ADMIN;
 	if (!daemon->features[FEATURE_SOCKET_ITERATOR])
 		kept[count++] = CAP_SYS_PTRACE;
-	/* Entering a namespace that is made again under its name takes no less. */
-	if (*daemon->config.netns)
+	/* Entering a namespace that is made again under its name takes no less, and a raw socket there. */
+	if (*daemon->config.netns) {
 		kept[count++] = CAP_SYS_ADMIN;
+		kept[count++] = CAP_NET_RAW;
+	}
 	return count;
 }
 

@@ -1,10 +1,14 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Silent links whose peers dial or knock: is the other end still there? See daemon.h.
+ * Quiet links whose peers knock: is the other end still there? See daemon.h.
  *
- * TCP is made to ask (guard_nudge()), looked at ten times a second, and judged by pure/life.h. A
- * link that is dead or stalled is released and destroyed, so that the peer's next SYN gets in; of one that
- * lives the evidence is noted, and its keepalive timer is set back.
+ * TCP is made to ask (guard_nudge()), looked at ten times a second, and judged by pure/life.h. Of a link
+ * that lives the evidence is noted. One that does not answer is marked: its peer's next SYN gets in, and
+ * the link stays until TCP ends it or a new one has come in its place. Nothing is ended here.
+ *
+ * Then the socket's own settings are set back. Unanswered questions count against a service that has
+ * keepalive of its own: its timer would end the link sooner than without us. Such a link is asked on,
+ * with nothing that could end it, until it answers or its own time is over.
  */
 #include "connguardd/daemon.h"
 
@@ -17,10 +21,11 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
-#include "edge/links.h"
-#include "pure/address_text.h"
 #include "pure/life.h"
+#include "pure/names.h"
 
+/* A service whose own keepalive takes longer than this to end a link gets it back sooner. */
+#define ASK_ON_MAX_NS (600 * NS_PER_SECOND)
 /* Links on trial at a time; further ones wait for the next dial or knock. */
 #define TRIALS_MAX 256
 
@@ -28,6 +33,7 @@ struct trial {
 	struct peer_address address;
 	struct tcp_socket socket;
 	struct life_trial life;
+	__u64 restore_after_ns; /* judged; its settings are set back then, or when it answers. 0: on trial */
 };
 
 struct probing {
@@ -52,8 +58,18 @@ static void look_soon(struct probing *probing)
 		evtimer_add(probing->look, &interval);
 }
 
-void probing_doubt(struct daemon *daemon, const struct peer_address *address, bool knocked)
+/* With data on its way TCP asks by itself, and a user timeout is for that very case. */
+static bool asks_by_itself(struct daemon *daemon, const struct tcp_socket *socket)
 {
+	struct socket_vitals vitals;
+
+	return sockets_vitals(daemon->surroundings.sockets, socket, &vitals) == 0 &&
+	       (vitals.unacknowledged || vitals.unanswered_retransmissions);
+}
+
+void probing_doubt(struct daemon *daemon, const struct guard_event *event)
+{
+	bool knocked = names_cause_subject(event->cause) == SUBJECT_KNOCK;
 	struct probing *probing = daemon->probing;
 	__u64 now = clock_now_ns(), cookies[PEER_SLOTS];
 	struct guard_policy policy;
@@ -61,14 +77,18 @@ void probing_doubt(struct daemon *daemon, const struct peer_address *address, bo
 	size_t begun = 0;
 	int result;
 
-	if (guard_peer_read(daemon->guard, address, &peer) ||
+	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
 		return;
 	for (int i = 0; i < PEER_SLOTS && probing->count < TRIALS_MAX; i++) {
 		const struct slot *slot = &peer.slots[i];
 		struct trial *trial;
 
-		if (!slot_is_link(slot) || slot_shows_life(slot, &policy, now))
+		if (!slot_is_link(slot) || slot_shows_life(slot, &policy, now) ||
+		    slot->flags & SLOT_UNANSWERED)
+			continue;
+		/* Our own dial proves nothing: only what the rules put in doubt is asked. */
+		if (names_cause_subject(event->cause) == SUBJECT_DIAL && !slot->doubted_ns)
 			continue;
 		trial = trial_of(probing, slot->cookie);
 		if (trial) {
@@ -78,17 +98,16 @@ void probing_doubt(struct daemon *daemon, const struct peer_address *address, bo
 		trial = &probing->trials[probing->count];
 		if (sockets_find(daemon->surroundings.sockets, slot->cookie, &trial->socket))
 			continue;
-		trial->address = *address;
+		trial->address = event->address;
 		trial->life = (struct life_trial){ .began_ns = now, .knocked = knocked };
+		trial->restore_after_ns = 0;
 		probing->count++;
-		cookies[begun++] = slot->cookie;
+		if (!asks_by_itself(daemon, &trial->socket))
+			cookies[begun++] = slot->cookie;
 	}
-	if (!begun)
-		return;
-	/* With data on its way, or where the kernel cannot, TCP asks by itself or not at all. */
-	result = guard_nudge(daemon->guard, cookies, begun, true, NULL);
+	result = begun ? guard_nudge(daemon->guard, cookies, begun, true, NULL) : 0;
 	if (result && result != -EOPNOTSUPP)
-		log_warning("a silent link is not probed: %s", strerror(-result));
+		log_warning("a quiet link is not asked for a sign of life: %s", strerror(-result));
 	look_soon(probing);
 }
 
@@ -128,15 +147,33 @@ static void heard(struct daemon *daemon, const struct trial *trial, __u64 now)
 	guard_command(daemon->guard, &command);
 }
 
-static void end(struct daemon *daemon, const struct trial *trial, enum cause cause)
+static void unanswered(struct daemon *daemon, const struct trial *trial)
 {
-	char text[ADDRESS_TEXT_MAX];
-	int result = links_end_useless(daemon->guard, daemon->surroundings.sockets,
-				       &trial->address, &trial->socket, cause);
+	const struct guard_command command = { .operation = COMMAND_UNANSWERED,
+					       .address = trial->address,
+					       .cookie = trial->socket.cookie,
+					       .local_port = trial->socket.local_port,
+					       .remote_port = trial->socket.remote_port };
 
-	if (result && result != -ENOENT)
-		log_warning("%s: a link that is of no use cannot be destroyed: %s",
-			    address_to_text(&trial->address, text), strerror(-result));
+	if (guard_command(daemon->guard, &command) == 0)
+		syns_let_in(daemon, &trial->address);
+}
+
+/*
+ * Judged: how long its settings may stay as they are for the asking, 0: not at all. The number of probes
+ * that TCP has left without an answer is in nobody's hands.
+ */
+static __u64 keep_asking_ns(struct daemon *daemon, const struct trial *trial)
+{
+	struct link_nudge before;
+	__u64 seconds;
+
+	if (guard_nudge_read(daemon->guard, trial->socket.cookie, &before) || !before.keepalive)
+		return 0;
+	if (before.user_timeout_ms)
+		return before.user_timeout_ms * NS_PER_MS;
+	seconds = before.idle_seconds + (__u64)before.interval_seconds * before.probes;
+	return seconds * NS_PER_SECOND < ASK_ON_MAX_NS ? seconds * NS_PER_SECOND : ASK_ON_MAX_NS;
 }
 
 static void on_look(evutil_socket_t fd, short what, void *argument)
@@ -145,23 +182,29 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 	struct probing *probing = daemon->probing;
 	__u64 now = clock_now_ns(), over[TRIALS_MAX];
 	size_t kept = 0, over_count = 0;
+	enum guard_mode mode;
+	bool enforcing;
 
 	(void)fd;
 	(void)what;
+	/* Who observes asks nobody, and has nobody's settings changed. */
+	enforcing = guard_mode_read(daemon->guard, &mode) == 0 && mode == MODE_ENFORCE;
 	for (size_t i = 0; i < probing->count; i++) {
 		struct trial *trial = &probing->trials[i];
-		enum life_verdict verdict = judge(daemon, trial, now);
+		enum life_verdict verdict = enforcing ? judge(daemon, trial, now) : LIFE_UNKNOWN;
 
-		if (verdict == LIFE_UNDECIDED) {
+		if (verdict == LIFE_UNANSWERED && !trial->restore_after_ns) {
+			unanswered(daemon, trial);
+			trial->restore_after_ns = now + keep_asking_ns(daemon, trial);
+		}
+		if (verdict == LIFE_UNDECIDED ||
+		    (verdict == LIFE_UNANSWERED && now < trial->restore_after_ns &&
+		     !asks_by_itself(daemon, &trial->socket))) {
 			probing->trials[kept++] = *trial;
 			continue;
 		}
 		if (verdict == LIFE_ALIVE)
 			heard(daemon, trial, now);
-		else if (verdict == LIFE_DEAD)
-			end(daemon, trial, CAUSE_link_dead);
-		else if (verdict == LIFE_STALLED)
-			end(daemon, trial, CAUSE_link_stalled);
 		over[over_count++] = trial->socket.cookie;
 	}
 	probing->count = kept;

@@ -113,11 +113,11 @@ static struct view_origin origin_of(const struct daemon *daemon)
 				     .features = daemon->features };
 }
 
-/* Run a command on one peer and answer with its address. */
+/* Run a command on one peer, at each service of the guard, and answer with its address. */
 static int command_one(const struct call *call, const struct guard_command *command)
 {
 	char text[ADDRESS_TEXT_MAX];
-	int result = guard_command(call->daemon->guard, command);
+	int result = guard_command_host(call->daemon->guard, command);
 
 	if (result == -ENOENT)
 		return fail(call, result, "the guard knows no such peer");
@@ -185,21 +185,28 @@ static int request_explain(const struct call *call)
 	struct view_origin origin = origin_of(call->daemon);
 	struct peer_address address;
 	int result = address_argument(call, &address);
+	json_int_t port = 0;
 
+	if (!result && json_object_get(call->request->arguments, "port"))
+		result = integer_argument(call, "port", 1, 65535, &port);
 	if (result)
 		return result;
 	if (!events)
 		return -ENOMEM;
+	address.service = (__u16)port;
 	origin.events = events;
 	origin.event_count = happenings_recent(call->daemon, events);
 	find_holders(call, &origin, &holders);
-	return view_explain(call->daemon->guard, &origin, &address, call->ret_result);
+	result = view_explain(call->daemon->guard, &origin, &address, call->ret_result);
+	return result == -ENOENT ? fail(call, result, "the guard has no such port") : result;
 }
 
 static int request_events(const struct call *call)
 {
 	cleanup_free struct guard_event *events = calloc(HISTORY_LENGTH, sizeof(*events));
 	struct view_origin origin = origin_of(call->daemon);
+	const struct config *config = &call->daemon->config;
+	const __u16 all_ports = 0;
 	bool follow;
 	int result = follow_argument(call, &follow);
 
@@ -207,6 +214,8 @@ static int request_events(const struct call *call)
 		return result;
 	if (!events)
 		return -ENOMEM;
+	origin.services = config->share_limit ? &all_ports : config->ports.number;
+	origin.service_count = config->share_limit ? 1 : config->ports.count;
 	origin.events = events;
 	origin.event_count = happenings_recent(call->daemon, events);
 	*call->ret_result = view_events(&origin);

@@ -32,10 +32,34 @@
  * for sooner; but who asks `status` now and then should see it.
  */
 #define LOSS_BEATS 5
+/* When every backoff is over at once, those who waited for it are told so spread over this. */
+#define REVIVED_WITHIN_NS NS_PER_SECOND
 /* The second look of a check, later than CHECK_LASTS_NS (edge case 5). */
 #define CONFIRM_SECONDS 1
 
 /* ---- due peers ---- */
+
+/* The claim whose SYN waits for the end of the backoff, or NULL: one at a time has it. */
+static const struct slot *kept_claim(const struct peer *peer)
+{
+	for (int i = 0; i < PEER_SLOTS; i++)
+		if (peer->slots[i].kind == SLOT_CLAIM && peer->slots[i].flags & SLOT_KEPT)
+			return &peer->slots[i];
+	return NULL;
+}
+
+/* The backoff is over. */
+static void let_go(struct daemon *daemon, const struct peer_address *address)
+{
+	const struct slot *claim;
+	struct peer peer;
+
+	if (guard_peer_read(daemon->guard, address, &peer))
+		return;
+	claim = kept_claim(&peer);
+	if (claim)
+		syns_let_go(daemon, address, claim->cookie);
+}
 
 /* Announce a peer if it is due, as the rules say under its lock. */
 static void announce(struct daemon *daemon, const struct peer_address *address)
@@ -77,6 +101,30 @@ void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
 		arm_deadline(daemon);
 }
 
+/*
+ * Whoever waited for the end of a backoff has not to any more: announced, or let go, within a second and
+ * not all at once. (The jitter is for others' sake and none of theirs: an application's own dial passes
+ * at once.)
+ */
+void upkeep_revived(struct daemon *daemon)
+{
+	cleanup_free struct peer *peers = NULL;
+	__u64 now = clock_now_ns();
+	size_t count;
+	int result = guard_peers_read(daemon->guard, &peers, &count);
+
+	if (result) {
+		log_warning("the peers that were in backoff wait for the periodic check: %s",
+			    strerror(-result));
+		return;
+	}
+	for (size_t i = 0; i < count; i++)
+		if (peers[i].attempts && (peer_due(&peers[i], now) || kept_claim(&peers[i])))
+			deadlines_set(daemon->deadlines, &peers[i].address,
+				      now + (__u64)rand() % REVIVED_WITHIN_NS);
+	arm_deadline(daemon);
+}
+
 /* Backoffs whose beginning no event has told: of the time without a daemon, or lost. */
 static void queue_backoffs(struct daemon *daemon, const struct peer *peers, size_t count, __u64 now)
 {
@@ -96,8 +144,10 @@ static void on_deadline(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	if (read(fd, &expirations, sizeof(expirations)) < 0 && errno != EAGAIN)
 		log_warning("reading the deadline timer: %s", strerror(errno));
-	while (deadlines_pop_due(daemon->deadlines, clock_now_ns(), &address))
+	while (deadlines_pop_due(daemon->deadlines, clock_now_ns(), &address)) {
+		let_go(daemon, &address);
 		announce(daemon, &address);
+	}
 	arm_deadline(daemon);
 }
 
@@ -345,7 +395,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
 	const struct guard_daemon sign = { .alive_until_ns = clock_now_ns() + ALIVE_NS,
-					   .process_id = getpid() };
+					   .process_id = getpid(),
+					   .asks = daemon->features[FEATURE_ASK] };
 	struct peer_address address;
 	char text[ADDRESS_TEXT_MAX];
 	enum cause cause;
@@ -357,6 +408,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	guard_daemon_write(daemon->guard, &sign);
 	notify_watchdog();
 	places_look(daemon);
+	revival_look(daemon);
 	/* Addresses of this host come and go. */
 	result = furnish_exempt(daemon->guard, &daemon->config);
 	if (result && result != daemon->exempt_result)

@@ -22,7 +22,8 @@ int furnish_policy(const struct guard *guard, const struct config *config, __u64
 	policy.netns_cookie = netns_cookie;
 	result = guard_policy_write(guard, &policy);
 	return result ? result :
-			guard_ports_write(guard, config->ports.number, config->ports.count);
+			guard_ports_write(guard, config->ports.number, config->ports.count,
+					  config->share_limit);
 }
 
 /* ---- exemptions ---- */
@@ -116,21 +117,23 @@ int furnish_read_known(const struct config *config, struct known_peer **ret_know
 
 static int compare_known(const void *left, const void *right)
 {
-	return memcmp(&((const struct known_peer *)left)->address,
-		      &((const struct known_peer *)right)->address, sizeof(struct peer_address));
+	/* Whatever the service: a peer is known by its address. */
+	return memcmp(((const struct known_peer *)left)->address.bytes,
+		      ((const struct known_peer *)right)->address.bytes,
+		      sizeof(((const struct known_peer *)left)->address.bytes));
 }
 
 static int add_known(const struct guard *guard, const struct known_peer *known)
 {
 	struct guard_command command = { .operation = COMMAND_ADD, .address = known->address };
-	int result = guard_command(guard, &command);
+	int result = guard_command_host(guard, &command);
 
 	if (result)
 		return result;
 	/* Also 0: a limit that has left the file, or that a command set meanwhile, is over. */
 	command.operation = COMMAND_LIMIT;
 	command.value = known->limit;
-	return guard_command(guard, &command);
+	return guard_command_host(guard, &command);
 }
 
 int furnish_known(const struct guard *guard, struct known_peer *known, size_t count)

@@ -53,6 +53,7 @@ static int address_of_interface(const struct ifaddrs *interface, struct peer_add
 		return 1;
 	case AF_INET6:
 		memcpy(&ipv6, interface->ifa_addr, sizeof(ipv6));
+		*ret_address = (struct peer_address){};
 		memcpy(ret_address->bytes, &ipv6.sin6_addr, sizeof(ret_address->bytes));
 		return 1;
 	default:

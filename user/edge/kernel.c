@@ -26,13 +26,15 @@ const char *const kernel_map_names[MAP_COUNT] = {
 	[MAP_DAEMON] = "daemon",       [MAP_PORTS] = "ports",	    [MAP_PEERS] = "peers",
 	[MAP_EXEMPT] = "exempt",       [MAP_SOCKETS] = "sockets",   [MAP_HANDSHAKES] = "handshakes",
 	[MAP_ADOPTIONS] = "adoptions", [MAP_NUDGES] = "nudges",	    [MAP_COUNTERS] = "counters",
-	[MAP_EVENTS] = "events",
+	[MAP_EVENTS] = "events",       [MAP_REVIVAL] = "revival",
+	[MAP_SYNS] = "syns",	       [MAP_HELD_SYNS] = "held_syns",
 };
 
 const struct kernel_hook kernel_hooks[HOOK_COUNT] = {
 	[HOOK_SOCK_OPS] = { "sock_ops", "sock_ops", BPF_CGROUP_SOCK_OPS },
 	[HOOK_SOCK_RELEASE] = { "sock_release", "sock_release", BPF_CGROUP_INET_SOCK_RELEASE },
 	[HOOK_INGRESS] = { "ingress", "ingress", BPF_CGROUP_INET_INGRESS },
+	[HOOK_EGRESS] = { "egress", "egress", BPF_CGROUP_INET_EGRESS },
 	[HOOK_SK_LOOKUP] = { "sk_lookup", "lookup", BPF_SK_LOOKUP },
 	[HOOK_CONNECT4] = { "connect4", "connect4", BPF_CGROUP_INET4_CONNECT },
 	[HOOK_CONNECT6] = { "connect6", "connect6", BPF_CGROUP_INET6_CONNECT },
@@ -47,8 +49,10 @@ static const struct {
 	[FEATURE_NETNS_COOKIE] = { "netns_cookie",
 				   "inbound links are not told apart by network namespace below the cgroup" },
 	[FEATURE_SOCKET_ITERATOR] = { "socket_iterator",
-				      "the end of a link older than the guard shows only in the periodic check, and a "
-				      "silent link is not probed when its peer knocks" },
+				      "the end of a link older than the guard shows only in the periodic check" },
+	[FEATURE_ASK] = { "ask",
+			  "a quiet link is not asked for a sign of life when its peer knocks, which then waits "
+			  "for deny_max" },
 	[FEATURE_ADOPT_CALLBACKS] = { "adopt_callbacks",
 				      "the end of a link older than the guard shows when its socket is closed, "
 				      "no sooner" },

@@ -41,6 +41,7 @@ enum guard_hook {
 	HOOK_SOCK_OPS,
 	HOOK_SOCK_RELEASE,
 	HOOK_INGRESS,
+	HOOK_EGRESS,
 	HOOK_SK_LOOKUP,
 	HOOK_CONNECT4,
 	HOOK_CONNECT6,
@@ -54,8 +55,9 @@ enum guard_hook {
 enum guard_feature {
 	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
 	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
-	FEATURE_SOCKET_ITERATOR, /* 5.15: sockets older than the guard are followed, silent links are probed when their
-				  * peer knocks; else the check alone sees the end of the former, liveness that of the latter */
+	FEATURE_SOCKET_ITERATOR, /* 5.15: sockets older than the guard are followed; else the check alone sees their end */
+	FEATURE_ASK,            /* 6.1: quiet links are asked for a sign of life when their peer knocks; else it waits
+				  * for deny_max */
 	FEATURE_ADOPT_CALLBACKS, /* 6.12: in every state; else until they are closed */
 	FEATURE_COUNT,
 };
@@ -157,8 +159,14 @@ int guard_daemon_write(const struct guard *guard, const struct guard_daemon *val
 int guard_daemon_read(const struct guard *guard, struct guard_daemon *ret_value);
 /* The guarded ports, host byte order, ascending. -ENOSPC: more than max. */
 int guard_ports_read(const struct guard *guard, __u16 *ret_ports, size_t max, size_t *ret_count);
-/* Make the guarded ports these. */
-int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count);
+/*
+ * Make the guarded ports these, each a service of its own; or, with `shared`, one service that all of
+ * them share their limits in.
+ */
+int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count, bool shared);
+/* The services that the guarded ports make (peer_address.service), ascending. -ENOSPC: more than max. */
+int guard_services_read(const struct guard *guard, __u16 *ret_services, size_t max,
+			size_t *ret_count);
 /* Sum of all CPUs. */
 int guard_counters_read(const struct guard *guard, enum counters_index index,
 			struct guard_counters *ret_counters);
@@ -188,6 +196,12 @@ int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_pref
 int guard_command(const struct guard *guard, const struct guard_command *command);
 
 /*
+ * The same on the peer of this address at each service of the guard. -ENOENT: it is a peer of none;
+ * another error: of the first that failed, and the rest was done.
+ */
+int guard_command_host(const struct guard *guard, const struct guard_command *command);
+
+/*
  * Take established sockets under guard: writes the adoptions, runs the iterator in the calling
  * thread's network namespace, falls back to COMMAND_ADOPT where the kernel lacks the iterator.
  */
@@ -196,12 +210,23 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 
 /*
  * Links whose other ends TCP is asked for a sign of life, `begin` true: their keepalive timers are
- * shortened; false: set back, and forgotten. Runs the iterator in the calling thread's network
+ * shortened, their user timeouts put off; false: set back what the service has not set meanwhile, and
+ * forgotten. Runs the iterator in the calling thread's network
  * namespace. *ret_nudged (NULL allowed) is how many were found and could be. -EOPNOTSUPP: the
  * kernel lacks the iterator, or this process did not load the guard. -ENOSPC: too many at a time.
  */
 int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
 		size_t *ret_nudged);
+
+/* The last SYN of the dial of this socket. -ENOENT: none was kept for sending again. */
+int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *ret_syn);
+
+/* Take the last SYN of this peer that was held while a quiet link was asked. -ENOENT: there is none. */
+int guard_held_syn_take(const struct guard *guard, const struct peer_address *address,
+			struct ready_syn *ret_syn);
+
+/* How the socket of a nudged link was set before. -ENOENT: it is not nudged. */
+int guard_nudge_read(const struct guard *guard, __u64 cookie, struct link_nudge *ret_nudge);
 
 /*
  * The links that a daemon before this one has left nudged. *ret_cookies is the caller's to free,

@@ -24,6 +24,9 @@
 #include "base/cleanup.h"
 #include "bpf/connguard.skel.h"
 
+/* How often the common directory is made anew when another guard removes it meanwhile. */
+#define PIN_ROOT_ATTEMPTS 100
+
 /* ---- load and take over ---- */
 
 static int make_directories(const char *name, struct guard_error *error)
@@ -39,8 +42,15 @@ static int make_directories(const char *name, struct guard_error *error)
 		if (!kernel_in_host_mount_namespace() || mount("bpf", PIN_FILESYSTEM, "bpf", 0, NULL))
 			return kernel_bpffs_missing(error);
 	}
-	if (mkdir(PIN_ROOT, 0755) && errno != EEXIST)
-		return kernel_fail(error, -errno, "creating " PIN_ROOT ": %s", strerror(errno));
+	/* The last guard to end takes the common directory along, maybe right now. */
+	for (int attempt = 0; attempt < PIN_ROOT_ATTEMPTS; attempt++) {
+		if (mkdir(PIN_ROOT, 0755) && errno != EEXIST)
+			return kernel_fail(error, -errno, "creating " PIN_ROOT ": %s",
+					   strerror(errno));
+		kernel_pin_path(path, name, "", "");
+		if (mkdir(path, 0755) == 0 || errno != ENOENT)
+			break;
+	}
 	for (size_t i = 0; i < sizeof(below) / sizeof(below[0]); i++) {
 		kernel_pin_path(path, name, below[i], "");
 		if (mkdir(path, 0755) && errno != EEXIST)

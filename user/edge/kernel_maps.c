@@ -12,10 +12,14 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
+#include <connguard/rules.h>
+
 #include "base/cleanup.h"
 
 /* Bytes asked of an iterator at a time: the kernel's buffer is eight pages (kernel/bpf/bpf_iter.c). */
 #define ITERATOR_STEP 32768
+/* As many ports as the map has room for, PORTS_MAX of bpf/maps.bpf.h. */
+#define PORTS_READ_MAX 64
 /* Events that one guard_events_drain() reads at most: a millisecond of work or so. */
 #define EVENTS_AT_ONCE 64
 
@@ -89,19 +93,51 @@ int guard_ports_read(const struct guard *guard, __u16 *ret_ports, size_t max, si
 	return 0;
 }
 
-int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count)
+static int compare_services(const void *left, const void *right)
 {
-	__u16 current[64];
+	return compare_ports(left, right);
+}
+
+int guard_services_read(const struct guard *guard, __u16 *ret_services, size_t max,
+			size_t *ret_count)
+{
+	__u16 ports[PORTS_READ_MAX], services[PORTS_READ_MAX];
+	size_t port_count = 0, count = 0;
+	__u32 service;
+	int result = guard_ports_read(guard, ports, PORTS_READ_MAX, &port_count);
+
+	if (result)
+		return result;
+	for (size_t i = 0; i < port_count; i++)
+		if (bpf_map_lookup_elem(guard->maps[MAP_PORTS], &ports[i], &service) == 0)
+			services[count++] = (__u16)service;
+	qsort(services, count, sizeof(*services), compare_services);
+	*ret_count = 0;
+	for (size_t i = 0; i < count; i++) {
+		if (i && services[i] == services[i - 1])
+			continue;
+		if (*ret_count == max)
+			return -ENOSPC;
+		ret_services[(*ret_count)++] = services[i];
+	}
+	return 0;
+}
+
+int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count, bool shared)
+{
+	__u16 current[PORTS_READ_MAX];
 	size_t current_count = 0;
-	__u32 one = 1;
-	int result = guard_ports_read(guard, current, 64, &current_count);
+	int result = guard_ports_read(guard, current, PORTS_READ_MAX, &current_count);
 
 	if (result)
 		return result;
 	/* New ones first: a port that stays is guarded throughout. */
-	for (size_t i = 0; i < count; i++)
-		if (bpf_map_update_elem(guard->maps[MAP_PORTS], &ports[i], &one, BPF_ANY))
+	for (size_t i = 0; i < count; i++) {
+		__u32 service = shared ? 0 : ports[i];
+
+		if (bpf_map_update_elem(guard->maps[MAP_PORTS], &ports[i], &service, BPF_ANY))
 			return -errno;
+	}
 	for (size_t i = 0; i < current_count; i++) {
 		bool stays = false;
 
@@ -135,15 +171,26 @@ int guard_counters_read(const struct guard *guard, enum counters_index index,
 	return 0;
 }
 
-int guard_peer_read(const struct guard *guard, const struct peer_address *address,
-		    struct peer *ret_peer)
+/* As the hooks will see it: what has failed before `revived` is void. */
+static int peer_read(const struct guard *guard, const struct peer_address *address, __u64 revived,
+		     struct peer *ret_peer)
 {
 	struct peer peer;
 
 	if (bpf_map_lookup_elem_flags(guard->maps[MAP_PEERS], address, &peer, BPF_F_LOCK))
 		return -errno;
+	peer_revive(&peer, revived);
 	*ret_peer = peer;
 	return 0;
+}
+
+int guard_peer_read(const struct guard *guard, const struct peer_address *address,
+		    struct peer *ret_peer)
+{
+	struct guard_revival revival;
+	int result = element_read(guard, MAP_REVIVAL, &revival);
+
+	return result ? result : peer_read(guard, address, revival.since_ns, ret_peer);
 }
 
 __u32 guard_peers_max(const struct guard *guard)
@@ -156,7 +203,10 @@ int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t 
 	cleanup_free struct peer *peers = NULL;
 	struct peer_address key, last, *previous = NULL;
 	size_t count = 0, capacity = 0;
+	struct guard_revival revival;
 
+	if (element_read(guard, MAP_REVIVAL, &revival))
+		return -errno;
 	/*
 	 * A deletion under way makes the kernel start over from the first key: the capacity of the
 	 * map ends that.
@@ -176,7 +226,7 @@ int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t 
 			peers = larger;
 			capacity = wanted;
 		}
-		if (guard_peer_read(guard, &key, &peers[count]) == 0) {
+		if (peer_read(guard, &key, revival.since_ns, &peers[count]) == 0) {
 			/* An entry that a hook has created and not named yet. */
 			peers[count].address = key;
 			count++;
@@ -239,6 +289,26 @@ int guard_command(const struct guard *guard, const struct guard_command *command
 	if (bpf_prog_test_run_opts(guard->command_fd, &options))
 		return -errno;
 	return (int)options.retval;
+}
+
+int guard_command_host(const struct guard *guard, const struct guard_command *command)
+{
+	__u16 services[PORTS_READ_MAX];
+	struct guard_command one = *command;
+	size_t count = 0;
+	int result = guard_services_read(guard, services, PORTS_READ_MAX, &count);
+	bool done = false;
+
+	for (size_t i = 0; i < count; i++) {
+		int each;
+
+		one.address.service = services[i];
+		each = guard_command(guard, &one);
+		done = done || !each;
+		if (each && each != -ENOENT)
+			result = result ? result : each;
+	}
+	return result || done ? result : -ENOENT;
 }
 
 /* What an iterator wrote. */
@@ -380,6 +450,25 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 	if (ret_nudged)
 		*ret_nudged = nudged;
 	return result;
+}
+
+int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *ret_syn)
+{
+	return bpf_map_lookup_elem(guard->maps[MAP_SYNS], &cookie, ret_syn) ? -errno : 0;
+}
+
+int guard_held_syn_take(const struct guard *guard, const struct peer_address *address,
+			struct ready_syn *ret_syn)
+{
+	if (bpf_map_lookup_elem(guard->maps[MAP_HELD_SYNS], address, ret_syn))
+		return -errno;
+	bpf_map_delete_elem(guard->maps[MAP_HELD_SYNS], address);
+	return 0;
+}
+
+int guard_nudge_read(const struct guard *guard, __u64 cookie, struct link_nudge *ret_nudge)
+{
+	return bpf_map_lookup_elem(guard->maps[MAP_NUDGES], &cookie, ret_nudge) ? -errno : 0;
 }
 
 int guard_nudges_read(const struct guard *guard, __u64 **ret_cookies, size_t *ret_count)

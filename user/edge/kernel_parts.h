@@ -34,6 +34,9 @@ enum guard_map {
 	MAP_NUDGES,
 	MAP_COUNTERS,
 	MAP_EVENTS,
+	MAP_REVIVAL,
+	MAP_SYNS,
+	MAP_HELD_SYNS,
 	MAP_COUNT,
 };
 

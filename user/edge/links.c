@@ -3,14 +3,19 @@
 #include "edge/links.h"
 
 #include <errno.h>
+#include <string.h>
 
-int links_cut(const struct guard *guard, struct sockets *sockets,
-	      const struct peer_address *address, int *ret_missing)
+#include <connguard/rules.h>
+
+#include "pure/config.h"
+
+static int cut_at_service(const struct guard *guard, struct sockets *sockets,
+			  const struct peer_address *address, int *missing)
 {
 	struct guard_command release = { .operation = COMMAND_RELEASE,
 					 .address = *address,
 					 .value = CAUSE_link_cut };
-	int destroyed = 0, missing = 0, result;
+	int destroyed = 0, result;
 	struct tcp_socket victim;
 	struct peer peer;
 
@@ -29,12 +34,35 @@ int links_cut(const struct guard *guard, struct sockets *sockets,
 		if (!result)
 			destroyed++;
 		else if (result == -ENOENT)
-			missing++;
+			(*missing)++;
 		else
 			return result;
 	}
-	*ret_missing = missing;
 	return destroyed;
+}
+
+int links_cut(const struct guard *guard, struct sockets *sockets,
+	      const struct peer_address *address, int *ret_missing)
+{
+	__u16 services[CONFIG_PORTS_MAX * 4];
+	struct peer_address at = *address;
+	int destroyed = 0, missing = 0;
+	bool found = false;
+	size_t count;
+	int result = guard_services_read(guard, services, sizeof(services) / sizeof(*services), &count);
+
+	if (result)
+		return result;
+	for (size_t i = 0; i < count; i++) {
+		at.service = services[i];
+		result = cut_at_service(guard, sockets, &at, &missing);
+		if (result < 0 && result != -ENOENT)
+			return result;
+		found = found || result >= 0;
+		destroyed += result > 0 ? result : 0;
+	}
+	*ret_missing = missing;
+	return found ? destroyed : -ENOENT;
 }
 
 int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
@@ -58,20 +86,37 @@ int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 	return another ? sockets_destroy(sockets, &victim) : -EBUSY;
 }
 
-int links_end_useless(const struct guard *guard, struct sockets *sockets,
-		      const struct peer_address *address, const struct tcp_socket *socket,
-		      enum cause cause)
+int links_destroy_replaced(const struct guard *guard, struct sockets *sockets,
+			   const struct peer_address *address, __u64 cookie)
 {
-	const struct guard_command release = { .operation = COMMAND_RELEASE,
-					       .address = *address,
-					       .cookie = socket->cookie,
-					       .value = cause,
-					       .local_port = socket->local_port,
-					       .remote_port = socket->remote_port };
-	enum guard_mode mode;
-	int result = guard_mode_read(guard, &mode);
+	const struct slot *slot = NULL;
+	struct tcp_socket victim;
+	struct peer peer;
+	int result = guard_peer_read(guard, address, &peer);
 
 	if (!result)
-		result = guard_command(guard, &release);
-	return result || mode != MODE_ENFORCE ? result : sockets_destroy(sockets, socket);
+		slot = slot_of(&peer, cookie);
+	if (result || !slot || !(slot->flags & SLOT_UNANSWERED) || !(slot->flags & SLOT_DOOMED))
+		return result ? result : -ENOENT;
+	result = sockets_find(sockets, cookie, &victim);
+	return result ? result : sockets_destroy(sockets, &victim);
+}
+
+int links_end_dial(struct sockets *sockets, const struct peer_address *address,
+		   const struct slot *claim)
+{
+	struct tcp_socket dial = { .cookie = claim->cookie,
+				   .remote = *address,
+				   .local_port = claim->local_port,
+				   .remote_port = claim->remote_port };
+	int result;
+
+	memcpy(dial.local.bytes, claim->local_address, sizeof(dial.local.bytes));
+	result = sockets_query(sockets, &dial, &dial);
+	/* One that is bound to an interface is found by that only. */
+	if (result == -ENOENT)
+		result = sockets_find(sockets, claim->cookie, &dial);
+	if (!result && dial.state != TCP_SYN_SENT)
+		result = -ENOENT;
+	return result ? result : sockets_destroy(sockets, &dial);
 }

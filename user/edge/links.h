@@ -28,12 +28,18 @@ int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 			  const struct peer_address *address, __u64 cookie);
 
 /*
- * End a link that its peer cannot use, `cause` is link_dead or link_stalled: its slot is freed first,
- * so that no later end of the socket is taken for a failure. In observe mode it is only told, and
- * stays. 0, -ENOENT: it is gone already, or the errno of destroying it.
+ * Destroy the socket of a link in whose place another one has come: its peer left what it was asked
+ * unanswered and has completed the handshake of that one, which may be over again. -ENOENT: it is gone,
+ * or no such link; or the error of sockets_destroy().
  */
-int links_end_useless(const struct guard *guard, struct sockets *sockets,
-		      const struct peer_address *address, const struct tcp_socket *socket,
-		      enum cause cause);
+int links_destroy_replaced(const struct guard *guard, struct sockets *sockets,
+			   const struct peer_address *address, __u64 cookie);
+
+/*
+ * Destroy the socket of a dial that is under way. Looked up by what its claim knows, so it is quick
+ * whatever the number of sockets. -ENOENT: it is gone, or no dial any more.
+ */
+int links_end_dial(struct sockets *sockets, const struct peer_address *address,
+		   const struct slot *claim);
 
 #endif

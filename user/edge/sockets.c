@@ -129,6 +129,7 @@ static void vitals_decode(const struct nlmsghdr *header, struct socket_vitals *v
 		.silent_ns = silent_ms * NS_PER_MS,
 		.unanswered_probes = info.tcpi_probes,
 		.unanswered_retransmissions = info.tcpi_retransmits,
+		.unacknowledged = info.tcpi_unacked,
 		.round_trip_ns = info.tcpi_rtt * 1000ULL,
 	};
 }

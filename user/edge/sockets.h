@@ -112,6 +112,8 @@ struct socket_vitals {
 	__u32 unanswered_probes;
 	/* Time-outs in a row of data that nobody acknowledges: each has sent it once more. */
 	__u32 unanswered_retransmissions;
+	/* Segments that have left and are not acknowledged. */
+	__u32 unacknowledged;
 	/* Smoothed; 0: not measured. */
 	__u64 round_trip_ns;
 };

@@ -126,7 +126,7 @@ static bool own_address(const struct peer_address *address, const struct peer_ad
 			size_t count)
 {
 	for (size_t i = 0; i < count; i++)
-		if (address_equal(address, &own[i]))
+		if (address_same_host(address, &own[i]))
 			return true;
 	return false;
 }
@@ -170,6 +170,10 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 		one->opening = list[i].state == TCP_SYN_RECV;
 		one->local_port = list[i].local_port;
 		one->remote_port = list[i].remote_port;
+		if (!config->share_limit)
+			one->address.service = one->direction == DIRECTION_OUTBOUND ?
+						       one->remote_port :
+						       one->local_port;
 		seen_count++;
 	}
 	*ret_seen = take_pointer(seen);

@@ -19,6 +19,7 @@
 #include <connguard/rules.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "pure/address_text.h"
 #include "pure/config.h"
 #include "pure/habits.h"
@@ -65,9 +66,52 @@ static json_t *command_or_null(const char command[COMMAND_LENGTH])
 
 static json_t *address_text(const struct peer_address *address)
 {
+	const struct peer_address nobody = {};
 	char text[ADDRESS_TEXT_MAX];
 
+	/* An event of the guard is about no peer. */
+	if (address_same_host(address, &nobody))
+		return json_null();
 	return json_string(address_to_text(address, text));
+}
+
+/* The service of a peer. 0 is that of all ports. */
+static json_t *service_or_null(const struct peer_address *address)
+{
+	return number_or_null(address->service);
+}
+
+static json_t *ending_or_null(enum ending ending)
+{
+	return ending == ENDING_NONE ? json_null() : json_string(names_ending(ending));
+}
+
+/*
+ * What a failure was, by how its dial or link ended. A dial that we have closed is one only if nothing had
+ * been answered.
+ */
+static enum ending failure_of(enum ending ending)
+{
+	return ending == ENDING_CLOSED ? ENDING_SILENCE : ending;
+}
+
+static json_t *ending_sentence(enum ending ending)
+{
+	return ending == ENDING_NONE ? json_null() : json_string(names_ending_text(ending));
+}
+
+static json_t *text_or_null(const char *text)
+{
+	return *text ? json_string(text) : json_null();
+}
+
+static json_t *view_services(const __u16 *services, size_t count)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++)
+		json_array_append_new(array, number_or_null(services[i]));
+	return array;
 }
 
 static const char *source_of(const struct view_origin *origin)
@@ -110,6 +154,44 @@ static const struct socket_holder *holder_of(const struct view_rules *rules, __u
 				     NULL;
 }
 
+/* What is known of the life of a link; `until_ns` 0: nothing ends by time alone. */
+struct life_view {
+	const char *word;
+	const char *sentence;
+	__u64 until_ns;
+};
+
+static struct life_view life_of(const struct view_rules *rules, const struct slot *slot)
+{
+	const struct guard_policy *policy = &rules->policy;
+	bool asks = rules->asks && rules->mode == MODE_ENFORCE;
+	__u64 longest_ns = rules->asks && policy->deny_max_ns > ASK_MAX_NS ? ASK_MAX_NS :
+									    policy->deny_max_ns;
+	struct life_view life = { .word = "alive", .sentence = "it shows life" };
+
+	if (slot_shows_life(slot, policy, rules->now))
+		return life;
+	if (slot_is_unproven(slot, policy, rules->now) ||
+	    (slot->doubted_ns && slot->doubted_ns + longest_ns <= rules->now)) {
+		life.word = "unanswered";
+		life.sentence = slot->flags & SLOT_UNANSWERED || asks ?
+					"quiet, was asked in vain: a new one may take its place" :
+					"quiet for too long: a new one may take its place";
+	} else if (!slot->doubted_ns) {
+		life.word = "quiet";
+		life.sentence = asks		  ? "quiet, will be asked when its peer knocks" :
+				rules->asks	  ? "quiet, would be asked when its peer knocks" :
+						    "quiet, and nobody asks it";
+	} else {
+		life.word = asks ? "asked" : "doubted";
+		life.sentence = asks	    ? "quiet, being asked" :
+				rules->asks ? "quiet, would be asked" :
+					      "quiet, keeps its peer waiting";
+		life.until_ns = slot->doubted_ns + longest_ns;
+	}
+	return life;
+}
+
 /*
  * The process behind a slot: who dialed, as the hook saw it; else who was found to hold the socket.
  */
@@ -118,8 +200,12 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 	const struct socket_holder *holder = slot->process_id ? NULL : holder_of(rules, slot->cookie);
 	__u32 process_id = holder ? holder->process_id : slot->process_id;
 	const char *command = holder ? holder->command : slot->command;
+	struct life_view life = {};
 
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:b, s:b, s:o, s:o, s:o, s:o, s:o}",
+	if (slot->kind == SLOT_LINK)
+		life = life_of(rules, slot);
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:b, s:b, s:b, s:b, s:b, "
+			 "s:s?, s:s?, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "kind", names_slot_kind(slot->kind),
 			 "direction", names_direction(slot->direction),
 			 "cookie", number(slot->cookie),
@@ -131,8 +217,16 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 			 "thread_id", number_or_null(slot->thread_id),
 			 "command", command_or_null(command),
 			 "sent", (slot->flags & SLOT_SENT) != 0,
+			 "syns", number(slot->syns),
 			 "adopted", (slot->flags & SLOT_ADOPTED) != 0,
 			 "doomed", (slot->flags & SLOT_DOOMED) != 0,
+			 "kept", (slot->flags & SLOT_KEPT) != 0,
+			 "given_up", (slot->flags & SLOT_GIVEN_UP) != 0,
+			 "answered", (slot->flags & SLOT_ANSWERED) != 0,
+			 "unanswered", (slot->flags & SLOT_UNANSWERED) != 0,
+			 "life", life.word,
+			 "life_sentence", life.sentence,
+			 "life_until_ns", number_or_null(life.until_ns),
 			 "expires_ns", number_or_null(slot->expires_ns),
 			 "heard_ns", number_or_null(slot->heard_ns),
 			 "silent_ns", slot->heard_ns ? number(age(slot->heard_ns, rules->now)) :
@@ -205,10 +299,12 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer)
 {
 	__u64 now = rules->now;
 	__u64 next_attempt_ns = peer->next_attempt_ns > now ? peer->next_attempt_ns : 0;
+	enum ending failure = next_attempt_ns ? failure_of(peer->failure) : ENDING_NONE;
 
-	return json_pack("{s:o, s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			 "s:o, s:o, s:o}",
+	return json_pack("{s:o, s:o, s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+			 "s:o, s:o, s:o, s:o, s:o}",
 			 "address", address_text(&peer->address),
+			 "service", service_or_null(&peer->address),
 			 "state", peer_state(peer, now),
 			 "known", (peer->flags & PEER_KNOWN) != 0,
 			 "dialed", (peer->flags & PEER_DIALED) != 0,
@@ -220,6 +316,9 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer)
 			 "attempts", number(peer->attempts),
 			 "next_attempt_ns", number_or_null(next_attempt_ns),
 			 "backoff_left_ns", left_or_null(next_attempt_ns, now),
+			 "failure", ending_or_null(failure),
+			 "failure_sentence", ending_sentence(failure),
+			 "failed_ns", number_or_null(next_attempt_ns ? peer->failed_ns : 0),
 			 "announced_ns", number_or_null(peer->due_ns),
 			 "exempt", view_exemption(peer, now),
 			 "first_seen_ns", number(peer->first_seen_ns),
@@ -241,18 +340,51 @@ json_t *view_due_peer(const struct peer *peer, __u64 now)
 
 /* ---- an event ---- */
 
+/* What a decision or an end tells beyond its cause. */
+static const char *detail_of(enum cause cause, enum ending ending, __u32 attempts,
+			     char ret_text[VIEW_DETAIL_MAX])
+{
+	enum cause_subject subject = names_cause_subject(cause);
+	const char *failure = names_ending_text(failure_of(ending));
+
+	*ret_text = '\0';
+	if (ending == ENDING_NONE)
+		return ret_text;
+	if (cause == CAUSE_dial_backoff || cause == CAUSE_dial_kept)
+		snprintf(ret_text, VIEW_DETAIL_MAX, "after %u failure%s in a row, the last: %s", attempts,
+			 attempts == 1 ? "" : "s", failure);
+	else if (cause == CAUSE_dial_failed || cause == CAUSE_link_hung_up)
+		snprintf(ret_text, VIEW_DETAIL_MAX, "%s, failure %u in a row", failure, attempts);
+	else if (subject == SUBJECT_CLAIM || subject == SUBJECT_LINK)
+		snprintf(ret_text, VIEW_DETAIL_MAX, "%s", names_ending_text(ending));
+	return ret_text;
+}
+
+const char *view_event_detail(const struct guard_event *event, char ret_text[VIEW_DETAIL_MAX])
+{
+	return detail_of(event->cause, event->ending, event->attempts, ret_text);
+}
+
 json_t *view_event(const struct guard_event *event)
 {
-	return json_pack("{s:o, s:o, s:s, s:s, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	char detail[VIEW_DETAIL_MAX];
+
+	return json_pack("{s:o, s:o, s:o, s:s, s:s, s:o, s:o, s:s, s:s, s:s, s:b, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+			 "s:o, s:o, s:o}",
 			 "time_ns", number(event->time_ns),
 			 "address", address_text(&event->address),
+			 "service", service_or_null(&event->address),
 			 "cause", names_cause(event->cause),
 			 "sentence", names_cause_text(event->cause),
+			 "outcome", text_or_null(names_outcome(event->cause, event->verdict,
+							       event->enforced != 0)),
+			 "detail", text_or_null(view_event_detail(event, detail)),
 			 "subject", names_subject(names_cause_subject(event->cause)),
 			 "verdict", names_verdict(event->verdict),
 			 "direction", names_direction(event->direction),
 			 "enforced", event->enforced != 0,
 			 "attempts", number(event->attempts),
+			 "ending", ending_or_null(event->ending),
 			 "until_ns", number_or_null(event->until_ns),
 			 "cookie", number_or_null(event->cookie),
 			 "other_cookie", number_or_null(event->other_cookie),
@@ -270,8 +402,10 @@ json_t *view_events(const struct view_origin *origin)
 
 	for (i = 0; i < origin->event_count; i++)
 		json_array_append_new(array, view_event(&origin->events[i]));
-	return json_pack("{s:s, s:s, s:o, s:o}", "name", origin->name, "source", source_of(origin),
-			 "now_ns", number(origin->now), "events", array);
+	return json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", origin->name, "source", source_of(origin),
+			 "now_ns", number(origin->now),
+			 "services", view_services(origin->services, origin->service_count),
+			 "events", array);
 }
 
 /* ---- why ---- */
@@ -334,23 +468,34 @@ static bool passes(const struct view_rules *rules, const struct decision *decisi
 
 static json_t *view_decision(const struct view_rules *rules, const struct decision *decision)
 {
-	return json_pack("{s:s, s:b, s:s, s:s, s:o, s:o}",
+	enum ending ending = decision->verdict == VERDICT_ALLOW ? ENDING_NONE :
+								  failure_of(decision->ending);
+	char detail[VIEW_DETAIL_MAX];
+
+	detail_of(decision->cause, ending, decision->attempts, detail);
+	return json_pack("{s:s, s:b, s:s, s:s, s:o, s:o, s:o, s:o}",
 			 "verdict", names_verdict(decision->verdict),
 			 "passes", passes(rules, decision),
 			 "cause", names_cause(decision->cause),
 			 "sentence", names_cause_text(decision->cause),
+			 "ending", ending_or_null(ending),
+			 "detail", text_or_null(detail),
 			 "until_ns", number_or_null(decision->until_ns),
 			 "left_ns", left_or_null(decision->until_ns, rules->now));
 }
 
-static json_t *view_events_of(const struct peer_address *address, const struct guard_event *events,
-			      size_t count)
+/* Those of the peer, and what has ended every backoff since it is known. */
+static json_t *view_events_of(const struct peer_address *address, const struct peer *peer,
+			      const struct guard_event *events, size_t count)
 {
+	const struct peer_address nobody = {};
 	json_t *array = json_array();
 	size_t i;
 
 	for (i = 0; i < count; i++)
-		if (address_equal(&events[i].address, address))
+		if (address_equal(&events[i].address, address) ||
+		    (peer && events[i].time_ns >= peer->first_seen_ns &&
+		     address_same_host(&events[i].address, &nobody)))
 			json_array_append_new(array, view_event(&events[i]));
 	return array;
 }
@@ -364,16 +509,20 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 	 */
 	struct peer blank = { .address = *address };
 	const struct peer *asked = peer ? peer : &blank;
-	struct knock knock = { .now = rules->now };
+	const struct dial question = { .now = rules->now,
+				       .announced_only = rules->announced_only,
+				       .asks = rules->asks };
+	const struct knock knock = { .now = rules->now, .asks = rules->asks };
 	struct decision dial, answer_to_knock;
 	const struct exempt_value *longest;
 	const struct slot_census census = peer_census(asked, &rules->policy, 0, rules->now);
+	const struct crossing crossing = knock_crosses(asked, rules->now);
 	bool loopback = address_is_loopback(address);
 	char text[ADDRESS_TEXT_MAX];
 	json_t *notes = json_array();
 	json_t *covering = view_covering(rules, address, &longest);
 
-	dial = dial_verdict(asked, &rules->policy, 0, rules->now, rules->announced_only);
+	dial = dial_verdict(asked, &rules->policy, &question);
 	answer_to_knock = knock_verdict(asked, &rules->policy, &knock);
 	if (loopback || longest) {
 		dial = (struct decision){ .verdict = VERDICT_ALLOW, .cause = CAUSE_dial_exempt };
@@ -388,22 +537,23 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 	if (rules->mode == MODE_OFF)
 		say(notes, "the guard is off: whatever the verdict, everything passes");
 	else if (rules->mode == MODE_OBSERVE)
-		say(notes, "the guard only observes: a refusal is counted, and passes");
+		say(notes, "the guard only observes: what would be refused is counted, and passes");
 	if (census.links > peer_limit(asked, &rules->policy))
 		say(notes,
 		    "this peer has %u links where %u may be: if the service wants them, "
 		    "`connguard limit %s %u` or max_links",
 		    census.links, peer_limit(asked, &rules->policy), address_to_text(address, text),
 		    census.links < PEER_LINKS_MAX ? census.links : PEER_LINKS_MAX);
-	if (answer_to_knock.verdict == VERDICT_ALLOW && !longest &&
-	    knock_crosses(asked, rules->now).cookie)
+	if (answer_to_knock.verdict == VERDICT_ALLOW && !longest && crossing.cookie &&
+	    !crossing.yielded && rules->policy.tie_break == TIE_BREAK_ISN)
 		say(notes,
 		    "a dial of ours is under way: a knock that crosses it may be held up to %" PRIu64
 		    " ms while the tie-break decides",
 		    (uint64_t)(rules->policy.hold_max_ns / NS_PER_MS));
 
-	return json_pack("{s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o}",
+	return json_pack("{s:o, s:o, s:s, s:b, s:b, s:o, s:o, s:o, s:b, s:o, s:o, s:o}",
 			 "address", address_text(address),
+			 "service", service_or_null(address),
 			 "mode", names_mode(rules->mode),
 			 "known_to_guard", peer != NULL,
 			 "refused", !passes(rules, &dial) || !passes(rules, &answer_to_knock),
@@ -412,7 +562,7 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 			 "exempt_prefixes", covering,
 			 "loopback", loopback,
 			 "peer", peer ? view_peer(rules, peer) : json_null(),
-			 "events", view_events_of(address, events, event_count),
+			 "events", view_events_of(address, peer, events, event_count),
 			 "notes", notes);
 }
 
@@ -453,6 +603,7 @@ static int load_rules(const struct guard *guard, const struct view_origin *origi
 		return error;
 	rules->announced_only = rules->policy.dial_policy == DIAL_POLICY_CENTRAL &&
 				loaded->daemon.alive_until_ns > origin->now;
+	rules->asks = loaded->daemon.alive_until_ns > origin->now && loaded->daemon.asks;
 	rules->prefixes = loaded->prefixes;
 	rules->values = loaded->values;
 	return 0;
@@ -462,8 +613,8 @@ static int load_rules(const struct guard *guard, const struct view_origin *origi
 
 static int by_address(const void *left, const void *right)
 {
-	return memcmp(((const struct peer *)left)->address.bytes,
-		      ((const struct peer *)right)->address.bytes, sizeof(struct peer_address));
+	return memcmp(&((const struct peer *)left)->address, &((const struct peer *)right)->address,
+		      sizeof(struct peer_address));
 }
 
 /* Hand the document out, or say that memory ran out. */
@@ -479,11 +630,15 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 {
 	cleanup_rules struct loaded_rules loaded = {};
 	cleanup_free struct peer *peers = NULL;
-	size_t count = 0, i;
+	__u16 services[CONFIG_PORTS_MAX * 4];
+	size_t count = 0, service_count = 0, i;
 	json_t *array;
 	int error;
 
 	error = load_rules(guard, origin, &loaded);
+	if (!error)
+		error = guard_services_read(guard, services, sizeof(services) / sizeof(*services),
+					    &service_count);
 	if (!error)
 		error = guard_peers_read(guard, &peers, &count);
 	if (error)
@@ -495,9 +650,10 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 	array = json_array();
 	for (i = 0; i < count; i++)
 		json_array_append_new(array, view_peer(&loaded.rules, &peers[i]));
-	return deliver(json_pack("{s:s, s:s, s:o, s:s, s:o}", "name", origin->name,
+	return deliver(json_pack("{s:s, s:s, s:o, s:s, s:o, s:o}", "name", origin->name,
 				 "source", source_of(origin), "now_ns", number(origin->now),
-				 "mode", names_mode(loaded.rules.mode), "peers", array),
+				 "mode", names_mode(loaded.rules.mode),
+				 "services", view_services(services, service_count), "peers", array),
 		       ret_document);
 }
 
@@ -536,25 +692,112 @@ int view_due(const struct guard *guard, const struct view_origin *origin, json_t
 		       ret_document);
 }
 
+/* 1 when the port is one of the guard's. */
+static bool port_is_guarded(const struct guard *guard, __u16 port)
+{
+	__u16 ports[CONFIG_PORTS_MAX * 4];
+	size_t count = 0;
+
+	if (guard_ports_read(guard, ports, sizeof(ports) / sizeof(*ports), &count))
+		return false;
+	for (size_t i = 0; i < count; i++)
+		if (ports[i] == port)
+			return true;
+	return false;
+}
+
+/* Where the peer stands at one service, in short. */
+static json_t *view_at_service(const json_t *document)
+{
+	const json_t *peer = json_object_get(document, "peer");
+
+	return json_pack("{s:O, s:O, s:O, s:s?}", "service", json_object_get(document, "service"),
+			 "known_to_guard", json_object_get(document, "known_to_guard"),
+			 "refused", json_object_get(document, "refused"),
+			 "state", json_string_value(json_object_get(peer, "state")));
+}
+
+static bool is_refused(const json_t *document)
+{
+	return json_is_true(json_object_get(document, "refused"));
+}
+
+/* Of two services the one that is asked about: that which refuses, else that which knows the peer. */
+static bool says_more(const json_t *document, const json_t *than)
+{
+	if (!than)
+		return true;
+	if (is_refused(document) != is_refused(than))
+		return is_refused(document);
+	return json_is_true(json_object_get(document, "known_to_guard")) &&
+	       !json_is_true(json_object_get(than, "known_to_guard"));
+}
+
+/* The peer at one of the guard's services, and in short at all of them. */
+static int explain_services(const struct guard *guard, const struct loaded_rules *loaded,
+			    const struct view_origin *origin, const struct peer_address *address,
+			    json_t **ret_document)
+{
+	__u16 services[CONFIG_PORTS_MAX * 4];
+	json_t *chosen = NULL, *all;
+	size_t count = 0;
+	int error = guard_services_read(guard, services, sizeof(services) / sizeof(*services), &count);
+
+	if (error)
+		return error;
+	if (address->service && !port_is_guarded(guard, address->service))
+		return -ENOENT;
+	/* Without a port there is no service, and nothing is refused. */
+	if (!count)
+		services[count++] = 0;
+	all = json_array();
+	for (size_t i = 0; !error && i < count; i++) {
+		bool wanted = !address->service || !services[i] || services[i] == address->service;
+		struct peer_address at = *address;
+		json_t *document;
+		struct peer peer;
+		int found;
+
+		at.service = services[i];
+		found = guard_peer_read(guard, &at, &peer);
+		if (found && found != -ENOENT) {
+			error = found;
+			break;
+		}
+		document = view_explain_peer(&loaded->rules, &at, found ? NULL : &peer,
+					     origin->events, origin->event_count);
+		if (!document || json_array_append_new(all, view_at_service(document)))
+			error = -ENOMEM;
+		if (!error && wanted && says_more(document, chosen)) {
+			json_decref(chosen);
+			chosen = json_incref(document);
+		}
+		json_decref(document);
+	}
+	if (!error && (!chosen || json_object_set(chosen, "services", all)))
+		error = -ENOMEM;
+	json_decref(all);
+	if (error)
+		json_decref(chosen);
+	else
+		*ret_document = chosen;
+	return error;
+}
+
 int view_explain(const struct guard *guard, const struct view_origin *origin,
 		 const struct peer_address *address, json_t **ret_document)
 {
 	cleanup_rules struct loaded_rules loaded = {};
-	struct peer peer;
-	json_t *document;
-	int error, found;
+	json_t *document = NULL;
+	int error = load_rules(guard, origin, &loaded);
 
-	error = load_rules(guard, origin, &loaded);
+	if (!error)
+		error = explain_services(guard, &loaded, origin, address, &document);
 	if (error)
 		return error;
-	found = guard_peer_read(guard, address, &peer);
-	if (found && found != -ENOENT)
-		return found;
-	document = view_explain_peer(&loaded.rules, address, found ? NULL : &peer, origin->events,
-				     origin->event_count);
-	if (document && (json_object_set_new(document, "name", json_string(origin->name)) ||
-			 json_object_set_new(document, "source", json_string(source_of(origin))) ||
-			 json_object_set_new(document, "now_ns", number(origin->now)))) {
+	if (json_object_set_new(document, "name", json_string(origin->name)) ||
+	    json_object_set_new(document, "source", json_string(source_of(origin))) ||
+	    json_object_set_new(document, "now_ns", number(origin->now))) {
 		json_decref(document);
 		document = NULL;
 	}
@@ -615,7 +858,7 @@ static json_t *view_features(const bool features[FEATURE_COUNT], json_t *notes)
 
 static json_t *view_policy(const struct guard_policy *policy)
 {
-	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
+	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
 			 "set", policy->set != 0,
 			 "max_links", (int)policy->max_links,
 			 "refusal_errno", names_errno(policy->refusal_errno),
@@ -631,7 +874,8 @@ static json_t *view_policy(const struct guard_policy *policy)
 			 "claim_max_ns", number(policy->claim_max_ns),
 			 "liveness_ns", number(policy->liveness_ns),
 			 "suspect_after_ns", number(policy->suspect_after_ns),
-			 "deny_max_ns", number(policy->deny_max_ns));
+			 "deny_max_ns", number(policy->deny_max_ns),
+			 "keep_dials", policy->keep_dials != 0);
 }
 
 /* The counters of one book that are not 0, by cause. */
@@ -714,7 +958,8 @@ static void say_mode(const struct loaded_rules *loaded, json_t *notes)
 	if (loaded->rules.mode == MODE_OFF)
 		say(notes, "the mode is off: nothing is refused");
 	else if (loaded->rules.mode == MODE_OBSERVE)
-		say(notes, "the mode is observe: refusals are counted, nothing is refused");
+		say(notes, "the mode is observe: what would be refused is counted, and passes; nothing is "
+			   "asked and nothing destroyed");
 	if (loaded->rules.policy.dial_policy == DIAL_POLICY_CENTRAL && !loaded->rules.announced_only)
 		say(notes, "the dial policy is central, but nobody announces: shared holds meanwhile");
 }
@@ -724,7 +969,7 @@ static void say_untracked(const struct guard_counters *counters, json_t *notes)
 	if (counters->dial_unheld || counters->link_unheld)
 		say(notes,
 		    "%" PRIu64 " dial(s) and %" PRIu64
-		    " link(s) were allowed without a guard, for lack of room or memory",
+		    " link(s) were allowed without a guard, for lack of a slot, of room or of memory",
 		    (uint64_t)counters->dial_unheld, (uint64_t)counters->link_unheld);
 	if (counters->events_lost)
 		say(notes, "%" PRIu64 " event(s) were lost: the ring was full",
@@ -740,6 +985,65 @@ static void say_strange(const struct view_origin *origin, json_t *notes)
 		    origin->strange_ports[i]);
 }
 
+/* Peers of which no further link can be tracked. */
+static void say_full_peers(const struct peer *peers, size_t count, json_t *notes)
+{
+	char text[ADDRESS_TEXT_MAX] = "";
+	size_t full = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		int links = 0;
+
+		for (int k = 0; k < PEER_SLOTS; k++)
+			links += peers[i].slots[k].kind == SLOT_LINK;
+		if (links < PEER_SLOTS)
+			continue;
+		if (!full++)
+			address_to_text(&peers[i].address, text);
+	}
+	if (full)
+		say(notes,
+		    "%zu peer(s), %s among them, have %d links, which is all that is tracked of one peer: "
+		    "further ones are not seen, and max_links is at most %d",
+		    full, text, PEER_SLOTS, PEER_LINKS_MAX);
+}
+
+/* What to know before enforcing, beside the habits. */
+static void say_before_enforcing(const struct peer *peers, size_t count, size_t port_count,
+				 size_t service_count, json_t *notes)
+{
+	say_full_peers(peers, count, notes);
+	if (port_count > 1 && service_count > 1)
+		say(notes,
+		    "%zu ports are guarded, each as a service of its own: a link at one is no duplicate of a "
+		    "link at another; share_limit = yes lets them share",
+		    port_count);
+}
+
+/* Links that end young without a fault, perhaps: what the rules make of that. */
+static json_t *view_short_links(const struct habit *habit, const struct guard_policy *policy,
+				json_t *notes)
+{
+	char min_uptime[CLOCK_DURATION_TEXT_MAX];
+
+	if (habit->kind != HABIT_SHORT_LINKS)
+		return json_null();
+	clock_duration_format(policy->min_uptime_ns, min_uptime);
+	if (habit->by_peer)
+		say(notes,
+		    "%u of %u links ended within min_uptime (%s), %u of them by the peer without a byte: if the "
+		    "service's links are short by design, set min_uptime = 0s before enforcing, or two in a row "
+		    "of one peer begin a backoff",
+		    habit->shown, habit->seen, min_uptime, habit->by_peer);
+	else
+		say(notes,
+		    "%u of %u links ended within min_uptime (%s), closed by us: if the service's links are "
+		    "short by design, that is no failure, and nothing has to be set",
+		    habit->shown, habit->seen, min_uptime);
+	return json_pack("{s:o, s:o, s:o}", "shown", number(habit->shown), "seen", number(habit->seen),
+			 "by_peer", number(habit->by_peer));
+}
+
 /* What the service seems to want and may not have: what to set, and why. */
 static json_t *view_habit(const struct habit *habit, json_t *notes)
 {
@@ -748,12 +1052,19 @@ static json_t *view_habit(const struct habit *habit, json_t *notes)
 
 	switch (habit->kind) {
 	case HABIT_NONE:
+	case HABIT_SHORT_LINKS:
 		return json_null();
 	case HABIT_SEVERAL_LINKS:
-		say(notes,
-		    "%u of %u linked peers keep more links than they may have, up to %u: "
-		    "if the service wants that, set max_links = %u before enforcing",
-		    habit->shown, habit->seen, habit->max_links, habit->max_links);
+		if (habit->shown == 1)
+			say(notes,
+			    "the one linked peer keeps %u links, of both directions: if the service wants that, "
+			    "set max_links = %u before enforcing; if not, they are what is refused then",
+			    habit->max_links, habit->max_links);
+		else
+			say(notes,
+			    "%u of %u linked peers keep more links than they may have, up to %u: "
+			    "if the service wants that, set max_links = %u before enforcing",
+			    habit->shown, habit->seen, habit->max_links, habit->max_links);
 		break;
 	case HABIT_DIAL_BACK:
 		say(notes,
@@ -774,12 +1085,12 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	struct guard_counters counters[COUNTERS_COUNT];
 	struct hook_state hooks[HOOK_COUNT] = {};
 	bool features[FEATURE_COUNT] = {};
-	__u16 port_list[CONFIG_PORTS_MAX * 4];
+	__u16 port_list[CONFIG_PORTS_MAX * 4], services[CONFIG_PORTS_MAX * 4];
 	cleanup_free struct peer *peers = NULL;
 	cleanup_free char *cgroup = NULL;
 	json_t *problems, *notes, *ports, *prefixes, *document;
-	size_t port_count = 0, peer_count = 0, i;
-	struct habit habit;
+	size_t port_count = 0, service_count = 0, peer_count = 0, i;
+	struct habit habit, short_links = {};
 	int error, removed = 0;
 	__u64 lost;
 
@@ -793,6 +1104,9 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	if (!error)
 		error = guard_ports_read(guard, port_list, sizeof(port_list) / sizeof(*port_list),
 					 &port_count);
+	if (!error)
+		error = guard_services_read(guard, services, sizeof(services) / sizeof(*services),
+					    &service_count);
 	if (!error)
 		error = guard_peers_read(guard, &peers, &peer_count);
 	if (error)
@@ -828,9 +1142,14 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	if (habit.kind == HABIT_NONE)
 		habit = habit_of_events(origin->events, origin->event_count, &loaded.rules.policy,
 					origin->now);
+	if (loaded.rules.mode == MODE_OBSERVE) {
+		short_links = habit_of_ends(origin->events, origin->event_count, &loaded.rules.policy,
+					    origin->now);
+		say_before_enforcing(peers, peer_count, port_count, service_count, notes);
+	}
 
-	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			     "s:o, s:o, s:{s:o, s:o}, s:o}",
+	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+			     "s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
 			     "name", origin->name,
 			     "healthy", false,
 			     "source", source_of(origin),
@@ -839,6 +1158,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "cgroup", cgroup,
 			     "mode", names_mode(loaded.rules.mode),
 			     "ports", ports,
+			     "services", view_services(services, service_count),
 			     "daemon", view_daemon(&loaded.daemon, origin, problems, notes),
 			     "confinement", view_confinement(origin->confinement, notes),
 			     "hooks", view_hooks(hooks, problems, notes),
@@ -847,6 +1167,8 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "peers", view_census(guard, peers, peer_count, origin->now, problems),
 			     "exempt_prefixes", prefixes,
 			     "habit", view_habit(&habit, notes),
+			     "short_links",
+			     view_short_links(&short_links, &loaded.rules.policy, notes),
 			     "counters",
 			     "enforced", view_counters(&counters[COUNTERS_ENFORCED]),
 			     "observed", view_counters(&counters[COUNTERS_OBSERVED]),

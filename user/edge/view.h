@@ -41,11 +41,13 @@ struct view_origin {
 	 * ascending by cookie, each cookie once. */
 	const struct socket_holder *holders;
 	size_t holder_count;
-	/* Recent ones, oldest first: explain picks those of its peer, status looks for a habit. */
+	/* Recent ones, oldest first: explain picks those of its peer, status looks for habits. */
 	const struct guard_event *events;
 	size_t event_count;
 	const __u16 *strange_ports; /* guarded ports with a listener from outside the cgroup (status only) */
 	size_t strange_port_count;
+	const __u16 *services; /* of the guard, peer_address.service (events only) */
+	size_t service_count;
 	size_t peers_max; /* peers that one document may list; 0: any number */
 	const struct confinement *confinement; /* of the daemon; NULL: no daemon (status only) */
 };
@@ -55,6 +57,7 @@ struct view_origin {
 /*
  * {"name", "healthy": bool, "problems": [sentence], "notes": [sentence], "source": "daemon"|"maps", "now_ns", "layout",
  *  "cgroup": path|null (gone), "mode", "ports": [number],
+ *  "services": [number (a port that is one of its own) | null (all ports are one)],
  *  "daemon": {"running": bool (it made this document), "alive": bool (it renewed its sign of life in time),
  *             "process_id": number|null},
  *  "confinement": null (no daemon) | {"capabilities": [name] (those that it keeps),
@@ -63,12 +66,14 @@ struct view_origin {
  *  "features": [{"name", "available", "lack": sentence|null}],
  *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie",
  *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns", "liveness_ns",
- *             "suspect_after_ns", "deny_max_ns"},
+ *             "suspect_after_ns", "deny_max_ns", "keep_dials": bool},
  *  "peers": {"count", "max", "linked", "dialing", "backoff", "idle", "exempt"},
  *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
  *                       "until_ns", "left_ns": number|null (for good)}],
  *  "habit": null | {"kind": "several_links"|"dial_back", "max_links" (what would suit it), "shown" (by so many
  *            peers or links), "seen" (of so many)},
+ *  "short_links": null | {"shown", "seen", "by_peer"} (observe mode: so many links of so many ended young,
+ *                  so many of them by the peer without a byte),
  *  "counters": {"enforced": {cause: number}, "observed": {cause: number}} (those that are not 0),
  *  "events_lost": number}
  *
@@ -78,12 +83,18 @@ struct view_origin {
 int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
 
 /*
- * {"name", "source", "now_ns", "mode", "peers": [view_peer() ...]}, in the order of the addresses.
+ * {"name", "source", "now_ns", "mode", "services" (as in view_status()), "peers": [view_peer() ...]}, in the
+ * order of the addresses.
  * -EMSGSIZE: more than origin.peers_max.
  */
 int view_peers(const struct guard *guard, const struct view_origin *origin, json_t **ret_document);
 
-/* view_explain_peer() of what the maps say about the address. */
+/*
+ * view_explain_peer() of what the maps say about the address at one service: at that of the guarded port
+ * address->service if that is not 0, else at the first that refuses it, else at the first that knows it.
+ * And "services": [{"service": number|null, "known_to_guard", "refused": bool, "state": text|null (unknown)}]:
+ * where it stands at each. -ENOENT: the guard has no such port.
+ */
 int view_explain(const struct guard *guard, const struct view_origin *origin,
 		 const struct peer_address *address, json_t **ret_document);
 
@@ -101,6 +112,7 @@ struct view_rules {
 	enum guard_mode mode;
 	struct guard_policy policy;
 	bool announced_only; /* the dial policy is central and somebody announces */
+	bool asks;           /* somebody asks quiet links for a sign of life */
 	const struct exempt_prefix *prefixes;
 	const struct exempt_value *values;
 	size_t prefix_count;
@@ -109,16 +121,24 @@ struct view_rules {
 };
 
 /*
- * {"address", "state": "linked"|"dialing"|"backoff"|"exempt"|"idle", "known", "dialed", "due": bool,
+ * {"address", "service": number|null (the port of the service it is a peer of; null: all share one),
+ *  "state": "linked"|"dialing"|"backoff"|"exempt"|"idle", "known", "dialed", "due": bool,
  *  "limit": number (in force), "own_limit": number|null,
  *  "links": [slot], "claims": [slot], "attempts", "next_attempt_ns": number|null, "backoff_left_ns": number|null,
+ *  "failure": ending|null (what the backoff follows from), "failure_sentence": text|null, "failed_ns": number|null,
  *  "announced_ns": number|null,
  *  "exempt": null | {"until_ns": number|null (for good), "left_ns": number|null},
  *  "first_seen_ns", "last_active_ns", "refused_dials", "refused_knocks",
  *  "last_refusal": null | {"cause", "sentence", "time_ns", "age_ns"}}
  * with slot = {"kind": "link"|"claim", "direction", "cookie", "since_ns", "age_ns", "local_port",
  * "remote_port",
- *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent", "adopted", "doomed": bool,
+ *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent",
+ *  "syns": number (a claim's, that have left), "adopted", "doomed",
+ *  "kept" (a claim whose SYN waits for the end of the backoff), "given_up" (one that ends for a knock),
+ *  "answered" (one whose answer was held), "unanswered" (a link that was asked for a sign of life in vain): bool,
+ *  "life": null (a claim) | "alive" | "quiet" (not heard from for suspect_after) | "asked" (quiet, and being asked
+ *  for a sign of life) | "doubted" (its peer waits for it, and nobody asks) | "unanswered" (a new one may take its
+ *  place), "life_sentence": text|null, "life_until_ns": number|null (until when at most it is asked or doubted),
  *  "expires_ns": number|null, "heard_ns", "silent_ns": number|null (a link's last sign of life, and how long
  *  ago that was), "doubted_ns": number|null (since when the peer is turned away for it although it is silent),
  *  "stalled_ns": number|null (since when its segments begin beyond what has come)}.
@@ -128,25 +148,40 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer);
 
 /*
  * Would a dial to and a knock from this address on a guarded port pass now, and why?
- * {"address", "mode", "known_to_guard": bool, "refused": bool (dial or knock would not pass),
+ * {"address", "service": number|null, "mode", "known_to_guard": bool, "refused": bool (dial or knock would not pass),
  *  "dial", "knock": {"verdict", "passes": bool (the verdict as the mode enforces it), "cause", "sentence",
+ *                    "ending": ending|null, "detail": text|null (what a backoff follows from),
  *                    "until_ns": number|null, "left_ns": number|null},
  *  "exempt_prefixes": [as in view_status()] (those that match), "loopback": bool,
  *  "peer": view_peer()|null, "events": [view_event()], "notes": [sentence]}
- * `peer` NULL: the map has no such peer. `events` are those of this address, oldest first.
+ * `peer` NULL: the map has no such peer. Its events are those of the peer, and since it is known those about no
+ * peer, oldest first.
  */
 json_t *view_explain_peer(const struct view_rules *rules, const struct peer_address *address,
 			  const struct peer *peer, const struct guard_event *events, size_t event_count);
 
 /*
- * {"time_ns", "address", "cause", "sentence", "subject", "verdict", "direction", "enforced": bool, "attempts",
+ * {"time_ns", "address": text|null (of no peer), "service": number|null, "cause", "sentence",
+ *  "outcome": text|null ("refused", "would have been refused"; null: a fact), "detail": view_event_detail()|null,
+ *  "subject", "verdict", "direction",
+ *  "enforced": bool, "attempts", "ending": ending|null (of a dial or link that ended, or a backoff's failure),
  *  "until_ns": number|null, "cookie", "other_cookie", "process_id", "thread_id": number|null, "command": text|null,
  *  "local_port", "remote_port": number|null}
  */
 json_t *view_event(const struct guard_event *event);
 
+/* Room for any detail, NUL included. */
+#define VIEW_DETAIL_MAX 128
+
 /*
- * {"name", "source", "now_ns", "events": [view_event() ...]} of the origin's events, oldest first.
+ * What an event tells beyond the sentence of its cause, into ret_text, which is returned: how the dial or the
+ * link ended, what the backoff follows from. Empty: nothing.
+ */
+const char *view_event_detail(const struct guard_event *event, char ret_text[VIEW_DETAIL_MAX]);
+
+/*
+ * {"name", "source", "now_ns", "services" (as in view_status()), "events": [view_event() ...]} of the origin's
+ * events, oldest first.
  */
 json_t *view_events(const struct view_origin *origin);
 

@@ -21,7 +21,7 @@ const char *address_to_text(const struct peer_address *address, char ret_text[AD
 
 int address_from_text(const char *text, struct peer_address *ret_address)
 {
-	struct peer_address address;
+	struct peer_address address = {};
 	__u32 ipv4;
 
 	if (inet_pton(AF_INET, text, &ipv4) == 1) {
@@ -37,7 +37,7 @@ int address_from_text(const char *text, struct peer_address *ret_address)
 
 const char *prefix_to_text(const struct exempt_prefix *prefix, char ret_text[PREFIX_TEXT_MAX])
 {
-	struct peer_address address;
+	struct peer_address address = {};
 	__u32 length = prefix->prefix_length;
 	size_t end;
 
@@ -73,7 +73,7 @@ int prefix_from_text(const char *text, struct exempt_prefix *ret_prefix, const c
 	char address_part[ADDRESS_TEXT_MAX];
 	const char *unused_problem;
 	struct exempt_prefix prefix;
-	struct peer_address address;
+	struct peer_address address = {};
 	__u32 offset, length, bit;
 
 	if (!ret_problem)

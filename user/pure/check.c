@@ -72,7 +72,9 @@ static int compare_numbers(__u64 left, __u64 right)
 
 static int compare_addresses(const struct peer_address *left, const struct peer_address *right)
 {
-	return memcmp(left->bytes, right->bytes, sizeof(left->bytes));
+	int order = memcmp(left->bytes, right->bytes, sizeof(left->bytes));
+
+	return order ? order : compare_numbers(left->service, right->service);
 }
 
 static int compare_suspicions(const void *left, const void *right)

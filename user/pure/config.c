@@ -53,17 +53,21 @@ static int parse_errno(const struct config_option *option, const char *text, str
 #define LIVENESS_MIN_NS (3 * NS_PER_SECOND)
 /* Half of it is TCP_KEEPIDLE, which is at most 32767 (MAX_TCP_KEEPIDLE, include/net/tcp.h). */
 #define LIVENESS_MAX_NS (65534 * NS_PER_SECOND)
-/* Evidence of life is noted once a tick, which is 1.28 s where the kernel counts 100 jiffies a second. */
-#define SUSPECT_AFTER_MIN_NS (2 * NS_PER_SECOND)
-/* Probing a link takes three seconds; a live one must not be given up before it can answer. */
+/*
+ * Evidence of life is noted once a tick, which is half a second where the kernel counts 250 jiffies a
+ * second. (Of 100 it is 1.28 s: there a link that speaks is asked now and then, and answers.)
+ */
+#define SUSPECT_AFTER_MIN_NS NS_PER_SECOND
+/* Asking a link takes three seconds; a live one must not be given up before it can answer. */
 #define DENY_MAX_MIN_NS (5 * NS_PER_SECOND)
 
 /* Rows that config_finish() refers to. */
 enum {
 	OPTION_PORT = 2,
-	OPTION_LIVENESS = 14,
-	OPTION_BACKOFF_INITIAL = 18,
+	OPTION_LIVENESS = 15,
+	OPTION_BACKOFF_INITIAL = 19,
 	OPTION_BACKOFF_MAX,
+	OPTION_IN_BACKOFF,
 	OPTION_MIN_UPTIME,
 	OPTION_STABLE_AFTER,
 	OPTION_HOLD_MAX,
@@ -134,6 +138,12 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.min = 1, .max = PEER_LINKS_MAX,
 	},
 	{
+		.section = "guard", .name = "share_limit", .default_text = "no",
+		.help = "no: each port is a service with limits of its own; yes: all ports share them",
+		.parse = parse_choice, MEMBER(share_limit),
+		.choices = names_yes_no_table, .at_start = true,
+	},
+	{
 		.section = "guard", .name = "tie_break", .default_text = "isn",
 		.help = "Which of two crossing dials stays: isn, or none (the service decides)",
 		.parse = parse_choice, MEMBER(tie_break),
@@ -157,14 +167,14 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.choices = names_reject_style_table,
 	},
 	[OPTION_LIVENESS] = {
-		.section = "guard", .name = "liveness", .default_text = "60s",
-		.help = "A link whose other end is dead ends after this; 0s: as the service has it",
+		.section = "guard", .name = "liveness", .default_text = "0s",
+		.help = "Keepalive for links that have none: dead ones end after this; 0s: none",
 		.parse = parse_duration, MEMBER(liveness_ns),
 		.min = 0, .max = LIVENESS_MAX_NS,
 	},
 	{
-		.section = "guard", .name = "suspect_after", .default_text = "5s",
-		.help = "A link that is silent for so long is probed when its peer dials or knocks",
+		.section = "guard", .name = "suspect_after", .default_text = "1s",
+		.help = "A link that is silent for so long is asked for a sign of life when its peer knocks",
 		.parse = parse_duration, MEMBER(suspect_after_ns),
 		.min = SUSPECT_AFTER_MIN_NS, .max = DAY_NS,
 	},
@@ -181,20 +191,26 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.choices = names_log_level_table,
 	},
 	[OPTION_BACKOFF_INITIAL] = {
-		.section = "backoff", .name = "initial", .default_text = "10s",
+		.section = "backoff", .name = "initial", .default_text = "500ms",
 		.help = "Backoff after the first failure; doubles with each further one",
 		.parse = parse_duration, MEMBER(backoff_initial_ns),
 		.min = NS_PER_MS, .max = DAY_NS,
 	},
 	[OPTION_BACKOFF_MAX] = {
-		.section = "backoff", .name = "max", .default_text = "300s",
+		.section = "backoff", .name = "max", .default_text = "500ms",
 		.help = "The longest backoff",
 		.parse = parse_duration, MEMBER(backoff_max_ns),
 		.min = NS_PER_MS, .max = DAY_NS,
 	},
+	[OPTION_IN_BACKOFF] = {
+		.section = "backoff", .name = "in_backoff", .default_text = "keep",
+		.help = "A dial in backoff to a peer that was silent: keep (it waits) or refuse",
+		.parse = parse_choice, MEMBER(keep_dials),
+		.choices = names_in_backoff_table,
+	},
 	[OPTION_MIN_UPTIME] = {
 		.section = "backoff", .name = "min_uptime", .default_text = "10s",
-		.help = "A dial whose link ended sooner has failed",
+		.help = "A peer that ends our links sooner and without a byte, twice, has refused them",
 		.parse = parse_duration, MEMBER(min_uptime_ns),
 		.min = 0, .max = DAY_NS,
 	},
@@ -904,6 +920,7 @@ void config_policy(const struct config *config, struct guard_policy *ret_policy)
 		.liveness_ns = config->liveness_ns,
 		.suspect_after_ns = config->suspect_after_ns,
 		.deny_max_ns = config->deny_max_ns,
+		.keep_dials = config->keep_dials,
 	};
 }
 

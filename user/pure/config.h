@@ -28,7 +28,7 @@
 #define CONFIG_PORTS_MAX 16
 #define CONFIG_EXEMPT_MAX 64
 /* How many options there are. */
-#define CONFIG_OPTION_COUNT 24
+#define CONFIG_OPTION_COUNT 26
 /* struct config.lines of a setting that config_set() set. */
 #define CONFIG_LINE_COMMAND_LINE (~0U)
 
@@ -59,17 +59,19 @@ struct config {
 	__u64 forget_after_ns;
 	__u32 max_peers;
 	__u32 max_links;
+	__u32 share_limit;            /* 1: all ports are one service; 0: each is one */
 	enum tie_break tie_break;
 	enum dial_policy dial_policy;
 	__u32 refuse_with;            /* positive errno */
 	enum reject_style reject;
-	__u64 liveness_ns;            /* whole seconds; 0: as the service has it */
+	__u64 liveness_ns;            /* whole seconds; 0: none */
 	__u64 suspect_after_ns;
 	__u64 deny_max_ns;
 	enum log_level log_level;
 	/* [backoff] */
 	__u64 backoff_initial_ns;
 	__u64 backoff_max_ns;
+	__u32 keep_dials;             /* 1: in backoff a dial waits if the peer was silent; 0: it is refused */
 	__u64 min_uptime_ns;
 	__u64 stable_after_ns;
 	__u64 hold_max_ns;

@@ -26,10 +26,39 @@ static __u32 lasting_links(const struct peer *peer, __u64 age_ns, __u64 now_ns)
 	return count;
 }
 
+/*
+ * Each end keeps a link of its own: the lasting links are of both directions, and each was heard from since
+ * the youngest of them came up. max_links is not asked, the caller has.
+ */
+static bool each_end_keeps_one(const struct peer *peer, __u64 age_ns, __u64 now_ns)
+{
+	bool outbound = false, inbound = false, heard = true;
+	__u64 youngest_ns = 0;
+
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+
+		if (!slot_is_link(slot) || slot->since_ns + age_ns > now_ns)
+			continue;
+		outbound |= slot->direction == DIRECTION_OUTBOUND;
+		inbound |= slot->direction == DIRECTION_INBOUND;
+		if (slot->since_ns > youngest_ns)
+			youngest_ns = slot->since_ns;
+	}
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+
+		if (slot_is_link(slot) && slot->since_ns + age_ns <= now_ns)
+			heard &= slot->heard_ns >= youngest_ns;
+	}
+	return outbound && inbound && heard;
+}
+
 struct habit habit_of_peers(const struct peer *peers, size_t count, const struct guard_policy *policy,
 			    __u64 now_ns)
 {
 	struct habit habit = {};
+	bool one_each = false;
 
 	for (size_t i = 0; i < count; i++) {
 		__u32 links = lasting_links(&peers[i], policy->min_uptime_ns, now_ns);
@@ -40,10 +69,11 @@ struct habit habit_of_peers(const struct peer *peers, size_t count, const struct
 		if (links <= peer_limit(&peers[i], policy))
 			continue;
 		habit.shown++;
+		one_each |= each_end_keeps_one(&peers[i], policy->min_uptime_ns, now_ns);
 		if (links > habit.max_links)
 			habit.max_links = links;
 	}
-	if (habit.shown < HABIT_PEERS_MIN || !nearly(habit.shown, habit.seen))
+	if ((habit.shown < HABIT_PEERS_MIN && !one_each) || !nearly(habit.shown, habit.seen))
 		return (struct habit){};
 	if (habit.max_links > PEER_LINKS_MAX)
 		habit.max_links = PEER_LINKS_MAX;
@@ -76,7 +106,8 @@ static const struct guard_event *end_of(const struct guard_event *events, size_t
 {
 	for (size_t i = from + 1; i < count; i++)
 		if (events[i].cookie == events[from].cookie &&
-		    (events[i].cause == CAUSE_link_ended || events[i].cause == CAUSE_link_short) &&
+		    (events[i].cause == CAUSE_link_ended || events[i].cause == CAUSE_link_short ||
+		     events[i].cause == CAUSE_link_hung_up) &&
 		    address_equal(&events[i].address, &events[from].address))
 			return &events[i];
 	return NULL;
@@ -131,5 +162,53 @@ struct habit habit_of_events(const struct guard_event *events, size_t count,
 	habit.kind = HABIT_DIAL_BACK;
 	habit.max_links = policy->max_links + 1 > PEER_LINKS_MAX ? PEER_LINKS_MAX :
 								   policy->max_links + 1;
+	return habit;
+}
+
+/* ---- short links ---- */
+
+/* Another link of the peer came up beside the first link `events[first]`, which was there until `until_ns`. */
+static bool accompanied(const struct guard_event *events, size_t count, size_t first, __u64 until_ns)
+{
+	for (size_t i = first + 1; i < count && events[i].time_ns <= until_ns; i++)
+		if ((is_link_too_many(&events[i]) || events[i].cause == CAUSE_link_replaced ||
+		     is_first_link(&events[i])) &&
+		    address_equal(&events[i].address, &events[first].address))
+			return true;
+	return false;
+}
+
+/* It ended without a fault of the network: closed by us, or by the peer before it had sent anything. */
+static bool ended_by_design(const struct guard_event *end)
+{
+	return end->ending == ENDING_CLOSED || end->cause != CAUSE_link_ended;
+}
+
+struct habit habit_of_ends(const struct guard_event *events, size_t count,
+			   const struct guard_policy *policy, __u64 now_ns)
+{
+	struct habit habit = {};
+
+	for (size_t i = 0; i < count; i++) {
+		const struct guard_event *end;
+		__u64 until_ns;
+
+		if (!is_first_link(&events[i]))
+			continue;
+		end = end_of(events, count, i);
+		until_ns = end ? end->time_ns : now_ns;
+		if ((!end && until_ns - events[i].time_ns < policy->min_uptime_ns) ||
+		    accompanied(events, count, i, until_ns))
+			continue;
+		habit.seen++;
+		if (!end || until_ns - events[i].time_ns >= policy->min_uptime_ns ||
+		    !ended_by_design(end))
+			continue;
+		habit.shown++;
+		habit.by_peer += end->ending != ENDING_CLOSED;
+	}
+	if (habit.shown < HABIT_FIRST_LINKS_MIN || habit.shown * 2 < habit.seen)
+		return (struct habit){};
+	habit.kind = HABIT_SHORT_LINKS;
 	return habit;
 }

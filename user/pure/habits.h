@@ -2,7 +2,7 @@
 /*
  * What a service does with its links by design, as far as it shows: services that want more than
  * one link a peer need another max_links before the guard refuses what they live on (edge cases 25
- * and 42).
+ * and 42), and links that are short by design must not pass for failures (edge case 45).
  *
  * Pure functions of a look at the peers and of the recent events; nothing is remembered in between.
  * Owns what counts as a habit, changes nothing: an operator decides. It shows where nothing is
@@ -24,12 +24,19 @@ enum habit_kind {
 	 * tests whether the peer can be reached, and hardly any other link is too many
 	 */
 	HABIT_DIAL_BACK = 2,
+	/*
+	 * half of the first links of a peer or more end young, closed by us, or by the peer without a byte
+	 */
+	HABIT_SHORT_LINKS = 3,
 };
 
 /* "Nearly" is three quarters. */
 #define HABIT_SHARE_NUMERATOR 3
 #define HABIT_SHARE_DENOMINATOR 4
-/* One peer, or two first links, make no habit. */
+/*
+ * One peer makes a habit of several links only where it shows that each end keeps its own. Two first links
+ * make none.
+ */
 #define HABIT_PEERS_MIN 2
 #define HABIT_FIRST_LINKS_MIN 3
 /* A dial back follows the first link within this time; a bug's next duplicate comes when its timer does. */
@@ -40,11 +47,13 @@ struct habit {
 	__u32 max_links; /* what would suit it, at most PEER_LINKS_MAX; 0: HABIT_NONE */
 	__u32 shown;     /* so many peers, or first links, show it */
 	__u32 seen;      /* of so many */
+	__u32 by_peer;   /* HABIT_SHORT_LINKS: so many of those that show it were ended by the peer */
 };
 
 /*
  * HABIT_SEVERAL_LINKS or HABIT_NONE. What counts are links that are older than the policy's min_uptime:
- * a duplicate that an application rejects does not live so long.
+ * a duplicate that an application rejects does not live so long. Of a single peer they must be of both
+ * directions, and each heard from when all of them were there: one that a crash has left is none.
  */
 struct habit habit_of_peers(const struct peer *peers, size_t count, const struct guard_policy *policy,
 			    __u64 now_ns);
@@ -56,5 +65,12 @@ struct habit habit_of_peers(const struct peer *peers, size_t count, const struct
  */
 struct habit habit_of_events(const struct guard_event *events, size_t count,
 			     const struct guard_policy *policy, __u64 now_ns);
+
+/*
+ * HABIT_SHORT_LINKS or HABIT_NONE, of the same events. Young is below the policy's min_uptime. A first link
+ * beside which another one came up is left out: one of two that crossed ends early by every rule.
+ */
+struct habit habit_of_ends(const struct guard_event *events, size_t count,
+			   const struct guard_policy *policy, __u64 now_ns);
 
 #endif

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Is a silent link alive or dead? See life.h. */
+/* Does a quiet link show life? See life.h. */
 #include "pure/life.h"
 
 enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *signs, __u64 now)
@@ -13,7 +13,7 @@ enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *
 		if (!signs->stalled_ns)
 			return LIFE_ALIVE;
 		if (trial->knocked && now - signs->stalled_ns >= LIFE_STALLED_NS)
-			return LIFE_STALLED;
+			return LIFE_UNANSWERED;
 	}
 	if (signs->probes < LIFE_QUESTIONS && signs->retransmissions < LIFE_QUESTIONS)
 		trial->exhausted_ns = 0;
@@ -22,6 +22,6 @@ enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *
 	if (patience < LIFE_PATIENCE_NS)
 		patience = LIFE_PATIENCE_NS;
 	if (trial->exhausted_ns && now - trial->exhausted_ns >= patience)
-		return LIFE_DEAD;
+		return LIFE_UNANSWERED;
 	return now - trial->began_ns >= LIFE_GIVE_UP_NS ? LIFE_UNKNOWN : LIFE_UNDECIDED;
 }

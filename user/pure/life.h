@@ -1,17 +1,19 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Is a silent link alive or dead? Judges one that is being probed by what TCP says of it.
+ * Does a quiet link show life? Judges one that is being asked by what TCP says of it.
  *
  * Pure: what is seen and when come in as arguments. Knows no socket and no map; the caller asks TCP
  * for the other end's sign of life, looks now and then, and acts on the verdict.
  *
- * The law it keeps: silence alone never kills (edge case 2). A link is dead only when TCP itself has
- * asked several times and nobody has answered, and alive as soon as anything has come in order.
+ * The law it keeps: silence never ends a link on our account. A link is unanswered only when TCP itself
+ * has asked several times and nobody has answered, and then all that follows is that a knock of its
+ * peer need not wait any longer: what ends the link is the handshake of the new one, which only the
+ * peer can complete. It is alive as soon as anything has come in order.
  *
  * A third case lies between: the other end answers, but with segments that begin beyond what has
  * come. What it had sent before was lost with a cut wire, and it repeats that as seldom as TCP's
  * backoff has it, up to the length of the outage later (RFC 6298). That may have been its FIN: its
- * application closed the link long ago. So while it also knocks, the link gives way to the knock.
+ * application closed the link long ago. So while it also knocks, that is no answer.
  */
 #ifndef PURE_LIFE_H
 #define PURE_LIFE_H
@@ -33,7 +35,7 @@
  * one that comes 2 s after the first gets in (linear time-outs), or 3 s after it (RFC 6298).
  */
 #define LIFE_STALLED_NS (1800 * NS_PER_MS)
-/* Without a verdict by then the probing is given up: liveness and deny_max go on. */
+/* Without a verdict by then the asking is given up; deny_max goes on. */
 #define LIFE_GIVE_UP_NS (20 * NS_PER_SECOND)
 /* How often to look: the peer's SYN comes again after 1 s and after 3 s (RFC 6298). */
 #define LIFE_LOOK_NS (100 * NS_PER_MS)
@@ -41,8 +43,7 @@
 enum life_verdict {
 	LIFE_UNDECIDED, /* look again after LIFE_LOOK_NS */
 	LIFE_ALIVE,
-	LIFE_DEAD,
-	LIFE_STALLED,   /* the other end is there, asks for a new link, and cannot use this one */
+	LIFE_UNANSWERED, /* or answered by a peer that asks for a new link and cannot use this one */
 	LIFE_ENDED,     /* no link any more: there is nothing left to judge */
 	LIFE_UNKNOWN,   /* given up */
 };

@@ -32,6 +32,18 @@ const struct names_entry names_reject_style_table[] = {
 	{ 0, NULL },
 };
 
+const struct names_entry names_in_backoff_table[] = {
+	{ 1, "keep" },
+	{ 0, "refuse" },
+	{ 0, NULL },
+};
+
+const struct names_entry names_yes_no_table[] = {
+	{ 0, "no" },
+	{ 1, "yes" },
+	{ 0, NULL },
+};
+
 const struct names_entry names_log_level_table[] = {
 	{ LOG_LEVEL_ERROR, "error" },
 	{ LOG_LEVEL_WARNING, "warning" },
@@ -59,6 +71,18 @@ static const struct names_entry verdict_table[] = {
 	{ VERDICT_ALLOW, "allow" },
 	{ VERDICT_REFUSE, "refuse" },
 	{ VERDICT_HOLD, "hold" },
+	{ 0, NULL },
+};
+
+static const struct names_entry ending_table[] = {
+	{ ENDING_NONE, "none" },
+	{ ENDING_CLOSED, "closed" },
+	{ ENDING_PEER_CLOSED, "peer_closed" },
+	{ ENDING_RESET, "reset" },
+	{ ENDING_UNREACHABLE, "unreachable" },
+	{ ENDING_SILENCE, "silence" },
+	{ ENDING_ABORTED, "aborted" },
+	{ ENDING_LOCAL, "local" },
 	{ 0, NULL },
 };
 
@@ -183,6 +207,41 @@ const char *names_verdict(enum verdict verdict)
 const char *names_subject(enum cause_subject subject)
 {
 	return names_lookup(subject_table, subject);
+}
+
+const char *names_ending_text(enum ending ending)
+{
+	static const char *const texts[] = {
+		[ENDING_NONE] = "",
+		[ENDING_CLOSED] = "closed by us",
+		[ENDING_PEER_CLOSED] = "closed by the peer",
+		[ENDING_RESET] = "reset by the peer",
+		[ENDING_UNREACHABLE] = "the peer cannot be reached",
+		[ENDING_SILENCE] = "no answer",
+		[ENDING_ABORTED] = "destroyed from outside",
+		[ENDING_LOCAL] = "an error of this host",
+	};
+
+	return ending < sizeof(texts) / sizeof(*texts) ? texts[ending] : UNKNOWN;
+}
+
+const char *names_ending(enum ending ending)
+{
+	return names_lookup(ending_table, ending);
+}
+
+const char *names_outcome(enum cause cause, enum verdict verdict, bool enforced)
+{
+	static const char *const outcomes[][2] = {
+		[VERDICT_NONE] = { "would have happened", "" },
+		[VERDICT_ALLOW] = { "would have happened", "allowed" },
+		[VERDICT_REFUSE] = { "would have been refused", "refused" },
+		[VERDICT_HOLD] = { "would have been held", "held" },
+	};
+
+	if (cause == CAUSE_dial_kept && verdict == VERDICT_HOLD)
+		return enforced ? "kept" : "would have been kept";
+	return verdict < sizeof(outcomes) / sizeof(*outcomes) ? outcomes[verdict][enforced] : UNKNOWN;
 }
 
 const char *names_cause(enum cause cause)

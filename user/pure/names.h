@@ -10,6 +10,8 @@
 #ifndef PURE_NAMES_H
 #define PURE_NAMES_H
 
+#include <stdbool.h>
+
 #include <connguard/abi.h>
 
 #include "base/log.h"
@@ -25,6 +27,8 @@ extern const struct names_entry names_mode_table[];         /* off observe enfor
 extern const struct names_entry names_tie_break_table[];    /* isn none */
 extern const struct names_entry names_dial_policy_table[];  /* shared central */
 extern const struct names_entry names_reject_style_table[]; /* reset drop */
+extern const struct names_entry names_in_backoff_table[];   /* keep refuse */
+extern const struct names_entry names_yes_no_table[];       /* no yes */
 extern const struct names_entry names_log_level_table[];    /* error warning info debug */
 
 /* The name of `value` in a table, "unknown" when it is not in it. */
@@ -46,6 +50,16 @@ const char *names_slot_kind(enum slot_kind kind);
 const char *names_verdict(enum verdict verdict);
 /* dial knock answer claim link peer */
 const char *names_subject(enum cause_subject subject);
+/* none closed peer_closed reset unreachable silence aborted local */
+const char *names_ending(enum ending ending);
+/* The same in words for a person; "" for ENDING_NONE. */
+const char *names_ending_text(enum ending ending);
+
+/*
+ * What became of it, for a person: "refused", "held", "kept" (a dial whose SYN waits), "allowed"; of what
+ * observe mode only counts "would have been refused" and so on, or "would have happened". "" for a fact.
+ */
+const char *names_outcome(enum cause cause, enum verdict verdict, bool enforced);
 
 /* The cause's name as in CONNGUARD_CAUSES: "dial_backoff". */
 const char *names_cause(enum cause cause);

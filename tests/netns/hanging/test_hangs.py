@@ -64,6 +64,7 @@ def hangs_when_it_is_over(lab):
 
 
 @test
+@takes(60)
 def does_not_hang_after_all_these(lab):
     assert lab.home("state", fd=lab.home("listen", address="10.77.0.1", port=24000)) == 10
     assert lab.guard().cli("status")[0] == 0

@@ -1,0 +1,198 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What ends every backoff at once: the service starts anew, or the network is back (R2).
+
+Each test has a guard of its own, which has heard of nothing before.
+"""
+
+import os
+
+from harness import OTHER_PORT, PORT, PREFIX, SECOND, now_ns, wait_for, wait_past
+from registry import core, each, each_family, needs, test
+from steps import (assert_dial_refused, assert_passed, connections_of, dial, fail_dial, fail_silently, link_out,
+                   listen_home)
+
+LONG = {"initial": "60s", "max": "60s"}
+# So long the daemon waits for what belongs together, and so long after one revival comes no other.
+SETTLED_NS = 2 * SECOND
+PEERS = 20
+
+
+def revived(guard, watch, cause):
+    """The event, which is about no peer."""
+    event = guard.events.wait(watch.since, cause=cause)
+    assert event["address"] is None and event["subject"] == "peer" and event["verdict"] == "none", event
+    watch.counted_at_least(**{cause: 1})
+    return event
+
+
+def assert_over(lab, guard, watch, peer):
+    """Its backoff is, though nothing is forgotten."""
+    document = guard.peer(peer.address)
+    assert document["next_attempt_ns"] is None and document["attempts"] == 1, document
+    assert fail_dial(lab, watch, peer)["attempts"] == 2
+
+
+@each_family
+@core("IPv4", "IPv6")
+def by_a_listener_of_the_service(lab, family):
+    guard, peer, other = lab.own_guard(**LONG), lab.fresh(family), lab.fresh(family)
+    watch = guard.watch()
+    for one in (peer, other):
+        fail_dial(lab, watch, one)
+        assert_dial_refused(lab, watch, one, "dial_backoff")
+    listen_home(lab, family)
+    for one in (peer, other):
+        assert_over(lab, guard, watch, one)
+    event = revived(guard, watch, "service_started")
+    assert event["local_port"] == PORT, event
+    # What has begun since is in force.
+    assert_dial_refused(lab, watch, peer, "dial_backoff")
+
+
+@each("another port", "another cgroup", "another namespace")
+@core("another port", "another namespace")
+@needs("netns_cookie")
+def not_by_a_listener_of(lab, whose):
+    guard, peer = lab.own_guard(**LONG), lab.fresh()
+    watch = guard.watch()
+    failure = fail_dial(lab, watch, peer)
+    if whose == "another port":
+        listen_home(lab, port=OTHER_PORT)
+    elif whose == "another cgroup":
+        outside = os.path.join(lab.cgroups, PREFIX, "outside")
+        os.makedirs(outside, exist_ok=True)
+        lab.home.add_worker("cgt-stranger", cgroup=outside)("listen", address="10.77.0.1", port=PORT)
+    else:
+        stranger = lab.home.add_worker("cgt-stranger", namespace=lab.left.namespace)
+        stranger("listen", address="10.77.0.2", port=PORT)
+    event = assert_dial_refused(lab, watch, peer, "dial_backoff")
+    assert event["until_ns"] == failure["until_ns"], event
+    assert "service_started" not in watch.grown(of_the_guard=True), watch.grown(of_the_guard=True)
+
+
+def carrier(lab):
+    switch = next(host for host in lab.hosts if host.name == "switch")
+    lab.at_end(switch.ip, "link set port1 up")
+    switch.ip("link set port1 down")
+    return lambda: switch.ip("link set port1 up")
+
+
+def address(lab):
+    lab.at_end(lab.home.ip, "addr del 10.77.0.51/24 dev eth0")
+    return lambda: lab.home.ip("addr add 10.77.0.51/24 dev eth0")
+
+
+def address_of_ipv6(lab):
+    lab.at_end(lab.home.ip, "addr del fd77::51/64 dev eth0")
+    return lambda: lab.home.ip("addr add fd77::51/64 dev eth0 nodad")
+
+
+def route(lab):
+    lab.at_end(lab.home.ip, "route del 198.18.0.0/16")
+    return lambda: lab.home.ip("route add 198.18.0.0/16 via 10.77.0.2")
+
+
+def route_of_ipv6(lab):
+    lab.at_end(lab.home.ip, "route del 2001:db8:18::/48")
+    return lambda: lab.home.ip("route add 2001:db8:18::/48 via fd77::2")
+
+
+COMES_BACK = {"carrier": carrier, "an address": address, "an IPv6 address": address_of_ipv6,
+              "a route": route, "an IPv6 route": route_of_ipv6}
+
+
+@each(*COMES_BACK)
+@core(*COMES_BACK)
+def by_what_comes_back(lab, what):
+    guard, peer = lab.own_guard(**LONG), lab.fresh()
+    come_back = COMES_BACK[what](lab)
+    # What has gone before is told by now, and is no news.
+    wait_past(now_ns() + SETTLED_NS)
+    watch = guard.watch()
+    if what == "carrier":
+        # Nothing answers for it meanwhile.
+        fail_silently(lab, watch, peer)
+    else:
+        fail_dial(lab, watch, peer)
+    assert "network_back" not in watch.grown(of_the_guard=True), "what goes ends no backoff"
+    come_back()
+    revived(guard, watch, "network_back")
+    assert_over(lab, guard, watch, peer)
+
+
+@test
+def not_by_what_goes(lab):
+    guard, peer = lab.own_guard(**LONG), lab.fresh()
+    lab.home.ip("route add 198.18.0.0/16 via 10.77.0.2", "addr add 10.77.0.51/24 dev eth0")
+    watch = guard.watch()
+    guard.events.wait(cause="network_back")
+    wait_past(now_ns() + SETTLED_NS)
+    watch = guard.watch()
+    failure = fail_dial(lab, watch, peer)
+    lab.home.ip("route del 198.18.0.0/16", "addr del 10.77.0.51/24 dev eth0")
+    # Far longer than it takes to tell, and than the rest between two revivals.
+    wait_past(now_ns() + 7 * SECOND)
+    event = assert_dial_refused(lab, watch, peer, "dial_backoff")
+    assert event["until_ns"] == failure["until_ns"], event
+    assert "network_back" not in watch.grown(of_the_guard=True)
+
+
+@test
+@core()
+def not_all_peers_at_once(lab):
+    """Each has its own moment within a second: those that are announced, and the dials that are kept."""
+    guard = lab.own_guard(**LONG)
+    due, waiting = [lab.fresh() for _ in range(PEERS)], [lab.void() for _ in range(PEERS)]
+    watch = guard.watch()
+    for peer in due:
+        fail_dial(lab, watch, peer)
+    for peer in waiting:
+        fail_silently(lab, watch, peer)
+        dial(lab, peer, blocking=False)
+        watch.event(peer, "dial_kept")
+    witness = lab.home("witness")
+    lab.home.ip("route add 198.18.0.0/16 via 10.77.0.2")
+    lab.at_end(lab.home.ip, "route del 198.18.0.0/16")
+    began = revived(guard, watch, "network_back")["time_ns"]
+    for what, cause, peers in (("announced", "peer_due", due), ("let go", "dial_let_go", waiting)):
+        moments = sorted(watch.event(peer, cause, attempts=1)["time_ns"] - began for peer in peers)
+        assert moments[0] >= 0, moments
+        # Twenty that share a tenth of a second by chance are one case in 10^17.
+        assert moments[-1] - moments[0] > SECOND / 10, f"all are {what} at once: {moments}"
+        print(f"# {what} {moments[0] / 1e6:.0f} to {moments[-1] / 1e6:.0f} ms after it")
+    for peer in waiting:
+        syns = wait_for(lambda peer=peer: lab.home("witnessed", thread=witness, address=peer.address),
+                        f"the SYN to {peer.address} leaves")
+        assert len(connections_of(syns)) == 1 and syns[0]["at"] > began - 1_000_000, (syns, began)
+
+
+@test
+@core()
+def also_of_a_peer_that_is_made_of_what_was_lost(lab):
+    """A host whose cable was out for a while: its dial is out again as soon as the cable is in."""
+    guard, peer = lab.own_guard(**LONG), lab.fresh()
+    peer.listen()
+    come_back = carrier(lab)
+    watch = guard.watch()
+    fail_silently(lab, watch, peer)
+    pending = dial(lab, peer, blocking=False)
+    watch.event(peer, "dial_kept", cookie=pending["cookie"])
+    come_back()
+    revived(guard, watch, "network_back")
+    outcome = lab.home("settle", fd=pending["fd"], timeout=60)
+    assert outcome and outcome["errno"] == "success", outcome
+    watch.event(peer, "link_outbound", cookie=pending["cookie"])
+
+
+@test
+def in_observe_mode_as_well(lab):
+    """There it shows what enforcing would do: what would be refused."""
+    guard, peer = lab.own_guard(mode="observe", **LONG), lab.fresh()
+    watch = guard.watch()
+    fail_dial(lab, watch, peer)
+    listen_home(lab)
+    revived(guard, watch, "service_started")
+    peer.listen()
+    assert_passed(dial(lab, peer))
+    assert "dial_backoff" not in watch.grown("observed"), watch.grown("observed")
+    link_out(lab, lab.fresh())

@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Copies of SYNs: what is changed in them before they are sent again. */
+#include <stdarg.h>
+#include <setjmp.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+
+#include <arpa/inet.h>
+#include <cmocka.h>
+
+#include "pure/syn_packet.h"
+
+#define IPV4_LENGTH 60
+#define IPV6_LENGTH 80
+#define TIMESTAMP 0x01020304U
+
+/* A TCP header with MSS, SACK, a timestamp and a window scale, as Linux makes it; its checksum is junk. */
+static const __u8 tcp_header[40] = {
+	0xc0, 0x01, 0x5d, 0xc0, 1, 2, 3, 4, 0, 0, 0, 0, 0xa0, 0x02, 0xfa, 0xf0, 0xde, 0xad, 0, 0,
+	2, 4, 5, 0xb4, 4, 2, 8, 10, 1, 2, 3, 4, 0, 0, 0, 0, 1, 3, 3, 7,
+};
+
+static size_t ipv4_packet(__u8 bytes[IPV6_LENGTH])
+{
+	static const __u8 header[20] = { 0x45, 0, 0, 60, 0, 1, 0x40, 0, 64, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2 };
+
+	memcpy(bytes, header, sizeof(header));
+	memcpy(bytes + sizeof(header), tcp_header, sizeof(tcp_header));
+	return IPV4_LENGTH;
+}
+
+static size_t ipv6_packet(__u8 bytes[IPV6_LENGTH])
+{
+	static const __u8 header[40] = { 0x60, 0, 0, 0, 0, 40, 6, 64, 0xfd, [23] = 1, [24] = 0xfd, [39] = 2 };
+
+	memcpy(bytes, header, sizeof(header));
+	memcpy(bytes + sizeof(header), tcp_header, sizeof(tcp_header));
+	return IPV6_LENGTH;
+}
+
+/* The one's complement sum over pseudo header and segment: 0xffff where the checksum is right (RFC 1071). */
+static unsigned int sum(const __u8 *addresses, size_t address_length, const __u8 *tcp)
+{
+	unsigned int total = 6 + sizeof(tcp_header);
+
+	for (size_t i = 0; i < address_length; i += 2)
+		total += (unsigned int)(addresses[i] << 8 | addresses[i + 1]);
+	for (size_t i = 0; i < sizeof(tcp_header); i += 2)
+		total += (unsigned int)(tcp[i] << 8 | tcp[i + 1]);
+	while (total >> 16)
+		total = (total & 0xffff) + (total >> 16);
+	return total;
+}
+
+static __u32 timestamp_of(const __u8 *tcp)
+{
+	__u32 value;
+
+	memcpy(&value, tcp + 28, sizeof(value));
+	return ntohl(value);
+}
+
+static void gets_its_checksum_and_grows_older(void **state)
+{
+	__u8 bytes[IPV6_LENGTH];
+
+	(void)state;
+	assert_true(syn_packet_renew(bytes, ipv4_packet(bytes), 1500));
+	assert_int_equal(sum(bytes + 12, 8, bytes + 20), 0xffff);
+	assert_int_equal(timestamp_of(bytes + 20), TIMESTAMP + 1500);
+	assert_true(syn_packet_renew(bytes, IPV4_LENGTH, 0));
+	assert_int_equal(timestamp_of(bytes + 20), TIMESTAMP + 1500);
+	assert_true(syn_packet_renew(bytes, ipv6_packet(bytes), 7));
+	assert_int_equal(sum(bytes + 8, 32, bytes + 40), 0xffff);
+	assert_int_equal(timestamp_of(bytes + 40), TIMESTAMP + 7);
+}
+
+static void goes_where_it_says(void **state)
+{
+	__u8 bytes[IPV6_LENGTH];
+	struct peer_address address;
+
+	(void)state;
+	ipv4_packet(bytes);
+	address = syn_packet_destination(bytes);
+	assert_true(address_is_ipv4(&address));
+	assert_memory_equal(&address.bytes[12], ((__u8[]){ 10, 0, 0, 2 }), 4);
+	ipv6_packet(bytes);
+	address = syn_packet_destination(bytes);
+	assert_int_equal(address.bytes[0], 0xfd);
+	assert_int_equal(address.bytes[15], 2);
+	assert_int_equal(address.service, 0);
+}
+
+/* Each is no SYN, or one that must not be changed. */
+static void others_are_refused(void **state)
+{
+	static const struct {
+		size_t offset;
+		__u8 value;
+	} spoilt[] = {
+		{ 0, 0x35 },  /* no IP version */
+		{ 0, 0x44 },  /* a header shorter than one can be */
+		{ 9, 17 },    /* UDP */
+		{ 32, 0x90 }, /* data behind the header */
+		{ 32, 0xf0 }, /* a header longer than the packet */
+		{ 33, 0x12 }, /* SYN-ACK */
+		{ 33, 0x06 }, /* RST beside SYN */
+		{ 33, 0x10 }, /* ACK */
+		{ 46, 29 },   /* signed with its options */
+		{ 47, 1 },    /* an option shorter than itself */
+		{ 47, 40 },   /* and one longer than the header */
+	};
+	__u8 bytes[IPV6_LENGTH];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(spoilt) / sizeof(spoilt[0]); i++) {
+		size_t length = ipv4_packet(bytes);
+
+		bytes[spoilt[i].offset] = spoilt[i].value;
+		if (syn_packet_renew(bytes, length, 1))
+			fail_msg("byte %zu as %#x", spoilt[i].offset, spoilt[i].value);
+	}
+	for (size_t length = 0; length < IPV4_LENGTH; length++) {
+		ipv4_packet(bytes);
+		assert_false(syn_packet_renew(bytes, length, 1));
+	}
+	for (size_t length = 0; length < IPV6_LENGTH; length++) {
+		ipv6_packet(bytes);
+		assert_false(syn_packet_renew(bytes, length, 1));
+	}
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(gets_its_checksum_and_grows_older),
+		cmocka_unit_test(goes_where_it_says),
+		cmocka_unit_test(others_are_refused),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

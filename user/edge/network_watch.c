@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/* Tells when a network is back. See network_watch.h. */
+#include "edge/network_watch.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+
+#include <libmnl/libmnl.h>
+#include <linux/if.h>
+#include <linux/if_addr.h>
+#include <linux/rtnetlink.h>
+
+#define GROUPS \
+	(RTMGRP_LINK | RTMGRP_IPV4_IFADDR | RTMGRP_IPV6_IFADDR | RTMGRP_IPV4_ROUTE | \
+	 RTMGRP_IPV6_ROUTE)
+/* Interfaces whose carrier is remembered, by index; of others each word of it counts. */
+#define INTERFACES_MAX 4096
+
+struct network_watch {
+	struct mnl_socket *netlink;
+	bool has_carrier[INTERFACES_MAX];
+};
+
+/* An interface that can carry packets now, and could not when it was last told of. */
+static bool carrier_is_back(struct network_watch *watch, const struct nlmsghdr *header)
+{
+	const struct ifinfomsg *message = mnl_nlmsg_get_payload(header);
+	bool carrier = header->nlmsg_type == RTM_NEWLINK && message->ifi_flags & IFF_LOWER_UP &&
+		       message->ifi_flags & IFF_UP;
+	bool had = false;
+
+	if (message->ifi_flags & IFF_LOOPBACK)
+		return false;
+	if (message->ifi_index >= 0 && message->ifi_index < INTERFACES_MAX) {
+		had = watch->has_carrier[message->ifi_index];
+		watch->has_carrier[message->ifi_index] = carrier;
+	}
+	return carrier && !had;
+}
+
+/*
+ * An address that can be used, once it can: one whose lifetime is renewed was there before, and one that
+ * is still looked for on the link is told again when nobody else has it.
+ */
+static bool address_is_back(const struct nlmsghdr *header)
+{
+	const struct ifaddrmsg *message = mnl_nlmsg_get_payload(header);
+	__u32 flags = message->ifa_flags;
+	bool renewed = false;
+	const struct nlattr *attribute;
+
+	if (header->nlmsg_type != RTM_NEWADDR)
+		return false;
+	mnl_attr_for_each(attribute, header, sizeof(*message)) {
+		const struct ifa_cacheinfo *cache = mnl_attr_get_payload(attribute);
+
+		if (mnl_attr_get_type(attribute) == IFA_FLAGS)
+			flags = mnl_attr_get_u32(attribute);
+		else if (mnl_attr_get_type(attribute) == IFA_CACHEINFO &&
+			 mnl_attr_get_payload_len(attribute) >= sizeof(*cache))
+			renewed = cache->tstamp != cache->cstamp;
+	}
+	return !renewed && !(flags & (IFA_F_TENTATIVE | IFA_F_DADFAILED));
+}
+
+/* A way to somewhere else: none to this host itself, and none that the kernel keeps for one packet. */
+static bool route_is_back(const struct nlmsghdr *header)
+{
+	const struct rtmsg *message = mnl_nlmsg_get_payload(header);
+
+	return header->nlmsg_type == RTM_NEWROUTE && message->rtm_type == RTN_UNICAST &&
+	       message->rtm_table != RT_TABLE_LOCAL && !(message->rtm_flags & RTM_F_CLONED);
+}
+
+struct news {
+	struct network_watch *watch;
+	bool back;
+};
+
+static int on_message(const struct nlmsghdr *header, void *argument)
+{
+	struct news *news = argument;
+
+	switch (header->nlmsg_type) {
+	case RTM_NEWLINK:
+	case RTM_DELLINK:
+		news->back |= carrier_is_back(news->watch, header);
+		break;
+	case RTM_NEWADDR:
+		news->back |= address_is_back(header);
+		break;
+	case RTM_NEWROUTE:
+		news->back |= route_is_back(header);
+		break;
+	}
+	return MNL_CB_OK;
+}
+
+bool network_watch_drain(struct network_watch *watch)
+{
+	struct news news = { .watch = watch };
+	char buffer[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
+	ssize_t length;
+
+	for (;;) {
+		length = recv(mnl_socket_get_fd(watch->netlink), buffer, sizeof(buffer), MSG_DONTWAIT);
+		if (length > 0)
+			mnl_cb_run(buffer, (size_t)length, 0, 0, on_message, &news);
+		else if (length < 0 && errno == ENOBUFS)
+			news.back = true;
+		else if (length == 0 || errno != EINTR)
+			return news.back;
+	}
+}
+
+/* Which interfaces have carrier now: their next word of it is no news. */
+static int carriers_list(struct network_watch *watch)
+{
+	char buffer[64] __attribute__((aligned(NLMSG_ALIGNTO)));
+	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
+	struct ifinfomsg *message;
+
+	header->nlmsg_type = RTM_GETLINK;
+	header->nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP;
+	message = mnl_nlmsg_put_extra_header(header, sizeof(*message));
+	message->ifi_family = AF_UNSPEC;
+	if (mnl_socket_sendto(watch->netlink, header, header->nlmsg_len) < 0)
+		return -errno;
+	/* The kernel makes a list while it is asked for; it is read, and what it tells is remembered. */
+	network_watch_drain(watch);
+	return 0;
+}
+
+int network_watch_open(struct network_watch **ret_watch, int *ret_fd)
+{
+	struct network_watch *watch = calloc(1, sizeof(*watch));
+	int result = 0;
+
+	if (!watch)
+		return -ENOMEM;
+	watch->netlink = mnl_socket_open2(NETLINK_ROUTE, SOCK_CLOEXEC);
+	if (!watch->netlink || mnl_socket_bind(watch->netlink, GROUPS, MNL_SOCKET_AUTOPID) < 0)
+		result = -errno;
+	if (!result)
+		result = carriers_list(watch);
+	if (result) {
+		network_watch_close(watch);
+		return result;
+	}
+	*ret_watch = watch;
+	*ret_fd = mnl_socket_get_fd(watch->netlink);
+	return 0;
+}
+
+void network_watch_close(struct network_watch *watch)
+{
+	if (!watch)
+		return;
+	if (watch->netlink)
+		mnl_socket_close(watch->netlink);
+	free(watch);
+}

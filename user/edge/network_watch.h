@@ -1,0 +1,30 @@
+/* SPDX-License-Identifier: BSD-2-Clause */
+/*
+ * Tells when a network is back: carrier, an address or a route that was not there before.
+ *
+ * Owns the route netlink socket. Says that something is back, not what; what is renewed or goes away is
+ * no news. Knows nothing of guards, logs nothing. Functions return 0 or a negative errno.
+ */
+#ifndef EDGE_NETWORK_WATCH_H
+#define EDGE_NETWORK_WATCH_H
+
+#include <stdbool.h>
+
+struct network_watch;
+
+/*
+ * Watch the calling thread's network namespace, whichever it is in later. *ret_watch is the caller's
+ * (network_watch_close), *ret_fd polls readable when there may be news.
+ */
+int network_watch_open(struct network_watch **ret_watch, int *ret_fd);
+
+/* NULL is allowed. */
+void network_watch_close(struct network_watch *watch);
+
+/*
+ * Read what has come. 1: something is back, or so much has happened that the kernel could not tell it
+ * all; 0: nothing is.
+ */
+bool network_watch_drain(struct network_watch *watch);
+
+#endif
