@@ -50,6 +50,7 @@ class Connection:
         self.began = moment       # first SYN
         self.syns = 1             # with retransmissions
         self.answer = None        # initial sequence number of the server, from its SYN-ACK
+        self.crossed = None       # the same, from a SYN of its own between the same two ports
         self.established = None   # the client's ACK of that: the client has a link, and so has the server
         self.ended = None         # first FIN or RST
         self.end = None           # "FIN" or "RST", and whose
@@ -72,14 +73,15 @@ class Connection:
 
 
 class Tap(threading.Thread):
-    """Follows the connections to one port that pass an interface."""
+    """Follows the connections to some ports that pass an interface."""
 
-    def __init__(self, namespace, interface, port):
+    def __init__(self, namespace, interface, ports, other_than=()):
         super().__init__(daemon=True)
-        self.port = port
+        self.ports = frozenset(ports)
+        self.other_than = frozenset(other_than)  # addresses that another witness looks after
         self.lock = threading.Lock()
         self.connections = []
-        self.current = {}  # (client, server): the youngest connection of these two
+        self.current = {}  # two ends, as a set: their youngest connection
         self.stopping = False
         with inside(namespace):
             self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(ETH_P_ALL))
@@ -115,27 +117,36 @@ class Tap(threading.Thread):
             return
         source_port, target_port, sequence, acknowledged, _offset, flags = \
             struct.unpack_from("!HHIIBB", frame, start)
-        if self.port not in (source_port, target_port):
+        if source_port not in self.ports and target_port not in self.ports:
+            return
+        if source in self.other_than or target in self.other_than:
             return
         with self.lock:
             self.follow((source, source_port), (target, target_port), sequence, acknowledged,
                         flags, moment)
 
     def follow(self, source, target, sequence, acknowledged, flags, moment):
+        ends = frozenset((source, target))
+        known = self.current.get(ends)
         if flags & (SYN | ACK) == SYN:
-            known = self.current.get((source, target))
-            if known and known.number == sequence:
+            if known and sequence in (known.number, known.crossed):
                 known.syns += 1
+            elif known and known.client == target and known.crossed is known.answer is known.ended is None:
+                known.crossed = sequence
             else:
                 known = Connection(source, target, sequence, moment)
-                self.current[source, target] = known
+                self.current[ends] = known
                 self.connections.append(known)
             return
-        from_client = (source, target) in self.current
-        known = self.current.get((source, target) if from_client else (target, source))
         if known is None:
             return
-        if flags & SYN and not from_client:
+        from_client = known.client == source
+        if flags & SYN and from_client:
+            # Who has dialed answers a SYN: each end dials the other from where the other dials it (RFC 9293,
+            # 3.5). That is one connection, here of the end that dialed first.
+            if known.crossed is not None and known.established is None:
+                known.established = moment
+        elif flags & SYN:
             known.answer = sequence
         elif flags & (RST | FIN):
             if known.ended is None:
