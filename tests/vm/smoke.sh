@@ -76,6 +76,7 @@ cat >"$scratch/conf" <<-EOF
 	[guard]
 	cgroup = /$NAME
 	port = $PORT
+	suspect_after = 1m
 	[backoff]
 	initial = 5m
 	max = 5m
