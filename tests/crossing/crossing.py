@@ -156,9 +156,10 @@ class Site:
                     f"route add 10.{far_prefix}.0.0/16 via 10.78.0.{3 - number}",
                     f"route add fd{far_prefix}::/64 via fd78::{3 - number}")
         for side in self.configuration.guarded:
-            # As it is shipped; there is only room for all these peers.
+            # As it is shipped; there is only room for all these peers, and no link is quiet while a busy
+            # machine is at its round.
             self.guards[side] = self.lab.new_guard(self.hosts[side], dict(
-                self.configuration.options, port=PORT,
+                self.configuration.options, port=PORT, suspect_after="1m",
                 max_peers=max(8192, self.options.rounds + 1024)))
             self.guards[side].start_only()
         for side, guard in self.guards.items():

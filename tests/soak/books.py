@@ -8,16 +8,17 @@ peer and once in the counters. Owns the sums; reads nothing by itself.
 # A link begins with one of these and ends with one of those.
 LINK_BEGINS = ("link_outbound", "link_inbound", "link_adopted", "link_duplicate", "link_crossed",
                "link_replaced")
-LINK_ENDS = ("link_short", "link_ended", "link_destroyed", "link_cut", "link_unguarded",
-             "link_released", "link_dead", "link_stalled")
+LINK_ENDS = ("link_short", "link_hung_up", "link_ended", "link_destroyed", "link_cut", "link_unguarded",
+             "link_released")
 # A claim begins with one of these.
-CLAIM_BEGINS = ("dial_idle", "dial_exempt", "dial_unproven")
+CLAIM_BEGINS = ("dial_idle", "dial_exempt", "dial_unproven", "dial_kept")
 # A claim that does not become a link ends with one of these.
-CLAIM_ENDS = ("dial_failed", "dial_superseded", "claim_closed", "claim_expired")
+CLAIM_ENDS = ("dial_failed", "dial_unheard", "dial_yielded", "dial_superseded", "claim_closed", "claim_expired")
 # Dials that are refused, and in observe mode go on with a claim.
-DIAL_REFUSALS = ("dial_linked", "dial_suspect", "dial_dialing", "dial_backoff", "dial_not_due")
+DIAL_REFUSALS = ("dial_linked", "dial_suspect", "dial_dialing", "dial_pending", "dial_backoff", "dial_not_due")
 # Knocks that are refused or held by the peer's state (knock_pending is the table's).
-KNOCK_REFUSALS = ("knock_linked", "knock_suspect", "knock_tie_lost")
+KNOCK_REFUSALS = ("knock_linked", "knock_suspect", "knock_tie_lost", "knock_open_won", "knock_open_met",
+                  "knock_open_lost")
 # Nothing of this may happen where there is memory and nobody who meddles with the map.
 NEVER = ("dial_recycled", "link_released")
 # A peer has eight slots at once where nothing is refused to it. A burst of its knocks takes as many,
@@ -48,9 +49,7 @@ class Books:
 
     def links_open(self):
         """Links begun, less those ended and those held: must be 0."""
-        # That a link is dead or stalled is only told in observe mode: it stays.
-        ended = self.count(LINK_ENDS) - self.observed.get("link_dead", 0) - self.observed.get("link_stalled", 0)
-        return self.count(LINK_BEGINS) - ended - self.held("links")
+        return self.count(LINK_BEGINS) - self.count(LINK_ENDS) - self.held("links")
 
     def claims_open(self):
         """Claims made, less those ended, those held, and those that became links the plain way.
