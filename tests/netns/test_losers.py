@@ -8,7 +8,7 @@ their clocks agree. A node (worker.py) that is a second late is in by itself.
 import signal
 
 from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, now_ns, wait_for
-from registry import core, each, test
+from registry import each, test
 from test_crossing import Race
 
 PAIRS = 6
@@ -53,7 +53,6 @@ def guards(lab, ends, **options):
 
 
 @each(*[f"{ends} guarded, {family}" for ends in (1, 2) for family in (IPV4, IPV6)])
-@core("1 guarded, IPv4", "2 guarded, IPv4", "2 guarded, IPv6")
 def end_with_a_link(lab, case):
     ends, family = int(case[0]), IPV6 if "IPv6" in case else IPV4
     guard = guards(lab, ends)
@@ -74,7 +73,6 @@ def end_with_a_link(lab, case):
 
 
 @test
-@core()
 def are_waited_for_a_moment_and_no_longer(lab):
     """The daemon sleeps and ends no dial: the handshake waits 5 ms for it, and comes through."""
     guard = guards(lab, 1)
@@ -105,7 +103,6 @@ def are_waited_for_a_moment_and_no_longer(lab):
 
 
 @test
-@core()
 def are_not_waited_for_without_a_daemon(lab):
     """Nobody could end them: both sides hold what they have always held, and one link is left."""
     guard = guards(lab, 1)
