@@ -366,7 +366,7 @@ INSTALL_FILES := \
 	$(foreach file,$(sort $(wildcard scripts/examples/*.conf)),$(DOCDIR)/examples|644|$(file)) \
 	$(foreach file,$(sort $(wildcard LICENSES/*.txt)),$(DOCDIR)/LICENSES|644|$(file))
 INSTALL_TEXTS := \
-	$(foreach section,5 8,$(foreach file,$(sort $(wildcard man/*.$(section))), \
+	$(foreach section,5 8,$(foreach file,$(sort $(wildcard user/man/*.$(section))), \
 		$(MANDIR)/man$(section)|644|$(file))) \
 	$(foreach file,$(wildcard scripts/systemd/*.service),$(UNITDIR)|644|$(file)) \
 	$(foreach file,$(wildcard scripts/systemd/sysusers.d/*.conf),$(SYSUSERSDIR)|644|$(file))

@@ -22,7 +22,7 @@
 #include "pure/config.h"
 
 #define EXAMPLE "scripts/connguard.conf.example"
-#define MANUAL "man/connguard.conf.5"
+#define MANUAL "user/man/connguard.conf.5"
 
 static int parse(const char *text, struct config *ret_config, struct config_error *ret_error)
 {
