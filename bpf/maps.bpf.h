@@ -76,7 +76,7 @@ struct {
 	__type(value, __u32);
 } ports __weak SEC(".maps");
 
-/* A plain hash, not an LRU: an LRU evicts live entries (edge case 29). */
+/* A plain hash, not an LRU: an LRU evicts live entries. */
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, PEERS_DEFAULT);
@@ -205,7 +205,7 @@ static __always_inline void revive_all(__u64 now)
 enum exemption {
 	EXEMPT_NOT,
 	EXEMPT_PEER, /* a peer that is never refused; its links are tracked all the same */
-	EXEMPT_SELF, /* this host: no peer at all (edge case 26) */
+	EXEMPT_SELF, /* this host: no peer at all */
 };
 
 static __always_inline enum exemption exemption_of(const struct peer_address *address, __u64 now)

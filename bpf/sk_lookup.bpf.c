@@ -6,7 +6,7 @@
  * listener is found. SK_DROP there makes TCP answer with RST (net/ipv4/tcp_ipv4.c, tcp_v4_rcv,
  * no_tcp_socket). It sees neither flags nor sequence numbers, so it refuses only what needs
  * neither: a knock while linked. The rest is the ingress hook's, which runs next. A SYN on the very
- * 4-tuple of a link or a handshake finds that socket and never comes here (edge case 6).
+ * 4-tuple of a link or a handshake finds that socket and never comes here.
  */
 #include "report.bpf.h"
 

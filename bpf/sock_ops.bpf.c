@@ -78,7 +78,7 @@ static __always_inline void on_dial_sent(struct bpf_sock_ops *ctx, struct owned_
 
 /*
  * `active`: connect() established it. A passive one whose socket holds a claim is our dial all the
- * same: both ends opened the one 4-tuple together (edge case 41).
+ * same: both ends opened the one 4-tuple together.
  */
 static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_sock *sk,
 					   struct owned_slot *owned, int active)
@@ -134,7 +134,7 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 		follow_states(ctx);
 	} else if (!address_equal(&owned->address, &address) || !port_guarded(remote_port)) {
 		/*
-		 * A program after ours has rewritten where the dial goes (edge case 30). What is there
+		 * A program after ours has rewritten where the dial goes. What is there
 		 * is the peer, if it is one.
 		 */
 		claim_led_away(address_high(&owned->address), address_low(&owned->address), cookie,

@@ -45,7 +45,7 @@ enum guard_mode {
 	MODE_ENFORCE = 2, /* refuse duplicates */
 };
 
-/* How a dial gets its slot in time and in space. DESIGN: dial policy. */
+/* How a dial gets its slot in time and in space. */
 enum dial_policy {
 	DIAL_POLICY_SHARED = 1,  /* any caller may dial an idle peer, the first one wins */
 	DIAL_POLICY_CENTRAL = 2, /* a dial passes only when the daemon has announced the peer as due */
@@ -111,12 +111,12 @@ enum ending {
 
 /*
  * One claim or link. Belongs to the socket named by its cookie: only that socket, or a repair that
- * names the same cookie, ends it (edge case 7).
+ * names the same cookie, ends it.
  */
 struct slot {
 	__u64 cookie;                /* socket cookie, never 0 in a slot that is not free */
 	__u64 since_ns;              /* claim: connect() called. link: established */
-	__u64 expires_ns;            /* claim: void from then on (edge case 8). link: 0 */
+	__u64 expires_ns;            /* claim: void from then on. link: 0 */
 	__u64 yields_until_ns;       /* claim that gave way to a knock: its answer is held before, while that
 				      * knock's handshake is pending. 0: it gave way to none */
 	__u64 heard_ns;              /* link: last evidence of life, to a tick or two (established; a valid

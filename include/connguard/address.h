@@ -15,7 +15,7 @@
 
 /*
  * A peer's address in network byte order. An IPv4 address a.b.c.d is held as ::ffff:a.b.c.d, so
- * that one host has one key whichever socket family reached it (edge case 24). The scope of a
+ * that one host has one key whichever socket family reached it. The scope of a
  * link-local address is not part of the key: the connect hook cannot see it.
  */
 struct peer_address {
@@ -85,10 +85,7 @@ static __always_inline int address_is_ipv4(const struct peer_address *address)
 	return same(high, 0) & same(third, (__u32)__builtin_bswap32(0x0000ffff));
 }
 
-/*
- * 1 for 127.0.0.0/8, ::1, 0.0.0.0/8 and :: ("this host", RFC 1122 section 3.2.1.3), else 0. Edge
- * case 26.
- */
+/* 1 for 127.0.0.0/8, ::1, 0.0.0.0/8 and :: ("this host", RFC 1122 section 3.2.1.3), else 0. */
 static __always_inline int address_is_loopback(const struct peer_address *address)
 {
 	__u64 high, low;

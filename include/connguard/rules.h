@@ -29,13 +29,13 @@
 #define NS_PER_SECOND 1000000000ULL
 
 /*
- * Backoff doubles per failure (DESIGN section 3), at most this often: from a millisecond that is
+ * Backoff doubles per failure, at most this often: from a millisecond that is
  * three weeks.
  */
 #define BACKOFF_DOUBLINGS_MAX 31
 /*
  * Jitter takes away at most this share of a step, never adds: a service whose own timer follows the
- * same steps is never refused by our rounding (edge cases 19 and 22).
+ * same steps is never refused by our rounding.
  */
 #define BACKOFF_JITTER_PERCENT 20
 /*
@@ -143,9 +143,9 @@ struct slot_ended {
 /* ---- policy ---------------------------------------------------------------------------------- */
 
 /*
- * The policy of a guard that nobody configured (DESIGN section 3; connguard.conf(5) explains every
- * value): an initializer of struct guard_policy. ECONNREFUSED is "peer down" to every runtime (edge
- * cases 27 and 43); claim_max is longer than the 127 s after which tcp_syn_retries 6 gives up.
+ * The policy of a guard that nobody configured (connguard.conf(5) explains every value): an
+ * initializer of struct guard_policy. ECONNREFUSED is "peer down" to every runtime; claim_max is longer
+ * than the 127 s after which tcp_syn_retries 6 gives up.
  */
 #define POLICY_DEFAULTS                                  \
 	{                                                \
@@ -215,7 +215,7 @@ static __always_inline __u64 backoff_step(const struct guard_policy *policy, __u
 /*
  * One more failure: count it and set the deadline that follows. Not for what began before the
  * deadline that holds: that dial was made beside one that has failed meanwhile, or observe mode let
- * it pass (edge cases 11 and 18).
+ * it pass.
  */
 static __always_inline void backoff_fail(struct peer *peer, const struct guard_policy *policy,
 					 __u64 since, const struct slot_ended *end, int silent)

@@ -98,7 +98,7 @@ static void check_errno(const char *text)
 		return;
 	}
 	must(number && !strcmp(names_errno(number), text));
-	/* Edge case 27. */
+	/* To no runtime may a refusal look like a dial under way, or like its own mistake. */
 	must(number != EISCONN && number != EALREADY && number != EINPROGRESS && number != EAGAIN &&
 	     number != EINTR && number != EINVAL && number != EADDRNOTAVAIL);
 }

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a backoff follows from, and what ends it: the peer's silence or refusal, and its signs of life (R1, R2).
+"""What a backoff follows from, and what ends it: the peer's silence or refusal, and its signs of life.
 
 What our own side does to a dial or a link is in test_dials and test_claims; what ends all backoffs at once is
 in test_revival.

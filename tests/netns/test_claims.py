@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Claims: every one ends, whatever becomes of its socket (edge cases 8 and 12)."""
+"""Claims: every one ends, whatever becomes of its socket."""
 
 import os
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Both sides dial at once (edge cases 14, 38, 41), over a wire with a round trip (160 ms, on slow machines more).
+"""Both sides dial at once, over a wire with a round trip (160 ms, on slow machines more).
 
 All rounds of a test run side by side: each is a pair of fresh addresses, one at each end, whose
 dials leave at the same moment, so that nearly every one of them crosses (on a busy machine some are
@@ -269,7 +269,7 @@ class OnePort:
 @each(IPV4, IPV6)
 @core()
 def of_one_four_tuple_is_one_link_with_one_guard(lab, family):
-    """Edge case 41, R5: an end without a guard answers our SYN from its own dial."""
+    """One 4-tuple: an end without a guard answers our SYN from its own dial."""
     guard = lab.own_guard()
     watch = guard.watch()
     opened = OnePort(lab, family)
@@ -292,7 +292,7 @@ def of_one_four_tuple_is_one_link_with_one_guard(lab, family):
 @each(IPV4, IPV6)
 @core()
 def of_one_four_tuple_is_a_dial_here_and_a_knock_there_with_two_guards(lab, family):
-    """R5: the greater number stays a dial, the other end gives its dial up, and its listener answers. Without
+    """One 4-tuple: the greater number stays a dial, the other end gives its dial up, and its listener answers. Without
     a guard both dials succeed together, and no application has accepted anything."""
     guard = lab.own_guard()
     remote = lab.new_guard(lab.far, guard.options)

@@ -145,7 +145,7 @@ def links_older_than_the_guard_are_adopted(lab, case):
 @each("outbound", "inbound")
 @core()
 def a_link_older_than_the_guard_makes_room_when_they_close(lab, direction):
-    """Edge case 4, for adopted links: the service keeps its socket, in CLOSE_WAIT."""
+    """Adopted links end with their socket's state: the service keeps its socket, in CLOSE_WAIT."""
     lab.retire_shared()
     peer = lab.fresh()
     listener = listen_home(lab)
@@ -419,7 +419,7 @@ def the_namespace_can_be_named_in_the_file(lab):
 @test
 @core()
 def a_link_that_the_map_lost_is_repaired_by_the_check(lab):
-    """Edge case 5: confirmed twice, counted, logged."""
+    """A repair is confirmed twice, counted, logged."""
     guard, peer = lab.own_guard(check_interval="300ms"), lab.fresh()
     watch = guard.watch()
     link = link_out(lab, peer)
@@ -501,7 +501,7 @@ def learned_peers_are_forgotten_and_known_ones_are_not(lab):
 @test
 @core()
 def a_full_map_allows_and_counts(lab):
-    """Edge case 29."""
+    """A dial without an entry passes, and no other peer loses its own."""
     guard = lab.own_guard(max_peers=16)
     guard.drifts = "there is no room for the last peer"
     watch = guard.watch()
@@ -529,7 +529,7 @@ def a_full_map_allows_and_counts(lab):
 @test
 @core()
 def a_dead_daemon_leaves_the_ring_to_fill_and_the_next_one_says_so(lab):
-    """Edge case 35: events lost are counted, told, and followed by a check."""
+    """Events lost are counted, told, and followed by a check."""
     guard, peer = lab.own_guard(), lab.fresh()
     link_out(lab, peer)
     guard.end(signal.SIGKILL)
@@ -546,7 +546,7 @@ def a_dead_daemon_leaves_the_ring_to_fill_and_the_next_one_says_so(lab):
 
 @test
 def the_log_has_a_line_a_minute_per_peer_and_cause(lab):
-    """Edge case 34."""
+    """A service that dials all the time does not fill the disk."""
     guard, peer = lab.own_guard(), lab.fresh()
     watch = guard.watch()
     link_out(lab, peer)

@@ -214,7 +214,7 @@ def a_short_link_of_a_process_that_dies_is_no_failure(lab):
 @each_family
 @core("IPv4")
 def a_peer_that_accepts_and_closes_is_in_backoff_from_the_second_time_on(lab, family):
-    """Edge case 17: success of a moment is no success, and does not reset the backoff."""
+    """Success of a moment is no success, and does not reset the backoff."""
     guard = lab.guard(initial="150ms", max="2s", min_uptime="30s", stable_after="60s")
     peer = lab.fresh(family)
     watch = guard.watch()
@@ -368,7 +368,7 @@ def a_second_link_where_two_are_allowed(lab, family):
 @test
 @core()
 def a_loser_does_not_clear_the_winners_claim(lab):
-    """Edge case 7: closing a refused socket ends nothing, whoever it thinks it is."""
+    """Closing a refused socket ends nothing, whoever it thinks it is."""
     guard, peer = lab.guard(), lab.void()
     watch = guard.watch()
     winner = dial(lab, peer, blocking=False)
@@ -399,7 +399,7 @@ def a_loser_does_not_clear_the_winners_link(lab, family):
 @test
 @core()
 def ipv4_and_v4_mapped_are_one_peer(lab):
-    """Edge case 24."""
+    """One key, whichever socket family has reached the peer."""
     guard, peer = lab.guard(), lab.fresh()
     watch = guard.watch()
     link_out(lab, peer)

@@ -511,7 +511,7 @@ def knocks_cannot_push_dials_and_links_out_of_the_ring(lab):
 
 @test
 def what_was_in_lost_events_is_made_up_for(lab):
-    """Edge case 35: here a backoff of which the daemon never heard ends, long before the next check."""
+    """Here a backoff of which the daemon never heard ends, long before the next check."""
     guard, linked, failing = lab.own_guard(), lab.fresh(), lab.fresh()
     link_out(lab, linked)
     watch = guard.watch()

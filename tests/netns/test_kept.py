@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Dials that are kept: to a peer that was silent, inside its backoff (edge case 46).
+"""Dials that are kept: to a peer that was silent, inside its backoff.
 
 To the application such a dial is one that is not answered yet. Its SYN does not leave before the backoff
 ends or is ended; what has left is seen by a witness at home's interfaces, by the kernel's own time stamps.

@@ -58,7 +58,7 @@ def allowed_in_backoff_and_the_link_is_tracked(lab, family):
 @test
 @core()
 def a_knock_that_proves_stable_ends_the_backoff(lab):
-    """Edge case 10."""
+    """Whoever made the link: the peer is there."""
     guard = lab.guard(initial="30s", max="60s", min_uptime="50ms", stable_after="400ms")
     peer = lab.fresh()
     listener = listen_home(lab)

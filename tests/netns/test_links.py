@@ -19,7 +19,7 @@ CASES = [f"{direction}, {end}, {family}" for direction, end, family in itertools
 @each(*CASES)
 @core(*(case for case in CASES if not case.endswith("v4-mapped")))
 def that_end_make_room(lab, case):
-    """Edge case 4: FIN_WAIT and CLOSE_WAIT are not links, also while the sockets are still open."""
+    """FIN_WAIT and CLOSE_WAIT are not links, also while the sockets are still open."""
     direction, end, family_name = case.split(", ")
     family = next(family for family in FAMILIES if family.name == family_name)
     guard, peer = lab.guard(min_uptime="0s"), lab.fresh(family)
@@ -71,7 +71,7 @@ def a_knock_is_let_in_while_the_old_link_closes(lab):
 @test
 @core()
 def an_old_link_that_ends_late_does_not_end_the_new_one(lab):
-    """Edge case 7, for links: the half-closed old socket is closed after the new link is up."""
+    """The half-closed old socket is closed after the new link is up."""
     guard, peer = lab.guard(min_uptime="0s"), lab.fresh()
     watch = guard.watch()
     old = link_out(lab, peer)
@@ -144,7 +144,7 @@ def a_link_that_was_dialed_and_connected_answers_a_second_connect_as_ever(lab):
 @test
 @core()
 def fast_open_is_a_dial_like_any_other(lab):
-    """Edge case 33."""
+    """Its SYN carries data."""
     guard, peer, other = lab.guard(), lab.fresh(), lab.fresh()
     for host in (lab.home, lab.left):
         host.sysctl("net.ipv4.tcp_fastopen", 3)

@@ -33,7 +33,7 @@ def made(lab, case):
 @each(*CASES)
 @core("outbound, IPv4", "inbound, IPv6")
 def with_a_dead_peer_end_and_let_it_in_again(lab, case):
-    """Edge cases 1 and 3."""
+    """A peer that is gone without a word."""
     guard = lab.guard(liveness=LIVENESS, min_uptime="0s")
     watch = guard.watch()
     peer, listener, link = made(lab, case)
@@ -109,7 +109,7 @@ def is_off_unless_asked_for(lab):
 @each_family
 @core("IPv4")
 def that_is_silent_lives(lab, family):
-    """Edge case 2: silence alone never kills."""
+    """Silence alone never kills."""
     guard, peer = lab.guard(liveness=LIVENESS, min_uptime="0s"), lab.fresh(family)
     watch = guard.watch()
     listener = listen_home(lab, family)

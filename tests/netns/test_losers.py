@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""The loser of two crossing dials hears first (R4): services that refuse whoever comes while they dial.
+"""The loser of two crossing dials hears first: services that refuse whoever comes while they dial.
 
 Unguarded, two such nodes that dial at one moment refuse each other, and again a second later, for as long as
 their clocks agree. A node (worker.py) that is a second late is in by itself.

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Programs of others at our hooks, before and after ours, above and below (edge case 30)."""
+"""Programs of others at our hooks, before and after ours, above and below."""
 
 import json
 import os

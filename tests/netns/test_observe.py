@@ -118,7 +118,7 @@ def habit(guard):
 
 @test
 def observe_recognises_several_links_by_design(lab):
-    """Edge case 25: each end keeps a link of its own to the other."""
+    """Each end keeps a link of its own to the other."""
     guard = lab.own_guard(mode="observe", min_uptime="300ms")
     peers = [lab.fresh() for _ in range(3)]
     listener = listen_home(lab)
@@ -185,7 +185,7 @@ def observe_notes_that_each_port_is_a_service(lab):
 
 @test
 def observe_notes_links_that_are_short_by_design(lab):
-    """Edge case 45."""
+    """They must not pass for failures."""
     guard, peer = lab.own_guard(mode="observe", min_uptime="10s", stable_after="20s"), lab.fresh()
     for number in range(3):
         assert guard.status()["short_links"] is None
@@ -203,7 +203,7 @@ def observe_notes_links_that_are_short_by_design(lab):
 
 @test
 def observe_recognises_a_service_that_dials_back(lab):
-    """Edge case 42: each knock is answered by a short dial that tests the way back."""
+    """Each knock is answered by a short dial that tests the way back."""
     guard = lab.own_guard(mode="observe", min_uptime="10s", stable_after="20s")
     watch = guard.watch()
     listener = listen_home(lab)

@@ -350,7 +350,7 @@ def status_fails_when_a_hook_was_detached(lab):
 @test
 @core()
 def a_foreign_detach_does_not_take_the_programs_away(lab):
-    """Edge case 30: `bpftool cgroup detach` does not touch what hangs on a link."""
+    """`bpftool cgroup detach` does not touch what hangs on a link."""
     guard, peer = lab.own_guard(), lab.fresh()
     watch = guard.watch()
     programs = {hook["name"]: hook["program_id"] for hook in guard.status()["hooks"]}

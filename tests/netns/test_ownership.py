@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Whose claim, whose link: what no ordinary dial shows (edge cases 7 to 13 and 33), and sockets
+"""Whose claim, whose link: what no ordinary dial shows, and sockets
 
 that are older than the guard. After each of these, as after every test, the runner asks that the
 guard's map equals the sockets and that nothing is held when they are closed (truth.py).
@@ -401,7 +401,7 @@ def of_a_peer_that_are_more_than_there_are_slots_end_too(lab):
     watch.counted(knock_idle=12, link_inbound=1, link_duplicate=7, link_unheld=4, link_destroyed=7)
 
 
-# ---- SYN cookies (edge case 33) ----------------------------------------------------------------
+# ---- SYN cookies -------------------------------------------------------------------------------
 
 
 def cookies_always(lab, *hosts):
@@ -478,7 +478,7 @@ def of_crossing_dials_answered_with_syn_cookies(lab):
     assert "link_duplicate" not in grown, grown
 
 
-# ---- TCP Fast Open (edge case 33) --------------------------------------------------------------
+# ---- TCP Fast Open -----------------------------------------------------------------------------
 
 
 @each(IPV4, IPV6)
@@ -570,7 +570,7 @@ def of_a_knock_with_data_in_its_syn_whose_last_ack_is_late(lab):
     watch.event(peer, "link_ended", cookie=accepted["cookie"])
 
 
-# ---- MPTCP (edge case 33) ----------------------------------------------------------------------
+# ---- MPTCP -------------------------------------------------------------------------------------
 
 
 def need_mptcp(lab):
@@ -672,7 +672,7 @@ def of_a_second_subflow_count_as_links(lab, max_links):
     assert lab.home("receive", fd=result["fd"], timeout=PATIENCE) == "here"
 
 
-# ---- several listeners, TIME_WAIT, retransmission (edge case 33) -------------------------------
+# ---- several listeners, TIME_WAIT, retransmission ----------------------------------------------
 
 
 @each(IPV4, IPV6)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What ends every backoff at once: the service starts anew, or the network is back (R2).
+"""What ends every backoff at once: the service starts anew, or the network is back.
 
 Each test has a guard of its own, which has heard of nothing before.
 """

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""A refused dial is a plain failure to real programs (edge case 27), reported at once."""
+"""A refused dial is a plain failure to real programs, reported at once."""
 
 import os
 import shutil

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""What a guard leaves alone (edge case 26): other ports, cgroups, namespaces, UDP, this host."""
+"""What a guard leaves alone: other ports, cgroups, namespaces, UDP, this host."""
 
 import os
 

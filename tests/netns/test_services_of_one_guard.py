@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Several ports of one guard: each is a service of its own, and the limit is per peer and service (R8)."""
+"""Several ports of one guard: each is a service of its own, and the limit is per peer and service."""
 
 import os
 

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Several links a peer (edge case 25): rules that one link alone never meets."""
+"""Several links a peer: rules that one link alone never meets."""
 
 from harness import PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, wait_past
 from registry import test
@@ -12,7 +12,7 @@ HOME = "10.78.0.1"
 
 @test
 def a_peer_with_a_link_is_in_no_backoff(lab):
-    """Edge cases 10 and 40: our own link need not wait for a failure of before to be forgiven."""
+    """Our own link need not wait for a failure of before to be forgiven."""
     guard, peer = lab.own_guard(max_links=2, initial="30s", max="30s"), lab.fresh()
     watch = guard.watch()
     listener = listen_home(lab)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Suspect links: quiet ones whose peer knocks are asked, and end only when the peer has another one.
 
-Edge cases 1 to 3. Liveness is off, so that whatever ends within seconds here ends by what the peer's
+Liveness is off, so that whatever ends within seconds here ends by what the peer's
 knock has brought about.
 """
 
@@ -86,7 +86,7 @@ def assert_one_new_link(guard, cases):
 @core("IPv4")
 @needs("ask")
 def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
-    """Edge case 1: the peer is back, and its host answers for the old link with RST."""
+    """The peer is back, and its host answers for the old link with RST."""
     guard = lab.guard(**OPTIONS)
     watch, listener = guard.watch(), listen_home(lab, family)
     cases = [Case(lab, family, listener, direction, data)
@@ -177,7 +177,7 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
 @each_family
 @needs("ask")
 def silent_link_outlives_a_thousand_knocks(lab, family):
-    """Edge case 2: alive, silent, and knocked at by what may be anybody."""
+    """Alive, silent, and knocked at by what may be anybody."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(family)
     watch = guard.watch()
     link = link_in(lab, peer, listen_home(lab, family))

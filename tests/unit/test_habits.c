@@ -341,7 +341,7 @@ static void half_of_the_links_are_short(void **state)
 	(void)state;
 	for (int i = 0; i < 3; i++) {
 		assert_none(ends_of_story(&story, NOW + 90 * SECOND));
-		/* A first link that the peer does not understand, and the one that stays (edge case 45). */
+		/* A first link that the peer does not understand, and the one that stays. */
 		link_that_ends(&story, i, NOW + i * SECOND, SECOND / 10,
 			       i ? CAUSE_link_ended : CAUSE_link_short,
 			       i ? ENDING_CLOSED : ENDING_PEER_CLOSED);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Tests of the rules: every cell of the table of DESIGN section 3 that rules.h implements, every
+ * Tests of the rules: every cell of the table of a peer's states that rules.h implements, every
  * transition, and every cause that a rule can give.
  *
  * One peer, one thread, made-up time. Knows no map, hook or socket; what the rules do together over
@@ -245,7 +245,7 @@ static void arithmetic_answers_like_the_operators(void **state)
 	}
 }
 
-/* ---- the table of DESIGN section 3 ----------------------------------------------------------- */
+/* ---- the table of a peer's states ------------------------------------------------------------ */
 
 /*
  * What is expected of one question: its cause (which names the verdict), its deadline and the
@@ -1224,7 +1224,7 @@ static void table_is_obeyed_by_the_claim(void **state)
 		}
 		assert_int_equal(peer.refused_knocks, 0);
 		/*
-		 * A refused dial changes nothing else (edge case 18), but that under the central
+		 * A refused dial changes nothing else, but that under the central
 		 * policy it makes the peer one that we dial; one that goes on has its claim, even
 		 * in observe.
 		 */
@@ -1616,7 +1616,7 @@ static void claims_expire_by_themselves(void **state)
 
 	(void)state;
 	policy.max_links = 2;
-	/* The claim that never became a SYN (edge case 12). */
+	/* The claim that never became a SYN. */
 	arrange_unsent_claim(&peer, &policy, 1, NOW);
 	arrange_unsent_claim(&peer, &policy, 2, NOW);
 	end = NOW + CLAIM_UNSENT_MAX_NS;
@@ -2853,7 +2853,7 @@ static void backoff_doubles_up_to_its_cap(void **state)
 		assert_int_equal(peer.next_attempt_ns, decision.until_ns);
 		assert_int_equal(peer.attempts, i + 1);
 		assert_int_equal(peer.last_active_ns, now);
-		/* Never idle between the failure and the backoff: edge case 9. */
+		/* Never idle between the failure and the backoff. */
 		assert_false(peer_idle(&peer, now));
 		assert_cause(looks(&peer, &policy, 99, decision.until_ns - 1),
 			     CAUSE_dial_backoff);
@@ -2938,7 +2938,7 @@ static void backoff_doubles_without_overflow(void **state)
 }
 
 /*
- * Only downwards, 0.8 to 1.0 of the step, and both ends of that are reached: edge cases 19 and 22.
+ * Only downwards, 0.8 to 1.0 of the step, and both ends of that are reached.
  */
 static void jitter_only_shortens(void **state)
 {
@@ -3143,7 +3143,7 @@ static void end_of_one_of_several_links_is_no_failure(void **state)
 	assert_int_equal(peer.attempts, 1);
 }
 
-/* ---- R1: what a failure of a dial is --------------------------------------------------------- */
+/* ---- what a failure of a dial is ------------------------------------------------------------- */
 
 static const enum ending endings[] = { ENDING_NONE,    ENDING_CLOSED,  ENDING_PEER_CLOSED,
 				       ENDING_RESET,   ENDING_UNREACHABLE, ENDING_SILENCE,
@@ -3221,7 +3221,7 @@ static void dial_fails_by_refusal_or_silence_only(void **state)
 			assert_int_equal(decision.until_ns, NOW + SECOND);
 			assert_int_equal(peer.failed_ns, NOW);
 			assert_int_equal(peer.failure, ending);
-			/* R3: the next dial fares as this one did. */
+			/* The next dial fares as this one did. */
 			assert_int_equal(!!(peer.flags & PEER_SILENT), silent);
 			decision = looks(&peer, &policy, 2, NOW);
 			assert_cause(decision, silent ? CAUSE_dial_kept : CAUSE_dial_backoff);
@@ -3361,7 +3361,7 @@ static void dial_of_before_the_deadline_fails_nothing(void **state)
 	assert_false(peer.flags & PEER_SILENT);
 }
 
-/* ---- R2: signs of life ----------------------------------------------------------------------- */
+/* ---- signs of life --------------------------------------------------------------------------- */
 
 /* A peer in backoff after `attempts` failures, its deadline at `until`, since `since`. */
 static struct peer backing_off(__u32 attempts, __u64 since, __u64 until)
@@ -3528,7 +3528,7 @@ static void revival_ends_what_began_before_it(void **state)
 	assert_memory_equal(&before, &peer, sizeof(peer));
 }
 
-/* ---- R3: dials in backoff -------------------------------------------------------------------- */
+/* ---- dials in backoff ------------------------------------------------------------------------ */
 
 /* A peer that has been silent, in backoff until NOW + 5 s. */
 static struct peer silent_peer(void)
@@ -3680,7 +3680,7 @@ static void kept_dial_holds_its_claim(void **state)
 	assert_int_equal(fixture_count(&peer, SLOT_FREE), PEER_SLOTS);
 }
 
-/* ---- R4: the loser hears first --------------------------------------------------------------- */
+/* ---- the loser hears first ------------------------------------------------------------------- */
 
 /* A SYN while a daemon is there to end a dial that is given up. */
 static struct decision knocks_with_daemon(struct peer *peer, const struct guard_policy *policy, __u32 isn,
@@ -4048,7 +4048,7 @@ static void pending_handshakes_refuse_our_dials_for_a_while(void **state)
 	assert_non_null(fixture_slot(&peer, 1));
 }
 
-/* ---- R5: one connection opened from both ends ------------------------------------------------ */
+/* ---- one connection opened from both ends ---------------------------------------------------- */
 
 /* A bare SYN with this number has met our dial itself. */
 static struct decision meets(struct peer *peer, const struct guard_policy *policy, __u64 cookie, __u32 isn,
@@ -4234,7 +4234,7 @@ static void kept_dial_does_not_win_what_it_has_not_sent(void **state)
 	assert_cause(meets(&peer, &policy, 1, OUR_ISN + 1, 0, NOW), CAUSE_none);
 }
 
-/* ---- R6: silence ends no link on our account ------------------------------------------------- */
+/* ---- silence ends no link on our account ----------------------------------------------------- */
 
 /* A link of another life, quiet since NOW. */
 static struct peer quiet_peer(const struct guard_policy *policy)
@@ -4408,7 +4408,7 @@ static void refused_dial_asks_after_deny_max(void **state)
 	assert_cause(saw(dial_claim(&peer, &policy, &dial)), CAUSE_dial_unproven);
 }
 
-/* ---- R8: services ---------------------------------------------------------------------------- */
+/* ---- services -------------------------------------------------------------------------------- */
 
 /* Two ports of one host are two peers: neither an entry nor an element of the table serves both. */
 static void services_of_one_address_are_two_peers(void **state)
@@ -4465,7 +4465,7 @@ static void only_the_owner_ends_a_slot(void **state)
 		assert_memory_equal(&before, &peer, sizeof(peer));
 		up(&peer, &policy, 1, DIRECTION_OUTBOUND, OUR_ISN, NOW);
 	}
-	/* The loser of edge case 7: refused while the winner is linked, then closed. */
+	/* The loser: refused while the winner is linked, then closed. */
 	assert_cause(looks(&peer, &policy, 2, NOW), CAUSE_dial_linked);
 	assert_cause(ends(&peer, &policy, 2, ENDING_CLOSED, NOW), CAUSE_none);
 	assert_cause(looks(&peer, &policy, 3, NOW), CAUSE_dial_linked);

@@ -289,7 +289,7 @@ static struct decision dial_of_nobody(const struct life *life)
 	return dial_verdict(&life->peer, &life->policy, &dial);
 }
 
-/* One more failure: the deadline of the rules must be what DESIGN says. */
+/* One more failure: the deadline of the rules must be what the steps of the policy make it. */
 static void model_failure(struct life *life, __u64 since, enum ending ending, int silent)
 {
 	double whole = life->policy.backoff_initial_ns;
@@ -598,7 +598,7 @@ static void step_syn_leaves(struct life *life)
 			       life->now);
 	met[decision.cause]++;
 	tell(life, "and leaves: cause %d, verdict %d", decision.cause, decision.verdict);
-	/* R3: not before the backoff is over, and then at once. */
+	/* Kept: not before the backoff is over, and then at once. */
 	if (socket->kept && life->mode == MODE_ENFORCE && life->next_attempt > life->now) {
 		must(life, decision.verdict == VERDICT_HOLD && decision.cause == CAUSE_none);
 		return;
@@ -781,7 +781,7 @@ static void step_knock(struct life *life)
 		must(life, one_of(life, decision.other_cookie, 0, syn_is_out));
 		claim = &life->sockets[decision.other_cookie];
 		/*
-		 * R4: once, and only what loses at the other end as well; of another one the last ACK of the
+		 * Once, and only what loses at the other end as well; of another one the last ACK of the
 		 * knock tells.
 		 */
 		beats = !claim->yields_until && how_many(life, 0, shows_life) >= links;
@@ -829,7 +829,7 @@ static void step_knock(struct life *life)
 					decision.cause == CAUSE_knock_tie_lost	? VERDICT_HOLD :
 					decision.cause == CAUSE_knock_suspect	? VERDICT_HOLD :
 										  VERDICT_ALLOW));
-	/* R2: it ends the backoff, each once, and none before the last one of these would be over. */
+	/* It ends the backoff, each once, and none before the last one of these would be over. */
 	if (decision.verdict == VERDICT_ALLOW && knock.isn_known && !exempt(life)) {
 		woken = life->next_attempt > life->now && life->now >= life->wake_after;
 		if (decision.cause == CAUSE_knock_backoff)
@@ -973,7 +973,7 @@ static void end(struct life *life, __u64 cookie)
 		must(life, decision.cause == CAUSE_claim_closed);
 		break;
 	case SOCKET_SENT:
-		/* R1: the peer's refusal or its silence, nothing else. */
+		/* The peer's refusal or its silence, nothing else. */
 		gave_way = was.given_up || (was.yields_until > life->now && !life->yielded);
 		refused = ended.ending == ENDING_RESET || ended.ending == ENDING_UNREACHABLE;
 		heard = was.answered ||
@@ -1252,7 +1252,7 @@ static void step_last_ack(struct life *life)
 		must(life, ack.remote_port == life->yielded_port);
 		must(life, one_of(life, decision.other_cookie, 0, has_given_way));
 		dial = &life->sockets[decision.other_cookie];
-		/* R4: once, until a link comes up, and only where somebody ends it. */
+		/* Once, until a link comes up, and only where somebody ends it. */
 		must(life, dial->given_up || (ack.ends_dials && !life->yielded));
 		life->yielded |= !dial->given_up;
 		dial->given_up = 1;

@@ -22,7 +22,7 @@ void log_set_level(enum log_level level);
 
 /*
  * Let at most `lines` lines a minute through, errors not counted: whoever can make us log must not be able
- * to fill a disk (edge case 34). 0, as before the first call: no limit. How many were left out is told
+ * to fill a disk. 0, as before the first call: no limit. How many were left out is told
  * when their minute is over, by the next line or by log_catch_up().
  */
 void log_set_limit(unsigned int lines);

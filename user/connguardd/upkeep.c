@@ -34,7 +34,7 @@
 #define LOSS_BEATS 5
 /* When every backoff is over at once, those who waited for it are told so spread over this. */
 #define REVIVED_WITHIN_NS NS_PER_SECOND
-/* The second look of a check, later than CHECK_LASTS_NS (edge case 5). */
+/* The second look of a check, later than CHECK_LASTS_NS. */
 #define CONFIRM_SECONDS 1
 
 /* ---- due peers ---- */

@@ -159,7 +159,7 @@ struct socket_filter {
  *   - local_port is guarded and has a listener, or is guarded while remote_port is not: inbound;
  *   - remote_port is guarded: outbound;
  *   - no.
- * A service that dials from the port it listens on (edge case 41) therefore shows as inbound once
+ * A service that dials from the port it listens on therefore shows as inbound once
  * it is established: its socket bears no trace of who sent the SYN. Addresses of this host other
  * than the socket's own are not known here (host_addresses()). *ret_direction is DIRECTION_INBOUND
  * or DIRECTION_OUTBOUND, untouched when false is returned.

@@ -6,7 +6,7 @@
  * A pure function of its input and of what the check before suspected. Owns the comparison; decides
  * about peers by the rules of connguard/rules.h only; does nothing itself. Both snapshots are a
  * little old when they are compared, and not of the same instant: so a difference is repaired only
- * when it lasts (edge case 5), and every action names the socket it is about, so that the kernel
+ * when it lasts, and every action names the socket it is about, so that the kernel
  * side can refuse it when the world has moved on.
  */
 #ifndef PURE_CHECK_H

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * What a service does with its links by design, as far as it shows: services that want more than
- * one link a peer need another max_links before the guard refuses what they live on (edge cases 25
- * and 42), and links that are short by design must not pass for failures (edge case 45).
+ * one link a peer need another max_links before the guard refuses what they live on, and
+ * links that are short by design must not pass for failures.
  *
  * Pure functions of a look at the peers and of the recent events; nothing is remembered in between.
  * Owns what counts as a habit, changes nothing: an operator decides. It shows where nothing is

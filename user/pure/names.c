@@ -108,7 +108,7 @@ static const struct names_entry refusal_errno_table[] = {
 	{ 0, NULL },
 };
 
-/* What it must not look like (edge case 27), and how programs read it. */
+/* What it must not look like, and how programs read it. */
 static const struct {
 	const char *name;
 	const char *problem;

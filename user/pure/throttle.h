@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
  * At most one log line a minute per peer and cause, and so many per cause, with counts of what was left
- * out (edge case 34): SYNs in the name of ever new peers must not fill the log either.
+ * out: SYNs in the name of ever new peers must not fill the log either.
  *
  * Owns the counts, logs nothing and reads no clock: time is an argument, in ns of CLOCK_BOOTTIME.
  */
