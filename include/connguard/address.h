@@ -74,6 +74,14 @@ static __always_inline int address_equal(const struct peer_address *left,
 	return address_same_host(left, right) & same(left->service, right->service);
 }
 
+/* 1 for ::, that of an event which is about no peer, else 0. */
+static __always_inline int address_is_nobody(const struct peer_address *address)
+{
+	const struct peer_address nobody = {};
+
+	return address_same_host(address, &nobody);
+}
+
 /* 1 for ::ffff:0:0/96, else 0. */
 static __always_inline int address_is_ipv4(const struct peer_address *address)
 {

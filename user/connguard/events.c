@@ -87,7 +87,7 @@ static int events_from_ring(const struct cli *cli)
 	cleanup_maps struct guard *guard = reach_maps(cli);
 	cleanup_document json_t *document = NULL;
 	struct view_origin origin = { .name = cli->name, .now = clock_now_ns() };
-	__u16 services[CONFIG_PORTS_MAX * 4];
+	__u16 services[GUARD_PORTS_MAX];
 	struct pollfd ring = { .events = POLLIN };
 	struct taken taken = { .cli = cli };
 	int error;
@@ -95,8 +95,7 @@ static int events_from_ring(const struct cli *cli)
 	if (!guard)
 		return CLI_FAILED;
 	/* Best effort: without them an event says less. */
-	if (!guard_services_read(guard, services, sizeof(services) / sizeof(*services),
-				 &origin.service_count))
+	if (!guard_services_read(guard, services, GUARD_PORTS_MAX, &origin.service_count))
 		origin.services = services;
 	document = view_events(&origin);
 	if (!document)

@@ -23,12 +23,12 @@ static void find_holders(const struct cli *cli, const struct guard *guard,
 			 struct socket_holder **ret_holders, size_t *ret_count)
 {
 	struct sockets *sockets = NULL;
-	__u16 ports[CONFIG_PORTS_MAX * 4];
+	__u16 ports[GUARD_PORTS_MAX];
 	struct guard_policy policy;
 	size_t port_count = 0;
 
 	if (guard_policy_read(guard, &policy) || !reach_guarded_netns(cli, &policy) ||
-	    guard_ports_read(guard, ports, sizeof(ports) / sizeof(*ports), &port_count) ||
+	    guard_ports_read(guard, ports, GUARD_PORTS_MAX, &port_count) ||
 	    sockets_open(&sockets))
 		return;
 	holders_read(guard, sockets, ports, port_count, ret_holders, ret_count);

@@ -66,7 +66,6 @@ static void log_event(struct daemon *daemon, const struct guard_event *event)
 	const char *outcome = names_outcome(event->cause, event->verdict, event->enforced != 0);
 	char peer[PEER_TEXT_MAX], until[CLOCK_DURATION_TEXT_MAX] = "", more[64] = "";
 	char who[64] = "", what[160] = "", detail[VIEW_DETAIL_MAX], how[VIEW_DETAIL_MAX + 4] = "";
-	const struct peer_address nobody = {};
 	__u64 now = clock_now_ns(), left_out = 0;
 
 	view_event_detail(event, detail);
@@ -84,8 +83,7 @@ static void log_event(struct daemon *daemon, const struct guard_event *event)
 	if (left_out)
 		snprintf(more, sizeof(more), " (%llu more since the last such line)",
 			 (unsigned long long)left_out);
-	/* Of the guard and no peer. */
-	if (address_same_host(&event->address, &nobody)) {
+	if (address_is_nobody(&event->address)) {
 		log_info("%s%s", names_cause_text(event->cause), more);
 		return;
 	}

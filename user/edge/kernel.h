@@ -157,6 +157,9 @@ int guard_policy_write(const struct guard *guard, const struct guard_policy *pol
 /* Renew or (0) end the time until which the central dial policy is in force. */
 int guard_daemon_write(const struct guard *guard, const struct guard_daemon *value);
 int guard_daemon_read(const struct guard *guard, struct guard_daemon *ret_value);
+/* As many ports, or services, as a guard can have: PORTS_MAX of bpf/maps.bpf.h. */
+#define GUARD_PORTS_MAX 64
+
 /* The guarded ports, host byte order, ascending. -ENOSPC: more than max. */
 int guard_ports_read(const struct guard *guard, __u16 *ret_ports, size_t max, size_t *ret_count);
 /*

@@ -18,8 +18,6 @@
 
 /* Bytes asked of an iterator at a time: the kernel's buffer is eight pages (kernel/bpf/bpf_iter.c). */
 #define ITERATOR_STEP 32768
-/* As many ports as the map has room for, PORTS_MAX of bpf/maps.bpf.h. */
-#define PORTS_READ_MAX 64
 /* Events that one guard_events_drain() reads at most: a millisecond of work or so. */
 #define EVENTS_AT_ONCE 64
 
@@ -93,25 +91,20 @@ int guard_ports_read(const struct guard *guard, __u16 *ret_ports, size_t max, si
 	return 0;
 }
 
-static int compare_services(const void *left, const void *right)
-{
-	return compare_ports(left, right);
-}
-
 int guard_services_read(const struct guard *guard, __u16 *ret_services, size_t max,
 			size_t *ret_count)
 {
-	__u16 ports[PORTS_READ_MAX], services[PORTS_READ_MAX];
+	__u16 ports[GUARD_PORTS_MAX], services[GUARD_PORTS_MAX];
 	size_t port_count = 0, count = 0;
 	__u32 service;
-	int result = guard_ports_read(guard, ports, PORTS_READ_MAX, &port_count);
+	int result = guard_ports_read(guard, ports, GUARD_PORTS_MAX, &port_count);
 
 	if (result)
 		return result;
 	for (size_t i = 0; i < port_count; i++)
 		if (bpf_map_lookup_elem(guard->maps[MAP_PORTS], &ports[i], &service) == 0)
 			services[count++] = (__u16)service;
-	qsort(services, count, sizeof(*services), compare_services);
+	qsort(services, count, sizeof(*services), compare_ports);
 	*ret_count = 0;
 	for (size_t i = 0; i < count; i++) {
 		if (i && services[i] == services[i - 1])
@@ -125,9 +118,9 @@ int guard_services_read(const struct guard *guard, __u16 *ret_services, size_t m
 
 int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count, bool shared)
 {
-	__u16 current[PORTS_READ_MAX];
+	__u16 current[GUARD_PORTS_MAX];
 	size_t current_count = 0;
-	int result = guard_ports_read(guard, current, PORTS_READ_MAX, &current_count);
+	int result = guard_ports_read(guard, current, GUARD_PORTS_MAX, &current_count);
 
 	if (result)
 		return result;
@@ -293,10 +286,10 @@ int guard_command(const struct guard *guard, const struct guard_command *command
 
 int guard_command_host(const struct guard *guard, const struct guard_command *command)
 {
-	__u16 services[PORTS_READ_MAX];
+	__u16 services[GUARD_PORTS_MAX];
 	struct guard_command one = *command;
 	size_t count = 0;
-	int result = guard_services_read(guard, services, PORTS_READ_MAX, &count);
+	int result = guard_services_read(guard, services, GUARD_PORTS_MAX, &count);
 	bool done = false;
 
 	for (size_t i = 0; i < count; i++) {

@@ -7,8 +7,6 @@
 
 #include <connguard/rules.h>
 
-#include "pure/config.h"
-
 static int cut_at_service(const struct guard *guard, struct sockets *sockets,
 			  const struct peer_address *address, int *missing)
 {
@@ -44,12 +42,12 @@ static int cut_at_service(const struct guard *guard, struct sockets *sockets,
 int links_cut(const struct guard *guard, struct sockets *sockets,
 	      const struct peer_address *address, int *ret_missing)
 {
-	__u16 services[CONFIG_PORTS_MAX * 4];
+	__u16 services[GUARD_PORTS_MAX];
 	struct peer_address at = *address;
 	int destroyed = 0, missing = 0;
 	bool found = false;
 	size_t count;
-	int result = guard_services_read(guard, services, sizeof(services) / sizeof(*services), &count);
+	int result = guard_services_read(guard, services, GUARD_PORTS_MAX, &count);
 
 	if (result)
 		return result;

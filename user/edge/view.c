@@ -21,7 +21,6 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "pure/address_text.h"
-#include "pure/config.h"
 #include "pure/habits.h"
 #include "pure/names.h"
 
@@ -66,11 +65,9 @@ static json_t *command_or_null(const char command[COMMAND_LENGTH])
 
 static json_t *address_text(const struct peer_address *address)
 {
-	const struct peer_address nobody = {};
 	char text[ADDRESS_TEXT_MAX];
 
-	/* An event of the guard is about no peer. */
-	if (address_same_host(address, &nobody))
+	if (address_is_nobody(address))
 		return json_null();
 	return json_string(address_to_text(address, text));
 }
@@ -165,8 +162,8 @@ static struct life_view life_of(const struct view_rules *rules, const struct slo
 {
 	const struct guard_policy *policy = &rules->policy;
 	bool asks = rules->asks && rules->mode == MODE_ENFORCE;
-	__u64 longest_ns = rules->asks && policy->deny_max_ns > ASK_MAX_NS ? ASK_MAX_NS :
-									    policy->deny_max_ns;
+	const struct knock question = { .asks = rules->asks };
+	__u64 longest_ns = denial_lasts(policy, &question);
 	struct life_view life = { .word = "alive", .sentence = "it shows life" };
 
 	if (slot_shows_life(slot, policy, rules->now))
@@ -488,14 +485,13 @@ static json_t *view_decision(const struct view_rules *rules, const struct decisi
 static json_t *view_events_of(const struct peer_address *address, const struct peer *peer,
 			      const struct guard_event *events, size_t count)
 {
-	const struct peer_address nobody = {};
 	json_t *array = json_array();
 	size_t i;
 
 	for (i = 0; i < count; i++)
 		if (address_equal(&events[i].address, address) ||
 		    (peer && events[i].time_ns >= peer->first_seen_ns &&
-		     address_same_host(&events[i].address, &nobody)))
+		     address_is_nobody(&events[i].address)))
 			json_array_append_new(array, view_event(&events[i]));
 	return array;
 }
@@ -630,15 +626,14 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 {
 	cleanup_rules struct loaded_rules loaded = {};
 	cleanup_free struct peer *peers = NULL;
-	__u16 services[CONFIG_PORTS_MAX * 4];
+	__u16 services[GUARD_PORTS_MAX];
 	size_t count = 0, service_count = 0, i;
 	json_t *array;
 	int error;
 
 	error = load_rules(guard, origin, &loaded);
 	if (!error)
-		error = guard_services_read(guard, services, sizeof(services) / sizeof(*services),
-					    &service_count);
+		error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 	if (!error)
 		error = guard_peers_read(guard, &peers, &count);
 	if (error)
@@ -695,10 +690,10 @@ int view_due(const struct guard *guard, const struct view_origin *origin, json_t
 /* 1 when the port is one of the guard's. */
 static bool port_is_guarded(const struct guard *guard, __u16 port)
 {
-	__u16 ports[CONFIG_PORTS_MAX * 4];
+	__u16 ports[GUARD_PORTS_MAX];
 	size_t count = 0;
 
-	if (guard_ports_read(guard, ports, sizeof(ports) / sizeof(*ports), &count))
+	if (guard_ports_read(guard, ports, GUARD_PORTS_MAX, &count))
 		return false;
 	for (size_t i = 0; i < count; i++)
 		if (ports[i] == port)
@@ -738,10 +733,10 @@ static int explain_services(const struct guard *guard, const struct loaded_rules
 			    const struct view_origin *origin, const struct peer_address *address,
 			    json_t **ret_document)
 {
-	__u16 services[CONFIG_PORTS_MAX * 4];
+	__u16 services[GUARD_PORTS_MAX];
 	json_t *chosen = NULL, *all;
 	size_t count = 0;
-	int error = guard_services_read(guard, services, sizeof(services) / sizeof(*services), &count);
+	int error = guard_services_read(guard, services, GUARD_PORTS_MAX, &count);
 
 	if (error)
 		return error;
@@ -1085,7 +1080,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	struct guard_counters counters[COUNTERS_COUNT];
 	struct hook_state hooks[HOOK_COUNT] = {};
 	bool features[FEATURE_COUNT] = {};
-	__u16 port_list[CONFIG_PORTS_MAX * 4], services[CONFIG_PORTS_MAX * 4];
+	__u16 port_list[GUARD_PORTS_MAX], services[GUARD_PORTS_MAX];
 	cleanup_free struct peer *peers = NULL;
 	cleanup_free char *cgroup = NULL;
 	json_t *problems, *notes, *ports, *prefixes, *document;
@@ -1102,11 +1097,9 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	if (!error && removed != -ENOENT)
 		error = removed;
 	if (!error)
-		error = guard_ports_read(guard, port_list, sizeof(port_list) / sizeof(*port_list),
-					 &port_count);
+		error = guard_ports_read(guard, port_list, GUARD_PORTS_MAX, &port_count);
 	if (!error)
-		error = guard_services_read(guard, services, sizeof(services) / sizeof(*services),
-					    &service_count);
+		error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 	if (!error)
 		error = guard_peers_read(guard, &peers, &peer_count);
 	if (error)

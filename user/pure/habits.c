@@ -13,16 +13,19 @@ static bool nearly(__u32 part, __u32 whole)
 
 /* ---- several links ---- */
 
-/* Links of the peer that have lived for `age_ns`. */
+/* A link that has lived for `age_ns`. */
+static bool lasts(const struct slot *slot, __u64 age_ns, __u64 now_ns)
+{
+	return slot_is_link(slot) && slot->since_ns + age_ns <= now_ns;
+}
+
+/* Links of the peer that have. */
 static __u32 lasting_links(const struct peer *peer, __u64 age_ns, __u64 now_ns)
 {
 	__u32 count = 0;
 
-	for (int i = 0; i < PEER_SLOTS; i++) {
-		const struct slot *slot = &peer->slots[i];
-
-		count += slot_is_link(slot) && slot->since_ns + age_ns <= now_ns;
-	}
+	for (int i = 0; i < PEER_SLOTS; i++)
+		count += lasts(&peer->slots[i], age_ns, now_ns);
 	return count;
 }
 
@@ -38,7 +41,7 @@ static bool each_end_keeps_one(const struct peer *peer, __u64 age_ns, __u64 now_
 	for (int i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer->slots[i];
 
-		if (!slot_is_link(slot) || slot->since_ns + age_ns > now_ns)
+		if (!lasts(slot, age_ns, now_ns))
 			continue;
 		outbound |= slot->direction == DIRECTION_OUTBOUND;
 		inbound |= slot->direction == DIRECTION_INBOUND;
@@ -48,7 +51,7 @@ static bool each_end_keeps_one(const struct peer *peer, __u64 age_ns, __u64 now_
 	for (int i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer->slots[i];
 
-		if (slot_is_link(slot) && slot->since_ns + age_ns <= now_ns)
+		if (lasts(slot, age_ns, now_ns))
 			heard &= slot->heard_ns >= youngest_ns;
 	}
 	return outbound && inbound && heard;
