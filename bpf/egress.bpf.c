@@ -32,7 +32,7 @@ static __attribute__((noinline)) int on_syn(struct __sk_buff *skb, struct bpf_so
 	int enforced = mode_in_force() == MODE_ENFORCE;
 	struct owned_slot *owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	struct decision decision = {};
-	__u64 revived = revived_ns();
+	__u64 revived;
 	const struct slot *claim;
 	struct peer *peer;
 	int repeated = 0;
@@ -47,6 +47,7 @@ static __attribute__((noinline)) int on_syn(struct __sk_buff *skb, struct bpf_so
 	peer = bpf_map_lookup_elem(&peers, &happening.address);
 	if (!peer)
 		return PACKET_PASS;
+	revived = revived_ns();
 	bpf_spin_lock(&peer->lock);
 	if (peer_is(peer, &happening.address, happening.now)) {
 		peer_revive(peer, revived);
