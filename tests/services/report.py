@@ -64,7 +64,9 @@ class Report:
     def text(self):
         lines = [HEAD, f"{self.runs} run(s).", ""]
         shown = None
-        for (application, phase, kind), row in self.rows.items():
+        # Applications run side by side: their rows come in turns.
+        order = list(dict.fromkeys(application for application, _phase, _kind in self.rows))
+        for (application, phase, kind), row in sorted(self.rows.items(), key=lambda item: order.index(item[0][0])):
             if application != shown:
                 lines += ["", columns(application, *VARIANTS)] if shown else [columns(application, *VARIANTS)]
                 shown = application

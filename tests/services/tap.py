@@ -8,7 +8,6 @@ as nanoseconds of CLOCK_BOOTTIME.
 """
 
 import contextlib
-import os
 import socket
 import struct
 import threading

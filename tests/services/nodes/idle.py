@@ -4,15 +4,16 @@ server takes a new link for the better one."""
 
 import asyncio
 
-from common import CLOSED, Node, main
+from common import CLOSED, main
+from one_way import OneWay
 
 SILENCE_S = 30
 
 
-class Idle(Node):
+class Idle(OneWay):
     current = None
 
-    async def session(self, reader, writer, how):
+    async def talk(self, reader, writer, how):
         if self.current:
             self.current.close()
         self.current = writer
@@ -33,22 +34,6 @@ class Idle(Node):
             speech.cancel()
             writer.close()
             self.down(session, why)
-
-    async def accepted(self, reader, writer):
-        await self.session(reader, writer, "inbound")
-
-    async def run(self):
-        if not self.dials:
-            await self.listen(self.accepted)
-            await asyncio.Event().wait()
-        while True:
-            try:
-                reader, writer = await self.dial(10)
-            except CLOSED as error:
-                self.say("dial failed:", error)
-            else:
-                await self.session(reader, writer, "outbound")
-            await self.pause()
 
 
 if __name__ == "__main__":
