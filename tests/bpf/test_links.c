@@ -610,7 +610,7 @@ static void keepalive(void **state)
 							    MODE_ENFORCE);
 			/* Before 6.1 nobody can tell what the service has set. */
 			check_options(&services[i].set, time == ENFORCING && !services[i].own &&
-								features[FEATURE_ASK]);
+								features[FEATURE_SOCKET_OPTIONS]);
 		}
 }
 
@@ -629,7 +629,7 @@ static size_t nudge(__u64 cookie, bool begin)
 
 static bool asks(void)
 {
-	if (features[FEATURE_ASK])
+	if (features[FEATURE_SOCKET_OPTIONS])
 		return true;
 	print_message("this kernel cannot ask quiet links\n");
 	return false;

@@ -32,6 +32,7 @@ def made(lab, case):
 
 @each(*CASES)
 @core("outbound, IPv4", "inbound, IPv6")
+@needs("socket_options")
 def with_a_dead_peer_end_and_let_it_in_again(lab, case):
     """A peer that is gone without a word."""
     guard = lab.guard(liveness=LIVENESS, min_uptime="0s")
@@ -71,6 +72,7 @@ def with_data_on_their_way_end_by_the_verdict_of_tcp(lab, case):
 
 @each("inbound", "outbound")
 @core()
+@needs("socket_options")
 def that_have_settings_of_their_own_keep_them(lab, direction):
     """Keepalive is switched on only where the service has set neither that nor a user timeout."""
     guard = lab.guard(liveness=LIVENESS, min_uptime="0s")
@@ -124,6 +126,7 @@ def that_is_silent_lives(lab, family):
 
 @test
 @core()
+@needs("socket_options")
 def of_a_service_are_its_own_with_liveness_off(lab):
     guard, peer = lab.guard(liveness="0s", min_uptime="0s"), lab.fresh(IPV4)
     peer.listen()
@@ -136,7 +139,7 @@ def of_a_service_are_its_own_with_liveness_off(lab):
 
 
 @test
-@needs("socket_iterator")
+@needs("socket_iterator", "socket_options")
 def that_are_adopted_are_kept_honest_too(lab):
     """A link that is older than the guard dies of a dead other end as well."""
     peer = lab.fresh(IPV4)

@@ -67,7 +67,7 @@ def observe_destroys_nothing(lab):
 
 @test
 @core()
-@needs("ask")
+@needs("socket_options")
 def observe_asks_nobody(lab):
     """A quiet link's socket is left as the service has set it, and a knock passes at once."""
     guard, peer = lab.own_guard(mode="observe", suspect_after="1s"), lab.fresh()
@@ -91,7 +91,7 @@ def observe_asks_nobody(lab):
 
 @test
 @core()
-@needs("ask")
+@needs("socket_options")
 def whoever_stops_enforcing_stops_asking(lab):
     """What was changed at the socket meanwhile is as before."""
     guard, peer = lab.own_guard(suspect_after="1s"), lab.fresh()

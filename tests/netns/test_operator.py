@@ -205,7 +205,7 @@ def explain_says_that_a_dial_is_kept(lab):
 
 @test
 @core()
-@needs("ask")
+@needs("socket_options")
 def explain_says_that_a_silent_link_is_quiet(lab):
     """And being asked for three seconds at most, not refused for as long as the doubt may last."""
     guard, peer = lab.own_guard(suspect_after="1s"), lab.fresh()

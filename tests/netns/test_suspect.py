@@ -84,7 +84,7 @@ def assert_one_new_link(guard, cases):
 
 @each_family
 @core("IPv4")
-@needs("ask")
+@needs("socket_options")
 def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
     """The peer is back, and its host answers for the old link with RST."""
     guard = lab.guard(**OPTIONS)
@@ -108,7 +108,7 @@ def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
 
 @each_family
 @core("IPv6")
-@needs("ask")
+@needs("socket_options")
 def link_that_nothing_answers_for_makes_room_after_three_probes(lab, family):
     """The peer is back behind a firewall that lets no RST out: only silence speaks for it."""
     guard = lab.guard(**OPTIONS)
@@ -140,7 +140,7 @@ def not_repeated_soon(host):
 
 @test
 @core()
-@needs("ask")
+@needs("socket_options")
 def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
     """A link that one end has closed while the wire was cut: its kernel still answers probes, and the FIN
     may come as much later as the cut has lasted (RFC 6298 doubles the time-out)."""
@@ -175,7 +175,7 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
 
 
 @each_family
-@needs("ask")
+@needs("socket_options")
 def silent_link_outlives_a_thousand_knocks(lab, family):
     """Alive, silent, and knocked at by what may be anybody."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(family)
@@ -214,7 +214,7 @@ def link_that_speaks_refuses_at_once(lab):
 
 @test
 @core()
-@needs("ask")
+@needs("socket_options")
 def dial_to_a_suspect_link_asks_nobody_until_deny_max(lab):
     """Our own dial proves nothing about the other end. But no peer is refused for longer without evidence."""
     guard = lab.guard(deny_max=f"{DENY_MAX}s", **OPTIONS)
@@ -279,7 +279,7 @@ class Outage:
 @each(*[f"{direction}, {data}" for direction in ("inbound", "outbound")
         for data in ("idle", "unacknowledged data", "a user timeout")])
 @core("inbound, idle", "outbound, a user timeout")
-@needs("ask")
+@needs("socket_options")
 def link_survives_an_outage_during_which_anybody_knocks(lab, case):
     """Six seconds and longer without an answer, and SYNs in the peer's name all the time: TCP keeps such a
     link, and so does the guard."""
@@ -320,7 +320,7 @@ def link_survives_an_outage_during_which_anybody_knocks(lab, case):
 
 @test
 @core()
-@needs("ask")
+@needs("socket_options")
 def link_keeps_what_its_service_sets_while_it_is_asked(lab):
     """A value that was changed meanwhile is not overwritten; the others are as before."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
@@ -342,7 +342,7 @@ def link_keeps_what_its_service_sets_while_it_is_asked(lab):
 
 
 @each(0, 60)
-@needs("ask")
+@needs("socket_options")
 def link_has_its_own_settings_back_after_the_probing(lab, liveness):
     guard, peer = lab.guard(liveness=f"{liveness}s", **OPTIONS), lab.fresh(IPV4)
     link = link_in(lab, peer, listen_home(lab))
@@ -360,7 +360,7 @@ def link_has_its_own_settings_back_after_the_probing(lab, liveness):
 
 
 @test
-@needs("ask")
+@needs("socket_options")
 def link_left_nudged_by_a_dead_daemon_is_set_back_by_the_next(lab):
     guard, peer = lab.own_guard(**OPTIONS), lab.fresh(IPV4)
     link = link_in(lab, peer, listen_home(lab))
@@ -378,7 +378,7 @@ def link_left_nudged_by_a_dead_daemon_is_set_back_by_the_next(lab):
 
 
 @test
-@needs("ask")
+@needs("socket_options")
 def link_of_signed_segments_is_probed_with_signed_ones(lab):
     """TCP MD5, as between BGP speakers: an unsigned probe would get no answer from a living peer."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)

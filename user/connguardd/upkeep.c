@@ -396,7 +396,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	struct daemon *daemon = argument;
 	const struct guard_daemon sign = { .alive_until_ns = clock_now_ns() + ALIVE_NS,
 					   .process_id = getpid(),
-					   .asks = daemon->features[FEATURE_ASK] };
+					   .asks = daemon->features[FEATURE_SOCKET_OPTIONS] };
 	struct peer_address address;
 	char text[ADDRESS_TEXT_MAX];
 	enum cause cause;

@@ -50,9 +50,9 @@ static const struct {
 				   "inbound links are not told apart by network namespace below the cgroup" },
 	[FEATURE_SOCKET_ITERATOR] = { "socket_iterator",
 				      "the end of a link older than the guard shows only in the periodic check" },
-	[FEATURE_ASK] = { "ask",
-			  "a quiet link is not asked for a sign of life when its peer knocks, which then waits "
-			  "for deny_max" },
+	[FEATURE_SOCKET_OPTIONS] = { "socket_options",
+				     "a quiet link is not asked for a sign of life when its peer knocks, "
+				     "which then waits for deny_max; liveness sets nothing" },
 	[FEATURE_ADOPT_CALLBACKS] = { "adopt_callbacks",
 				      "the end of a link older than the guard shows when its socket is closed, "
 				      "no sooner" },

@@ -56,8 +56,8 @@ enum guard_feature {
 	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
 	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
 	FEATURE_SOCKET_ITERATOR, /* 5.15: sockets older than the guard are followed; else the check alone sees their end */
-	FEATURE_ASK,            /* 6.1: quiet links are asked for a sign of life when their peer knocks; else it waits
-				  * for deny_max */
+	FEATURE_SOCKET_OPTIONS, /* 6.1: what a service has set is seen: quiet links are asked for a sign of life when
+				  * their peer knocks, liveness is obeyed; else the knock waits for deny_max */
 	FEATURE_ADOPT_CALLBACKS, /* 6.12: in every state; else until they are closed */
 	FEATURE_COUNT,
 };
