@@ -136,10 +136,27 @@ def explain_failure(lab, test):
         log = guard.log(15)
         if log:
             lines += [f"-- log of {guard.name} --"] + log.splitlines()
-    for line in lines:
-        print(f"# {line}")
     program = os.path.relpath(sys.argv[0], harness.TOP)
-    print(f"# again: python3 {program} -k '^{re.escape(test.name)}$'", flush=True)
+    print_comment([*lines, f"again: python3 {program} -k '^{re.escape(test.name)}$'"])
+
+
+def print_comment(lines):
+    print("".join(f"# {line}\n" for line in lines), end="", flush=True)
+
+
+@contextlib.contextmanager
+def judged(what, failures):
+    """Something besides the tests that must go well and be over in time: if not, a result that failed."""
+    try:
+        with in_time(what, SET_UP_SECONDS):
+            yield
+    except Interrupted:
+        raise
+    except Exception:
+        failures.append(what)
+        with in_one_piece():
+            print(f"not ok - {what}")
+            print_comment(traceback.format_exc().splitlines())
 
 
 class Hung(AssertionError):
@@ -216,7 +233,7 @@ def causes_unseen():
     with open(path, encoding="utf-8") as file:
         causes = set(re.findall(r"^\tX\((\w+), ", file.read(), re.MULTILINE))
     assert len(causes) > len(ELUSIVE), f"{path} is not understood"
-    lost = OF_PROBING if "socket_iterator" in harness.lacks else set()
+    lost = OF_PROBING if "socket_options" in harness.lacks else set()
     return causes - harness.causes_seen - ELUSIVE - lost
 
 
@@ -232,7 +249,7 @@ def report_causes(number):
 def run_tests(tests, laboratory, test_seconds, fail_fast):
     """Run these tests, with their numbers, in a laboratory of this class. The exit status."""
     lab = laboratory()
-    failed = 0
+    failed = []
     try:
         with in_time("the laboratory's making", SET_UP_SECONDS):
             lab.set_up()
@@ -240,20 +257,16 @@ def run_tests(tests, laboratory, test_seconds, fail_fast):
             with in_one_piece():
                 passed = run_test(lab, number, test, test_seconds)
             if not passed:
-                failed += 1
+                failed.append(test.name)
                 if fail_fast:
                     break
-        try:
-            with in_time("the end of the shared guard", CLEAN_UP_SECONDS):
-                lab.retire_shared()
-        except AssertionError:
-            traceback.print_exc()
-            failed += 1
+        with judged("the end of the shared guard", failed):
+            lab.retire_shared()
     except Interrupted as reason:
         print(f"Bail out! {reason}", flush=True)
-        failed += 1
+        failed.append("the rest")
     finally:
-        with in_time("the laboratory's end", SET_UP_SECONDS):
+        with judged("the end of the laboratory", failed):
             lab.tear_down()
     return 1 if failed else 0
 
