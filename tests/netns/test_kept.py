@@ -9,7 +9,7 @@ import os
 import signal
 
 from harness import OTHER_PORT, PATIENCE, PORT, SECOND, TIME_SCALE, Skip, helper, run, wait_for
-from registry import each, each_family, test
+from registry import core, each, each_family, test
 from steps import (UNHEARD_DIALS, assert_dial_refused, assert_passed, connections_of, dial, fail_dial,
                    fail_silently, link_in, listen_home, wait_state)
 
@@ -96,6 +96,7 @@ def assert_left_after(lab, witness, peer, pending, moment_ns):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def leave_when_the_backoff_ends(lab, family):
     """Sent by the daemon at that moment, not by TCP at its next try."""
     double_at_once(lab)
@@ -122,6 +123,7 @@ def leave_when_the_backoff_ends(lab, family):
 
 
 @test
+@core()
 def that_block_are_pending_as_long(lab):
     guard, silence = lab.own_guard(**SHORT), Silence(lab)
     peer, watch = silence.peer, guard.watch()
@@ -137,6 +139,7 @@ def that_block_are_pending_as_long(lab):
 
 
 @test
+@core()
 def leave_by_the_timer_of_tcp_without_a_daemon(lab):
     double_at_once(lab)
     guard, silence = lab.own_guard(initial="2s", max="2s"), Silence(lab)
@@ -155,6 +158,7 @@ def leave_by_the_timer_of_tcp_without_a_daemon(lab):
 
 
 @test
+@core()
 def leave_at_a_kick(lab):
     double_at_once(lab)
     guard, silence = lab.own_guard(**LONG), Silence(lab)
@@ -173,6 +177,7 @@ def leave_at_a_kick(lab):
 
 
 @test
+@core()
 def leave_when_the_service_starts_anew(lab):
     double_at_once(lab)
     guard, silence = lab.own_guard(**LONG), Silence(lab)
@@ -190,6 +195,7 @@ def leave_when_the_service_starts_anew(lab):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def give_way_to_a_knock(lab, family):
     """The peer is back, and has dialed us: nothing of our dial has left, and nothing does."""
     guard, silence = lab.own_guard(**LONG), Silence(lab, family)
@@ -211,6 +217,7 @@ def give_way_to_a_knock(lab, family):
 
 
 @test
+@core()
 def that_are_given_up_are_no_failures(lab):
     """And none of their SYNs leaves, whatever the application does."""
     guard, peer = lab.own_guard(**LONG), lab.void()
@@ -233,6 +240,7 @@ def that_are_given_up_are_no_failures(lab):
 
 
 @test
+@core()
 def are_refused_where_that_is_asked_for(lab):
     guard, peer = lab.own_guard(in_backoff="refuse", **LONG), lab.void()
     watch = guard.watch()
@@ -243,6 +251,7 @@ def are_refused_where_that_is_asked_for(lab):
 
 
 @test
+@core()
 def are_none_of_a_peer_that_has_refused(lab):
     """The last failure counts: after an RST it is ECONNREFUSED at once."""
     guard = lab.own_guard(initial="300ms", max="60s")
@@ -305,6 +314,7 @@ FLOODERS = {
 
 
 @each(*FLOODERS)
+@core(*FLOODERS)
 def of_a_dead_peer_leave_once_in_each_step(lab, flooder):
     """Whatever the application does, it is no flood: counted in dials whose SYN has left, by the failures
     that the guard has counted in the same time."""

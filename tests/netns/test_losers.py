@@ -6,9 +6,10 @@ their clocks agree. A node (worker.py) that is a second late is in by itself.
 """
 
 import signal
+from collections import Counter
 
 from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, now_ns, wait_for
-from registry import each, test
+from registry import core, each, test
 from test_crossing import Race
 
 PAIRS = 6
@@ -45,21 +46,23 @@ class Nodes:
 def guards(lab, ends, **options):
     """The guard at home, and with two guarded ends one far away."""
     guard = lab.own_guard(**options)
-    if ends == 2:
-        remote = lab.new_guard(lab.far, guard.options)
-        lab.at_end(remote.destroy)
-        remote.start()
-    return guard
+    if ends == 1:
+        return [guard]
+    remote = lab.new_guard(lab.far, guard.options)
+    lab.at_end(remote.destroy)
+    remote.start()
+    return [guard, remote]
 
 
 @each(*[f"{ends} guarded, {family}" for ends in (1, 2) for family in (IPV4, IPV6)])
+@core("1 guarded, IPv4", "2 guarded, IPv4", "2 guarded, IPv6")
 def end_with_a_link(lab, case):
     ends, family = int(case[0]), IPV6 if "IPv6" in case else IPV4
-    guard = guards(lab, ends)
-    watch = guard.watch()
+    all_guards = guards(lab, ends)
+    watches = [guard.watch() for guard in all_guards]
     nodes = Nodes(lab, family)
-    nodes.wait_linked(guard)
-    reports, grown = nodes.reports(), watch.grown()
+    nodes.wait_linked(all_guards[0])
+    reports, grown = nodes.reports(), sum((Counter(watch.grown()) for watch in watches), Counter())
     dials = sum(report["dials"] for pair in reports for report in pair)
     refused = sum(report["refused"] for pair in reports for report in pair)
     lost = sum(report["lost"] for pair in reports for report in pair)
@@ -73,9 +76,10 @@ def end_with_a_link(lab, case):
 
 
 @test
+@core()
 def are_waited_for_a_moment_and_no_longer(lab):
     """The daemon sleeps and ends no dial: the handshake waits 5 ms for it, and comes through."""
-    guard = guards(lab, 1)
+    guard, = guards(lab, 1)
     lab.need_delay()
     watch = guard.watch()
     guard.signal(signal.SIGSTOP)
@@ -103,9 +107,10 @@ def are_waited_for_a_moment_and_no_longer(lab):
 
 
 @test
+@core()
 def are_not_waited_for_without_a_daemon(lab):
     """Nobody could end them: both sides hold what they have always held, and one link is left."""
-    guard = guards(lab, 1)
+    guard, = guards(lab, 1)
     lab.need_delay()
     guard.end(signal.SIGQUIT)
     race = Race(lab, IPV4, rounds=10)

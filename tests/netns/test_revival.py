@@ -7,7 +7,7 @@ Each test has a guard of its own, which has heard of nothing before.
 import os
 
 from harness import OTHER_PORT, PORT, PREFIX, SECOND, now_ns, wait_for, wait_past
-from registry import each, each_family, needs, test
+from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_passed, connections_of, dial, fail_dial, fail_silently, link_out,
                    listen_home)
 
@@ -33,6 +33,7 @@ def assert_over(lab, guard, watch, peer):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def by_a_listener_of_the_service(lab, family):
     guard, peer, other = lab.own_guard(**LONG), lab.fresh(family), lab.fresh(family)
     watch = guard.watch()
@@ -49,6 +50,7 @@ def by_a_listener_of_the_service(lab, family):
 
 
 @each("another port", "another cgroup", "another namespace")
+@core("another port", "another namespace")
 @needs("netns_cookie")
 def not_by_a_listener_of(lab, whose):
     guard, peer = lab.own_guard(**LONG), lab.fresh()
@@ -100,6 +102,7 @@ COMES_BACK = {"carrier": carrier, "an address": address, "an IPv6 address": addr
 
 
 @each(*COMES_BACK)
+@core(*COMES_BACK)
 def by_what_comes_back(lab, what):
     guard, peer = lab.own_guard(**LONG), lab.fresh()
     come_back = COMES_BACK[what](lab)
@@ -135,6 +138,7 @@ def not_by_what_goes(lab):
 
 
 @test
+@core()
 def not_all_peers_at_once(lab):
     """Each has its own moment within a second: those that are announced, and the dials that are kept."""
     guard = lab.own_guard(**LONG)
@@ -163,6 +167,7 @@ def not_all_peers_at_once(lab):
 
 
 @test
+@core()
 def also_of_a_peer_that_is_made_of_what_was_lost(lab):
     """A host whose cable was out for a while: its dial is out again as soon as the cable is in."""
     guard, peer = lab.own_guard(**LONG), lab.fresh()

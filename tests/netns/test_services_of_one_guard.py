@@ -4,7 +4,7 @@
 import os
 
 from harness import FAMILIES, OTHER_PORT, PATIENCE, PORT, Events
-from registry import each, each_family, test
+from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, fail_silently, link_in,
                    link_out, listen_home)
 
@@ -35,6 +35,7 @@ def fail_at(lab, watch, peer, port):
 
 
 @each_family
+@core("IPv4", "IPv6")
 def have_a_link_each(lab, family):
     """A link on one port is no duplicate of a link on the other, whoever has dialed."""
     guard, peer = lab.own_guard(**BOTH), lab.fresh(family)
@@ -64,6 +65,7 @@ def have_a_link_each(lab, family):
 
 
 @test
+@core()
 def have_a_claim_each(lab):
     guard, peer = lab.own_guard(**BOTH), lab.void()
     watch = guard.watch()
@@ -77,6 +79,7 @@ def have_a_claim_each(lab):
 
 
 @each_family
+@core("IPv4")
 def have_a_backoff_each(lab, family):
     guard, peer = lab.own_guard(**BOTH, **LONG), lab.fresh(family)
     watch = guard.watch()
@@ -100,6 +103,7 @@ def have_a_backoff_each(lab, family):
 
 
 @test
+@core()
 def have_a_way_to_fail_each(lab):
     """Refused at one port, silent at the other: what is kept is the dial to the latter."""
     guard, peer = lab.own_guard(**BOTH, **LONG), lab.fresh()
@@ -114,6 +118,7 @@ def have_a_way_to_fail_each(lab):
 
 
 @test
+@core()
 def are_told_apart_by_explain(lab):
     guard, peer = lab.own_guard(**BOTH, **LONG), lab.fresh()
     watch = guard.watch()
@@ -129,6 +134,7 @@ def are_told_apart_by_explain(lab):
 
 
 @test
+@core()
 def are_all_reached_by_commands_about_an_address(lab):
     guard, peer = lab.own_guard(**BOTH, **LONG), lab.fresh()
     watch = guard.watch()
@@ -156,6 +162,7 @@ def are_all_reached_by_commands_about_an_address(lab):
 
 
 @each_family
+@core("IPv4")
 def are_one_with_share_limit(lab, family):
     """What several ports meant before: one link of the peer, at whichever of them."""
     guard, peer = lab.own_guard(share_limit="yes", **BOTH, **LONG), lab.fresh(family)
@@ -178,6 +185,7 @@ def are_one_with_share_limit(lab, family):
 
 
 @test
+@core()
 def have_their_known_peers_due_at_each(lab):
     peer = lab.fresh()
     guard = lab.own_guard(start=False, check_interval="300ms", **BOTH, **LONG)
