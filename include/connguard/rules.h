@@ -155,8 +155,8 @@ struct slot_ended {
 		.reject_style = REJECT_RESET,            \
 		.tie_break = TIE_BREAK_ISN,              \
 		.dial_policy = DIAL_POLICY_SHARED,       \
-		.backoff_initial_ns = 500 * NS_PER_MS,   \
-		.backoff_max_ns = 500 * NS_PER_MS,       \
+		.backoff_initial_ns = 100 * NS_PER_MS,   \
+		.backoff_max_ns = 100 * NS_PER_MS,       \
 		.min_uptime_ns = 10 * NS_PER_SECOND,     \
 		.stable_after_ns = 300 * NS_PER_SECOND,  \
 		.hold_max_ns = 1500 * NS_PER_MS,         \

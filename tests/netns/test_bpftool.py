@@ -55,11 +55,11 @@ def alone_makes_a_guard(lab, family):
     wait_for(lambda: enforced(guard).get("knock_linked"), "the knock is refused")
     assert peer.host("settle", fd=knock["fd"], timeout=0.3) is None
     assert lab.home("accept", fd=listener, timeout=0.1) is None
-    # The built-in policy: a backoff of half a second, less a fifth at most.
+    # The built-in policy: a backoff of a tenth of a second, less a fifth at most.
     failed = lab.fresh(family)
     assert dial(lab, failed)["errno"] == "ECONNREFUSED"
     value = in_map(guard, failed)
-    assert 0.4 * SECOND <= value["next_attempt_ns"] - value["failed_ns"] <= 0.5 * SECOND, value
+    assert 0.08 * SECOND <= value["next_attempt_ns"] - value["failed_ns"] <= 0.1 * SECOND, value
     assert value["failure"] == "ENDING_RESET" and value["address"]["service"] == PORT, value
     counters = enforced(guard)
     assert counters["dial_linked"] == 1 and counters["dial_failed"] == 1, counters

@@ -4665,8 +4665,8 @@ static void defaults_are_those_of_the_design(void **state)
 	assert_int_equal(policy.reject_style, REJECT_RESET);
 	assert_int_equal(policy.tie_break, TIE_BREAK_ISN);
 	assert_int_equal(policy.dial_policy, DIAL_POLICY_SHARED);
-	assert_int_equal(policy.backoff_initial_ns, SECOND / 2);
-	assert_int_equal(policy.backoff_max_ns, SECOND / 2);
+	assert_int_equal(policy.backoff_initial_ns, SECOND / 10);
+	assert_int_equal(policy.backoff_max_ns, SECOND / 10);
 	assert_int_equal(policy.min_uptime_ns, 10 * SECOND);
 	assert_int_equal(policy.stable_after_ns, 300 * SECOND);
 	assert_int_equal(policy.hold_max_ns, HOLD);

@@ -191,14 +191,14 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.choices = names_log_level_table,
 	},
 	[OPTION_BACKOFF_INITIAL] = {
-		.section = "backoff", .name = "initial", .default_text = "500ms",
+		.section = "backoff", .name = "initial", .default_text = "100ms",
 		.help = "Backoff after the first failure; doubles with each further one",
 		.parse = parse_duration, MEMBER(backoff_initial_ns),
 		.min = NS_PER_MS, .max = DAY_NS,
 	},
 	[OPTION_BACKOFF_MAX] = {
-		.section = "backoff", .name = "max", .default_text = "500ms",
-		.help = "The longest backoff",
+		.section = "backoff", .name = "max", .default_text = "100ms",
+		.help = "The longest backoff; not set, initial where that is longer",
 		.parse = parse_duration, MEMBER(backoff_max_ns),
 		.min = NS_PER_MS, .max = DAY_NS,
 	},
@@ -833,11 +833,15 @@ static int check_order(const struct config *config, size_t smaller, size_t great
 	return -EINVAL;
 }
 
-int config_finish(const struct config *config, struct config_error *ret_error)
+int config_finish(struct config *config, struct config_error *ret_error)
 {
 	char place[CONFIG_PATH_MAX + 16], setting[CONFIG_SETTING_TEXT_MAX];
 	int result;
 
+	/* Who names the first step alone wants no shorter ones after it. */
+	if (!config->lines[OPTION_BACKOFF_MAX] &&
+	    config->backoff_max_ns < config->backoff_initial_ns)
+		config->backoff_max_ns = config->backoff_initial_ns;
 	if (!config->ports.count) {
 		snprintf(ret_error->text, sizeof(ret_error->text),
 			 "%s: [%s] %s: missing, expected one or more ports such as port = 24000",

@@ -169,10 +169,10 @@ int config_gather(const struct config_sources *sources, struct config *ret_confi
 		  struct config_error *ret_error);
 
 /*
- * What only shows in the whole: a port is given, max is not below initial, and so on. -EINVAL with
- * *ret_error.
+ * What only shows in the whole: a port is given, max is not below initial, and so on. A max that nobody set is
+ * initial, where that is longer. -EINVAL with *ret_error.
  */
-int config_finish(const struct config *config, struct config_error *ret_error);
+int config_finish(struct config *config, struct config_error *ret_error);
 
 /* The policy for the kernel side. netns_cookie is 0: the caller knows the namespace. */
 void config_policy(const struct config *config, struct guard_policy *ret_policy);
