@@ -67,6 +67,25 @@ def refused_while_dialing(lab, family):
 
 @each_family
 @core("IPv4", "IPv6")
+def refused_while_their_handshake_is_pending(lab, family):
+    """The peer's dial was let in and only its last ACK is missing: it becomes the link."""
+    guard, peer = lab.guard(hold_max="10s", claim_max="30s"), lab.fresh(family)
+    watch, listener = guard.watch(), listen_home(lab, family)
+    word = "ip6" if ":" in peer.address else "ip"
+    mend = lab.home.eat("input", f"{word} saddr {peer.address} tcp flags & syn != syn")
+    try:
+        knock = peer.knock(blocking=False)
+        watch.counted_at_least(knock_idle=1)
+        assert_dial_refused(lab, watch, peer, "dial_pending")
+    finally:
+        mend()
+    assert lab.home("accept", fd=listener, timeout=PATIENCE)
+    watch.event(peer, "link_inbound")
+    peer.host("close", fd=knock["fd"])
+
+
+@each_family
+@core("IPv4", "IPv6")
 def refused_in_backoff_and_allowed_after_it(lab, family):
     guard, peer = lab.guard(initial=paced(2000), max=paced(2000)), lab.fresh(family)
     watch = guard.watch()
