@@ -483,7 +483,8 @@ inline destroy_surplus()
 
 /*
  * links_destroy_replaced() of user/edge/links.c: whether or not the link is there yet that its peer has made
- * in its place. That it was not alive shows when its RST arrives.
+ * in its place. That it was not alive shows when its RST arrives. The daemon waits for a moment
+ * (user/connguardd/replaced.c); here it never does, which is the harder case.
  */
 inline destroy_loser()
 {

@@ -174,6 +174,39 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
         watch.no_event(case.peer, "link_unanswered")
 
 
+@each("its peer ends the new one", "both stay")
+@core()
+@needs("socket_options")
+def link_that_lives_after_all_outlives_what_came_in_its_place(lab, case):
+    """The wire ate what its peer answered, as an outage does while TCP waits to repeat what was lost, and a
+    second task of the peer dialed. Whether or not that one sees that it is one too many: the link stays."""
+    guard, listener = lab.guard(**OPTIONS), listen_home(lab)
+    watch, peer = guard.watch(), lab.fresh(IPV4)
+    link = link_in(lab, peer, listener)
+    mend = lab.home.eat("input", f"ip saddr {peer.address} tcp sport {link.dial['local'][1]}")
+    try:
+        silent(guard, peer.address)
+        second = link_in(lab, peer, listener)
+        replaced = watch.event(peer, "link_replaced", cookie=second.cookie, other_cookie=link.cookie)
+        # Time in which a hasty daemon would destroy it.
+        wait_past(replaced["time_ns"] + SECOND)
+        if case == "its peer ends the new one":
+            second.close()
+            spared = watch.event(peer, "link_spared", cookie=link.cookie)
+            assert spared["time_ns"] > replaced["time_ns"], (replaced, spared)
+    finally:
+        mend()
+    peer.host("send", fd=link.there, text="here I am")
+    watch.event(peer, "link_spared", cookie=link.cookie)
+    wait_for(lambda: [one["cookie"] for one in guard.peer(peer.address)["links"]] == [link.cookie],
+             lambda: f"the old link is the only one: {guard.peer(peer.address)['links']}")
+    assert link.alive()
+    watch.no_event(peer, "link_destroyed", cookie=link.cookie)
+    # A link as any other again.
+    peer.host("send", fd=link.there, text="still here")
+    assert_knock_refused(watch, peer)
+
+
 @each_family
 @needs("socket_options")
 def silent_link_outlives_a_thousand_knocks(lab, family):

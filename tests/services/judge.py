@@ -55,6 +55,7 @@ def complaints(application, phase, outcome, unguarded):
         lost = outcome.before.keys() - outcome.kept.keys()
         found.append(f"{len(lost)} of {len(outcome.before)} links did not live on, every unguarded one did: "
                      + "; ".join(" - ".join(sorted(link)) for link in lost))
+        found += [outcome.story(number) for number in outcome.links if outcome.links[number]]
     return found
 
 

@@ -11,6 +11,7 @@
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
  *                   for which a knock is let in)
  *     probing.c     quiet links whose peers knock are asked for a sign of life; nobody is ended for silence
+ *     replaced.c    links in whose place a new one has come: which of the two goes
  *     syns.c        SYNs that leave between two of TCP's own timers
  *     revival.c     the network or the host is back: every backoff is over
  *     requests.c    the control socket's requests
@@ -56,6 +57,9 @@ struct probing;
 /* What tells of a network that is back; revival.c's alone. */
 struct revival;
 
+/* Links that a new one is to take the place of; replaced.c's alone. */
+struct replaced;
+
 /* What sends them; syns.c's alone. */
 struct syns;
 
@@ -89,6 +93,7 @@ struct daemon {
 	struct throttle *throttle;
 	struct probing *probing;
 	struct revival *revival;
+	struct replaced *replaced;
 	struct syns *syns;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
@@ -222,6 +227,17 @@ void revival_follow(struct daemon *daemon);
 
 /* Has the host slept since? To be called with each heartbeat. */
 void revival_look(struct daemon *daemon);
+
+/* ---- replaced.c ---- */
+
+int replaced_start(struct daemon *daemon);
+void replaced_stop(struct daemon *daemon);
+
+/* link_replaced: the link that it names is destroyed when the new one has stood for a moment. */
+void replaced_later(struct daemon *daemon, const struct guard_event *event);
+
+/* The link of `event` has ended: one that it has taken the place of is spared. */
+void replaced_newcomer_ended(struct daemon *daemon, const struct guard_event *event);
 
 /* ---- syns.c ---- */
 

@@ -249,10 +249,8 @@ static void on_event(const struct guard_event *event, void *argument)
 		upkeep_not_due(daemon, &event->address);
 		break;
 	case CAUSE_link_replaced:
-		if (event->enforced &&
-		    links_destroy_replaced(daemon->guard, daemon->surroundings.sockets,
-					   &event->address, event->other_cookie) == -ENOENT)
-			happenings_destroy(daemon, &event->address, event->other_cookie);
+		if (event->enforced)
+			replaced_later(daemon, event);
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
@@ -272,16 +270,19 @@ static void on_event(const struct guard_event *event, void *argument)
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
+	case CAUSE_link_short:
+	case CAUSE_link_hung_up:
+	case CAUSE_link_ended:
+	case CAUSE_link_destroyed:
+	case CAUSE_link_released:
+	case CAUSE_link_cut:
+	case CAUSE_link_unguarded:
+		replaced_newcomer_ended(daemon, event);
+		/* fall through */
 	case CAUSE_dial_failed:
 	case CAUSE_dial_unheard:
 	case CAUSE_dial_yielded:
 	case CAUSE_dial_kept:
-	case CAUSE_link_short:
-	case CAUSE_link_hung_up:
-	case CAUSE_link_ended:
-	case CAUSE_link_released:
-	case CAUSE_link_cut:
-	case CAUSE_link_unguarded:
 	case CAUSE_claim_closed:
 	case CAUSE_claim_expired:
 	case CAUSE_knock_backoff:

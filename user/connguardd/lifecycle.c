@@ -115,6 +115,8 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = probing_start(daemon);
 	if (!result)
+		result = replaced_start(daemon);
+	if (!result)
 		result = happenings_start(daemon);
 	if (!result)
 		result = places_start(daemon);
@@ -215,6 +217,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	revival_stop(daemon);
 	places_stop(daemon);
 	happenings_stop(daemon);
+	replaced_stop(daemon);
 	probing_stop(daemon);
 	if (daemon->guard)
 		guard_daemon_write(daemon->guard, &gone);

@@ -4,7 +4,7 @@
  *
  * TCP is made to ask (guard_nudge()), looked at ten times a second, and judged by pure/life.h. Of a link
  * that lives the evidence is noted. One that does not answer is marked: its peer's next SYN gets in, and
- * the link stays until TCP ends it or a new one has come in its place. Nothing is ended here.
+ * the link stays until TCP ends it or a new one has come in its place (replaced.c). Nothing is ended here.
  *
  * Then the socket's own settings are set back. Unanswered questions count against a service that has
  * keepalive of its own: its timer would end the link sooner than without us. Such a link is asked on,

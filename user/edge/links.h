@@ -29,7 +29,7 @@ int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 
 /*
  * Destroy the socket of a link in whose place another one has come: its peer left what it was asked
- * unanswered and has completed the handshake of that one, which may be over again. -ENOENT: it is gone,
+ * unanswered and has completed the handshake of that one. -ENOENT: it is gone,
  * or no such link; or the error of sockets_destroy().
  */
 int links_destroy_replaced(const struct guard *guard, struct sockets *sockets,

@@ -7,8 +7,8 @@
  *
  * The law it keeps: silence never ends a link on our account. A link is unanswered only when TCP itself
  * has asked several times and nobody has answered, and then all that follows is that a knock of its
- * peer need not wait any longer: what ends the link is the handshake of the new one, which only the
- * peer can complete. It is alive as soon as anything has come in order.
+ * peer need not wait any longer: what ends the link is that the peer has completed the handshake of the
+ * new one, which nobody else can, and keeps it. It is alive as soon as anything has come in order.
  *
  * A third case lies between: the other end answers, but with segments that begin beyond what has
  * come. What it had sent before was lost with a cut wire, and it repeats that as seldom as TCP's
