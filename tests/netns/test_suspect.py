@@ -21,6 +21,7 @@ OPTIONS = {"suspect_after": f"{SUSPECT_AFTER}s", "min_uptime": "0s"}
 BACK_SECONDS = 5
 RESETS = "tcp flags & rst == rst"
 ALL_BUT_SYNS = "tcp flags & syn != syn"
+SYNS = "tcp flags & (syn | ack) == syn"
 # The shortest that the setting takes.
 DENY_MAX = 5
 OUTAGE_SECONDS = 6.5
@@ -172,6 +173,26 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
     for case in quiet:
         watch.event(case.peer, "link_ended", cookie=case.link.cookie)
         watch.no_event(case.peer, "link_unanswered")
+
+
+@test
+@core()
+@needs("socket_options")
+def knock_that_was_held_is_let_in_when_nothing_answers(lab):
+    """By the daemon: its sender would repeat it later, here never."""
+    guard, listener = lab.guard(**OPTIONS), listen_home(lab)
+    watch, peer = guard.watch(), lab.fresh(IPV4)
+    link = link_in(lab, peer, listener)
+    lab.at_end(lab.home.eat("input", f"ip saddr {peer.address} tcp sport {link.dial['local'][1]}"))
+    silent(guard, peer.address)
+    knock = peer.knock(blocking=False)
+    watch.event(peer, "knock_suspect")
+    lab.at_end(peer.host.silence(peer.address, only=SYNS))
+    assert lab.home("accept", fd=listener, timeout=PATIENCE), "nothing comes in"
+    outcome = peer.host("settle", fd=knock["fd"], timeout=PATIENCE)
+    assert outcome and outcome["errno"] == "success", outcome
+    watch.event(peer, "link_unanswered", cookie=link.cookie)
+    watch.event(peer, "link_inbound")
 
 
 @each("its peer ends the new one", "both stay")
