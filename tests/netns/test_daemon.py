@@ -332,7 +332,7 @@ def a_port_on_the_command_line_is_enough(lab):
             stdin=subprocess.DEVNULL, stdout=log, stderr=log)
     wait_for(guard.is_up, guard.log)
     policy = guard.status()["policy"]
-    assert policy["backoff_initial_ns"] == SECOND // 2 and policy["max_links"] == 1, policy
+    assert policy["backoff_initial_ns"] == SECOND // 10 and policy["max_links"] == 1, policy
     link_out(lab, peer)
     assert_refused(dial(lab, peer))
     guard.stop()
