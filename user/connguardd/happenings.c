@@ -265,6 +265,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_adopted:
 		destroy_spared(daemon, event);
 		/* fall through */
+	case CAUSE_link_spared:
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
 		give_up_dials(daemon, event);
