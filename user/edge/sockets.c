@@ -368,11 +368,13 @@ int sockets_list(struct sockets *sockets, __u32 state_mask, struct tcp_socket **
 	static const __u8 families[] = { AF_INET, AF_INET6 };
 	struct inet_diag_req_v2 request = {
 		.sdiag_protocol = IPPROTO_TCP,
-		.idiag_states = (state_mask | SOCKET_STATES_LISTEN) & ~(1U << TCP_TIME_WAIT),
 	};
 	int error, attempt;
 	size_t i;
 
+	/* A state that was not asked for is passed over, whatever the kernel says. */
+	state_mask &= ~(1U << TCP_TIME_WAIT);
+	request.idiag_states = state_mask | SOCKET_STATES_LISTEN;
 	for (attempt = 0; attempt < LIST_ATTEMPTS; attempt++) {
 		struct answer answer = { 0 };
 
