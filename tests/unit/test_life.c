@@ -68,6 +68,11 @@ static void an_answer_with_a_hole_before_it_is_none(void **state)
 	signs.stalled_ns = stalled;
 	assert_int_equal(life_judge(&trial, &signs, late - 1), LIFE_UNDECIDED);
 	assert_int_equal(life_judge(&trial, &signs, late), LIFE_UNANSWERED);
+	/* On a long way TCP repeats later. */
+	signs.round_trip_ns = 50 * NS_PER_MS;
+	assert_int_equal(life_judge(&trial, &signs, late + 100 * NS_PER_MS - 1), LIFE_UNDECIDED);
+	assert_int_equal(life_judge(&trial, &signs, late + 100 * NS_PER_MS), LIFE_UNANSWERED);
+	signs.round_trip_ns = 0;
 	/* What was missing has come. */
 	signs.stalled_ns = 0;
 	assert_int_equal(life_judge(&trial, &signs, late), LIFE_ALIVE);

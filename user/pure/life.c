@@ -12,7 +12,8 @@ enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *
 	if (now > trial->began_ns && signs->silent_ns + NS_PER_MS < now - trial->began_ns) {
 		if (!signs->stalled_ns)
 			return LIFE_ALIVE;
-		if (trial->knocked && now - signs->stalled_ns >= LIFE_STALLED_NS)
+		if (trial->knocked &&
+		    now - signs->stalled_ns >= LIFE_STALLED_NS + 2 * signs->round_trip_ns)
 			return LIFE_UNANSWERED;
 	}
 	if (signs->probes < LIFE_QUESTIONS && signs->retransmissions < LIFE_QUESTIONS)

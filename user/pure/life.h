@@ -31,10 +31,11 @@
 /* The last question's answer is waited for at least this long, and for two round trips. */
 #define LIFE_PATIENCE_NS (400 * NS_PER_MS)
 /*
- * So long may something be missing of a link whose peer knocks: two of the peer's SYNs are held, and
- * one that comes 2 s after the first gets in (linear time-outs), or 3 s after it (RFC 6298).
+ * So long, and two round trips, may something be missing of a link whose peer knocks: TCP has repeated by then
+ * what was lost on a path that works (RFC 6298). After an outage it takes longer; the new link comes up beside
+ * this one, and which of the two stays shows afterwards.
  */
-#define LIFE_STALLED_NS (1800 * NS_PER_MS)
+#define LIFE_STALLED_NS (600 * NS_PER_MS)
 /* Without a verdict by then the asking is given up; deny_max goes on. */
 #define LIFE_GIVE_UP_NS (20 * NS_PER_SECOND)
 /* How often to look: the peer's SYN comes again after 1 s and after 3 s (RFC 6298). */
