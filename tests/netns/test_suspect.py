@@ -175,10 +175,10 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
         watch.no_event(case.peer, "link_unanswered")
 
 
-@test
+@each("nothing answers", "our application closes the link")
 @core()
 @needs("socket_options")
-def knock_that_was_held_is_let_in_when_nothing_answers(lab):
+def knock_that_was_held_is_let_in(lab, case):
     """By the daemon: its sender would repeat it later, here never."""
     guard, listener = lab.guard(**OPTIONS), listen_home(lab)
     watch, peer = guard.watch(), lab.fresh(IPV4)
@@ -188,10 +188,12 @@ def knock_that_was_held_is_let_in_when_nothing_answers(lab):
     knock = peer.knock(blocking=False)
     watch.event(peer, "knock_suspect")
     lab.at_end(peer.host.silence(peer.address, only=SYNS))
+    if case == "our application closes the link":
+        lab.home("close", fd=link.here)
     assert lab.home("accept", fd=listener, timeout=PATIENCE), "nothing comes in"
     outcome = peer.host("settle", fd=knock["fd"], timeout=PATIENCE)
     assert outcome and outcome["errno"] == "success", outcome
-    watch.event(peer, "link_unanswered", cookie=link.cookie)
+    watch.event(peer, "link_unanswered" if case == "nothing answers" else "link_ended", cookie=link.cookie)
     watch.event(peer, "link_inbound")
 
 

@@ -250,7 +250,7 @@ void syns_follow(struct daemon *daemon);
 /* The backoff is over: the SYN of a dial that was kept leaves, now. */
 void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
-/* Nothing answers for the peer's quiet link: its knock, which was held meanwhile, comes in. */
+/* The peer's quiet link refuses nobody any more: its knock, which was held meanwhile, comes in. */
 void syns_let_in(struct daemon *daemon, const struct peer_address *address);
 
 /*

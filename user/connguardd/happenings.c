@@ -279,6 +279,9 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_cut:
 	case CAUSE_link_unguarded:
 		replaced_newcomer_ended(daemon, event);
+		/* Our application has closed it, and takes another: what waited for an answer comes in. */
+		if (event->ending == ENDING_CLOSED)
+			syns_let_in(daemon, &event->address);
 		/* fall through */
 	case CAUSE_dial_failed:
 	case CAUSE_dial_unheard:

@@ -8,8 +8,10 @@
  * the older is dropped for the other's sake, which the other end may have given up already. So the daemon
  * sends a copy of the SYN, once more than TCP does: what TCP sends, and when, stays as it is.
  *
- * A knock that was held while a quiet link was asked is let in when that is left unanswered, and not when
- * its sender next repeats it: a dial that has lasted for long does so every sixteen seconds.
+ * A knock that was held while a quiet link was asked is let in when that is left unanswered, or when our own
+ * application closes that link, and not when its sender next repeats it: a dial that has lasted for long does
+ * so every sixteen seconds. Not when an RST ends the link: many applications need a moment after that, and
+ * turn away who comes in it.
  */
 #include "connguardd/daemon.h"
 
