@@ -77,6 +77,10 @@ STANDARD = {
 }
 BACKOFF_SECTION = ("initial", "max", "min_uptime", "stable_after", "hold_max", "claim_max", "in_backoff")
 
+# What nftables matches: SYNs that ask, not those that answer; all that is no SYN.
+SYNS = "tcp flags & (syn | ack) == syn"
+ALL_BUT_SYNS = "tcp flags & syn != syn"
+
 # Hooks at a cgroup and their enum bpf_attach_type, a command of bpf(2) (both linux/bpf.h), and the
 # number of bpf(2) itself (asm/unistd.h; x86-64 has its own).
 CGROUP_HOOKS = {"ingress": 0, "egress": 1, "sock_ops": 3, "connect4": 10, "connect6": 11, "sock_release": 34}
@@ -452,7 +456,7 @@ class Host:
     def eat_syns_from(self, address):
         """Drop SYNs that come from this address. Returns how to stop that."""
         word = "ip6" if ":" in address else "ip"
-        return self.eat("input", f"{word} saddr {address} tcp flags & (syn | ack) == syn")
+        return self.eat("input", f"{word} saddr {address} {SYNS}")
 
     def silence(self, *addresses, only=""):
         """Let nothing out from these addresses: their hosts are dead to the others. `only`: a match

@@ -145,10 +145,10 @@ def print_comment(lines):
 
 
 @contextlib.contextmanager
-def judged(what, failures):
+def told_if_wrong(what, seconds, failures):
     """Something besides the tests that must go well and be over in time: if not, a result that failed."""
     try:
-        with in_time(what, SET_UP_SECONDS):
+        with in_time(what, seconds):
             yield
     except Interrupted:
         raise
@@ -260,13 +260,13 @@ def run_tests(tests, laboratory, test_seconds, fail_fast):
                 failed.append(test.name)
                 if fail_fast:
                     break
-        with judged("the end of the shared guard", failed):
+        with told_if_wrong("the end of the shared guard", CLEAN_UP_SECONDS, failed):
             lab.retire_shared()
     except Interrupted as reason:
         print(f"Bail out! {reason}", flush=True)
         failed.append("the rest")
     finally:
-        with judged("the end of the laboratory", failed):
+        with told_if_wrong("the end of the laboratory", SET_UP_SECONDS, failed):
             lab.tear_down()
     return 1 if failed else 0
 

@@ -3,7 +3,7 @@
 
 import re
 
-from harness import PATIENCE, PORT, SECOND, TIME_SCALE, Skip, now_ns, paced, wait_past
+from harness import ALL_BUT_SYNS, PATIENCE, PORT, SECOND, TIME_SCALE, Skip, now_ns, paced, wait_past
 from prober import Prober
 from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
@@ -71,8 +71,7 @@ def refused_while_their_handshake_is_pending(lab, family):
     """The peer's dial was let in and only its last ACK is missing: it becomes the link."""
     guard, peer = lab.guard(hold_max="10s", claim_max="30s"), lab.fresh(family)
     watch, listener = guard.watch(), listen_home(lab, family)
-    word = "ip6" if ":" in peer.address else "ip"
-    mend = lab.home.eat("input", f"{word} saddr {peer.address} tcp flags & syn != syn")
+    mend = peer.host.silence(peer.address, only=ALL_BUT_SYNS)
     try:
         knock = peer.knock(blocking=False)
         watch.counted_at_least(knock_idle=1)

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Observe and off: everything is decided and counted, or nothing; refused is nothing."""
 
-from harness import OTHER_PORT, PORT, wait_for, wait_past
+from harness import ALL_BUT_SYNS, OTHER_PORT, PORT, wait_for, wait_past
 from registry import core, each_family, needs, test
 from steps import assert_refused, dial, fail_dial, link_in, link_out, listen_home
 
@@ -99,7 +99,7 @@ def whoever_stops_enforcing_stops_asking(lab):
     watch = guard.watch()
     link = link_in(lab, peer, listener)
     before = lab.home("keepalive", fd=link.here)
-    revive = peer.host.silence(peer.address, only="tcp flags & syn != syn")
+    revive = peer.host.silence(peer.address, only=ALL_BUT_SYNS)
     wait_for(lambda: guard.peer(peer.address)["links"][0]["life"] == "quiet", "the link is quiet")
     peer.knock(blocking=False)
     watch.event(peer, "knock_suspect")

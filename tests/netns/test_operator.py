@@ -8,7 +8,7 @@ import re
 import signal
 import subprocess
 
-from harness import (BPFTOOL, CLI, OTHER_PORT, PATIENCE, PORT, RUN, SECOND, TIME_SCALE, now_ns, paced, run,
+from harness import (ALL_BUT_SYNS, BPFTOOL, CLI, OTHER_PORT, PATIENCE, PORT, RUN, SECOND, TIME_SCALE, now_ns, paced, run,
                      wait_for, wait_past, waiting)
 from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -216,7 +216,7 @@ def explain_says_that_a_silent_link_is_quiet(lab):
     assert status == 3 and "their knock   is HELD: the peer's link is quiet" in text, text
     assert re.search(r"for [23]s more at most", text), text
     assert "quiet, will be asked when its peer knocks; last sign of life" in text, text
-    revive = peer.host.silence(peer.address, only="tcp flags & syn != syn")
+    revive = peer.host.silence(peer.address, only=ALL_BUT_SYNS)
     peer.knock(blocking=False)
     watch.event(peer, "knock_suspect")
     link = guard.peer(peer.address)["links"][0]

@@ -11,7 +11,7 @@ import os
 import re
 import signal
 
-from harness import (FAMILIES, IPV4, IPV6, MAPPED, OTHER_PORT, PATIENCE, PORT, PREFIX, SECOND, TIME_SCALE, Skip,
+from harness import (FAMILIES, IPV4, IPV6, MAPPED, OTHER_PORT, PATIENCE, PORT, PREFIX, SECOND, SYNS, TIME_SCALE, Skip,
                      now_ns, run, wait_for)
 from registry import core, each, each_family, test
 from steps import (ESTABLISHED, InLink, assert_dial_refused, assert_knock_refused, assert_passed,
@@ -786,7 +786,7 @@ def of_dials_whose_syn_is_sent_again(lab):
     guard, peers = ordinary_guard(lab), [lab.fresh(family) for family in FAMILIES]
     for peer in peers:
         peer.listen()
-    stop = lab.left.eat("input", "tcp flags & (syn | ack) == syn")
+    stop = lab.left.eat("input", SYNS)
     watch = guard.watch()
     dials = [dial(lab, peer, blocking=False) for peer in peers]
     retransmitted = lab.home.snmp("Tcp", "RetransSegs")
@@ -910,7 +910,7 @@ def older_than_the_guard_and_still_dialing(lab):
     """The guard knows no claim of theirs; answered they are links, and each the only one."""
     lab.retire_shared()
     alone, doubled = lab.fresh(), lab.fresh()
-    stop = lab.left.eat("input", "tcp flags & (syn | ack) == syn")
+    stop = lab.left.eat("input", SYNS)
     old = {}
     for peer in (alone, doubled):
         peer.listen()

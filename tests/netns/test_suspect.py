@@ -9,7 +9,8 @@ import os
 import re
 import signal
 
-from harness import IPV4, PATIENCE, PORT, SECOND, TIME_SCALE, Skip, now_ns, run, wait_for, wait_past
+from harness import (ALL_BUT_SYNS, IPV4, PATIENCE, PORT, SECOND, SYNS, TIME_SCALE, Skip, now_ns, run, wait_for,
+                     wait_past)
 from prober import Prober
 from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial, link_in,
@@ -20,8 +21,6 @@ OPTIONS = {"suspect_after": f"{SUSPECT_AFTER}s", "min_uptime": "0s"}
 # From its first SYN to its link, for a peer that crashed and is back.
 BACK_SECONDS = 5
 RESETS = "tcp flags & rst == rst"
-ALL_BUT_SYNS = "tcp flags & syn != syn"
-SYNS = "tcp flags & (syn | ack) == syn"
 # The shortest that the setting takes.
 DENY_MAX = 5
 OUTAGE_SECONDS = 6.5
@@ -175,22 +174,37 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
         watch.no_event(case.peer, "link_unanswered")
 
 
+class CutLink:
+    """A quiet link of which nothing comes in any more, and a guard of its own to watch."""
+
+    def __init__(self, lab):
+        self.guard, self.listener = lab.guard(**OPTIONS), listen_home(lab)
+        self.watch, self.peer = self.guard.watch(), lab.fresh(IPV4)
+        self.link = link_in(lab, self.peer, self.listener)
+        self.cut = lab.home.eat("input", f"ip saddr {self.peer.address} tcp sport {self.link.dial['local'][1]}")
+        lab.at_end(self.mend)
+        silent(self.guard, self.peer.address)
+
+    def mend(self):
+        """Let it in again: once, at the end of the test if not before."""
+        if self.cut:
+            self.cut()
+        self.cut = None
+
+
 @each("nothing answers", "our application closes the link")
 @core()
 @needs("socket_options")
 def knock_that_was_held_is_let_in(lab, case):
     """By the daemon: its sender would repeat it later, here never."""
-    guard, listener = lab.guard(**OPTIONS), listen_home(lab)
-    watch, peer = guard.watch(), lab.fresh(IPV4)
-    link = link_in(lab, peer, listener)
-    lab.at_end(lab.home.eat("input", f"ip saddr {peer.address} tcp sport {link.dial['local'][1]}"))
-    silent(guard, peer.address)
+    cut = CutLink(lab)
+    watch, peer, link = cut.watch, cut.peer, cut.link
     knock = peer.knock(blocking=False)
     watch.event(peer, "knock_suspect")
     lab.at_end(peer.host.silence(peer.address, only=SYNS))
     if case == "our application closes the link":
         lab.home("close", fd=link.here)
-    assert lab.home("accept", fd=listener, timeout=PATIENCE), "nothing comes in"
+    assert lab.home("accept", fd=cut.listener, timeout=PATIENCE), "nothing comes in"
     outcome = peer.host("settle", fd=knock["fd"], timeout=PATIENCE)
     assert outcome and outcome["errno"] == "success", outcome
     watch.event(peer, "link_unanswered" if case == "nothing answers" else "link_ended", cookie=link.cookie)
@@ -203,22 +217,17 @@ def knock_that_was_held_is_let_in(lab, case):
 def link_that_lives_after_all_outlives_what_came_in_its_place(lab, case):
     """The wire ate what its peer answered, as an outage does while TCP waits to repeat what was lost, and a
     second task of the peer dialed. Whether or not that one sees that it is one too many: the link stays."""
-    guard, listener = lab.guard(**OPTIONS), listen_home(lab)
-    watch, peer = guard.watch(), lab.fresh(IPV4)
-    link = link_in(lab, peer, listener)
-    mend = lab.home.eat("input", f"ip saddr {peer.address} tcp sport {link.dial['local'][1]}")
-    try:
-        silent(guard, peer.address)
-        second = link_in(lab, peer, listener)
-        replaced = watch.event(peer, "link_replaced", cookie=second.cookie, other_cookie=link.cookie)
-        # Time in which a hasty daemon would destroy it.
-        wait_past(replaced["time_ns"] + SECOND)
-        if case == "its peer ends the new one":
-            second.close()
-            spared = watch.event(peer, "link_spared", cookie=link.cookie)
-            assert spared["time_ns"] > replaced["time_ns"], (replaced, spared)
-    finally:
-        mend()
+    cut = CutLink(lab)
+    guard, watch, peer, link = cut.guard, cut.watch, cut.peer, cut.link
+    second = link_in(lab, peer, cut.listener)
+    replaced = watch.event(peer, "link_replaced", cookie=second.cookie, other_cookie=link.cookie)
+    # Time in which a hasty daemon would destroy it.
+    wait_past(replaced["time_ns"] + SECOND)
+    if case == "its peer ends the new one":
+        second.close()
+        spared = watch.event(peer, "link_spared", cookie=link.cookie)
+        assert spared["time_ns"] > replaced["time_ns"], (replaced, spared)
+    cut.mend()
     peer.host("send", fd=link.there, text="here I am")
     watch.event(peer, "link_spared", cookie=link.cookie)
     wait_for(lambda: [one["cookie"] for one in guard.peer(peer.address)["links"]] == [link.cookie],
