@@ -106,7 +106,7 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 			      sizeof(iterator) / sizeof(iterator[0]));
 	/* Which options bpf_getsockopt() reads shows on a socket only; all of them since 6.1, as the first. */
 	ret_features[FEATURE_SOCKET_OPTIONS] = ret_features[FEATURE_SOCKET_ITERATOR] &&
-				    ret_features[FEATURE_REFUSAL_ERRNO];
+					       ret_features[FEATURE_REFUSAL_ERRNO];
 	/* An option of bpf_setsockopt(), see bpf/adopt.bpf.c. */
 	ret_features[FEATURE_ADOPT_CALLBACKS] =
 		types && has_enumerator(types, "TCP_BPF_SOCK_OPS_CB_FLAGS");

@@ -4,7 +4,8 @@
 
 enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *signs, __u64 now)
 {
-	__u64 patience = 2 * signs->round_trip_ns;
+	const __u64 round_trips = 2 * signs->round_trip_ns;
+	__u64 patience = round_trips < LIFE_PATIENCE_NS ? LIFE_PATIENCE_NS : round_trips;
 
 	if (!signs->established)
 		return LIFE_ENDED;
@@ -13,15 +14,13 @@ enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *
 		if (!signs->stalled_ns)
 			return LIFE_ALIVE;
 		if (trial->knocked &&
-		    now - signs->stalled_ns >= LIFE_STALLED_NS + 2 * signs->round_trip_ns)
+		    now - signs->stalled_ns >= LIFE_STALLED_NS + round_trips)
 			return LIFE_UNANSWERED;
 	}
 	if (signs->probes < LIFE_QUESTIONS && signs->retransmissions < LIFE_QUESTIONS)
 		trial->exhausted_ns = 0;
 	else if (!trial->exhausted_ns)
 		trial->exhausted_ns = now;
-	if (patience < LIFE_PATIENCE_NS)
-		patience = LIFE_PATIENCE_NS;
 	if (trial->exhausted_ns && now - trial->exhausted_ns >= patience)
 		return LIFE_UNANSWERED;
 	return now - trial->began_ns >= LIFE_GIVE_UP_NS ? LIFE_UNKNOWN : LIFE_UNDECIDED;
