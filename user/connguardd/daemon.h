@@ -118,6 +118,9 @@ struct daemon {
  */
 int daemon_start(struct daemon *daemon);
 
+/* True while the guard refuses and destroys; false also when the mode cannot be read. */
+bool daemon_enforces(const struct daemon *daemon);
+
 /*
  * Read the configuration and the peers file again. On failure the last good policy stays: negative
  * errno and a text.

@@ -110,18 +110,11 @@ static void log_destroyed(const struct peer_address *address, int result)
 			    address_to_text(address, text), strerror(-result));
 }
 
-static bool enforcing(const struct daemon *daemon)
-{
-	enum guard_mode mode;
-
-	return guard_mode_read(daemon->guard, &mode) == 0 && mode == MODE_ENFORCE;
-}
-
 int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
 {
 	int result;
 
-	if (!enforcing(daemon))
+	if (!daemon_enforces(daemon))
 		return 0;
 	result = links_destroy_surplus(daemon->guard, daemon->surroundings.sockets, address, cookie);
 	log_destroyed(address, result);
@@ -180,7 +173,7 @@ static void give_up_dials(struct daemon *daemon, const struct guard_event *event
 	struct peer peer;
 	int result;
 
-	if (!enforcing(daemon) || guard_peer_read(daemon->guard, &event->address, &peer) ||
+	if (!daemon_enforces(daemon) || guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
 		return;
 	if (policy.tie_break == TIE_BREAK_NONE || peer_exempt(&peer, event->time_ns) ||
@@ -204,7 +197,7 @@ static void end_given_up(struct daemon *daemon, const struct guard_event *event)
 	const struct slot *claim;
 	struct peer peer;
 
-	if (!event->enforced || !enforcing(daemon) ||
+	if (!event->enforced || !daemon_enforces(daemon) ||
 	    guard_peer_read(daemon->guard, &event->address, &peer))
 		return;
 	claim = slot_of(&peer, event->other_cookie);
@@ -274,7 +267,6 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_short:
 	case CAUSE_link_hung_up:
 	case CAUSE_link_ended:
-	case CAUSE_link_destroyed:
 	case CAUSE_link_released:
 	case CAUSE_link_cut:
 	case CAUSE_link_unguarded:

@@ -153,6 +153,13 @@ int daemon_start(struct daemon *daemon)
 	return 0;
 }
 
+bool daemon_enforces(const struct daemon *daemon)
+{
+	enum guard_mode mode;
+
+	return guard_mode_read(daemon->guard, &mode) == 0 && mode == MODE_ENFORCE;
+}
+
 int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 {
 	cleanup_free struct known_peer *known = NULL;

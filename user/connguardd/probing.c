@@ -182,13 +182,12 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 	struct probing *probing = daemon->probing;
 	__u64 now = clock_now_ns(), over[TRIALS_MAX];
 	size_t kept = 0, over_count = 0;
-	enum guard_mode mode;
 	bool enforcing;
 
 	(void)fd;
 	(void)what;
 	/* Who observes asks nobody, and has nobody's settings changed. */
-	enforcing = guard_mode_read(daemon->guard, &mode) == 0 && mode == MODE_ENFORCE;
+	enforcing = daemon_enforces(daemon);
 	for (size_t i = 0; i < probing->count; i++) {
 		struct trial *trial = &probing->trials[i];
 		enum life_verdict verdict = enforcing ? judge(daemon, trial, now) : LIFE_UNKNOWN;

@@ -63,8 +63,11 @@ static void destroy_newcomer(struct daemon *daemon, const struct replaced_link *
 		sockets_destroy(daemon->surroundings.sockets, &newcomer);
 }
 
-/* True while it is too early to say which of the two goes, or the one that was told to go is still there. */
-static bool undecided(struct daemon *daemon, const struct replaced_link *link, __u64 now)
+/*
+ * Has the one that goes destroyed, once that can be said. True: to be looked at again, for it is too early, or
+ * the new one, which goes, was there just now.
+ */
+static bool settle(struct daemon *daemon, const struct replaced_link *link, __u64 now)
 {
 	const struct slot *slot = NULL;
 	struct peer peer;
@@ -90,16 +93,15 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 	struct daemon *daemon = argument;
 	struct replaced *replaced = daemon->replaced;
 	__u64 now = clock_now_ns();
-	enum guard_mode mode;
 	size_t kept = 0;
 
 	(void)fd;
 	(void)what;
 	/* Who observes destroys nothing. */
-	if (guard_mode_read(daemon->guard, &mode) || mode != MODE_ENFORCE)
+	if (!daemon_enforces(daemon))
 		replaced->count = 0;
 	for (size_t i = 0; i < replaced->count; i++)
-		if (undecided(daemon, &replaced->links[i], now))
+		if (settle(daemon, &replaced->links[i], now))
 			replaced->links[kept++] = replaced->links[i];
 	replaced->count = kept;
 	look_soon(replaced);
