@@ -123,6 +123,7 @@ struct slot {
 				      * segment of the other end; a probe answered). claim: 0 */
 	__u64 doubted_ns;            /* link that shows no life: since when somebody is turned away for its sake. 0:
 				      * nobody, since heard_ns */
+	__u64 left_ns;               /* claim: when its last SYN left; 0: none has */
 	__u64 stalled_ns;            /* link: since when its segments begin beyond what has come, and none in order
 				      * came: the other end is there, and what it sent before is missing. 0: not */
 	enum slot_kind kind;
@@ -429,7 +430,7 @@ struct link_nudge {
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 128, "struct slot");
+_Static_assert(sizeof(struct slot) == 136, "struct slot");
 _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "struct peer");
 _Static_assert(sizeof(struct guard_policy) == 112, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");

@@ -51,12 +51,19 @@
  */
 #define HOLD_PERIODS 2
 /*
- * Share of hold_max for which a dial whose number is the greater holds its answer all the same: a
- * half, so that of two guarded ends that both wait one gives up first, and its dial becomes the
- * link. What is left of hold_max when the answer's retransmission comes, 1 s after the answer (RFC
- * 6298), is ample for its ACK to arrive.
+ * Share of hold_max for which a dial whose number is the greater, and whose SYN left after their knock was let
+ * in, holds its answer all the same: a half, so that of two guarded ends that both wait one gives up first, and
+ * its dial becomes the link. What is left of hold_max when the answer's retransmission comes, 1 s after the
+ * answer (RFC 6298), is ample for its ACK to arrive.
  */
 #define HOLD_SHORTENED 2
+/*
+ * When an answer comes to a dial that gave way to a smaller number, the round trip is known, and with it when
+ * the last ACK of that knock comes, if it does: after one more at the latest. Another is added, and on short paths
+ * a scheduler's delay. Then the dial completes: of two guarded ends the other one waits longer.
+ */
+#define ANSWER_WAITS_ROUND_TRIPS 2
+#define ANSWER_WAITS_LEAST_NS	 (20 * NS_PER_MS)
 /*
  * The SYN of a crossing knock that is let in ends our dial; the last ACK of that knock waits at most
  * this long for the end, counted from its arrival. The daemon has had a round trip by then.
@@ -420,6 +427,7 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->local_port = 0;
 	slot->remote_port = 0;
 	slot->syns = 0;
+	slot->left_ns = 0;
 	slot->ack_waits_until_ns = 0;
 	__builtin_memset(slot->local_address, 0, sizeof(slot->local_address));
 	__builtin_memset(slot->command, 0, sizeof(slot->command));
@@ -684,6 +692,7 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->stalled_ns = 0;
 	slot->flags = kept;
 	slot->syns = 0;
+	slot->left_ns = 0;
 	slot->ack_waits_until_ns = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
@@ -764,6 +773,7 @@ static __always_inline struct decision dial_leaves(struct peer *peer,
 		decision = dial_let_go(peer, policy, claim, now);
 	}
 	claim->syns++;
+	claim->left_ns = now;
 	return decision;
 }
 
@@ -925,7 +935,6 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 						    const struct knock *knock)
 {
 	struct decision decision = knock_verdict(peer, policy, knock);
-	__u64 yields_ns = HOLD_PERIODS * policy->hold_max_ns;
 	struct slot *claim;
 
 	/* What is not answered at once is the business of the hook that sees the SYN. */
@@ -951,13 +960,6 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 	if (!claim || claim->yields_until_ns)
 		return decision;
 	/*
-	 * The bound on holding its answer begins here: a dial may be old when it meets their knock.
-	 * One that was held back long enough still has the greater number: at the other end, if that
-	 * one is guarded, the knock's dial gives way to it for longer than it does here.
-	 */
-	if (decision.cause == CAUSE_knock_hold_spent)
-		yields_ns = policy->hold_max_ns / HOLD_SHORTENED;
-	/*
 	 * Given up is what loses at the other end as well, by the greater number or because nothing of it
 	 * has left. Where ours has the greater one, or both are equal, the other end gives up its dial for
 	 * ours, and no link would be left of the two: whether it does shows when the knock's last ACK comes.
@@ -971,7 +973,8 @@ static __always_inline struct decision knock_decide(struct peer *peer,
 		    dial_give_up(peer, claim, knock))
 			decision.cause = CAUSE_knock_goes_first;
 	}
-	claim->yields_until_ns = knock->now + yields_ns;
+	/* The bound on holding its answer begins here: a dial may be old when it meets their knock. */
+	claim->yields_until_ns = knock->now + HOLD_PERIODS * policy->hold_max_ns;
 	/* How long SYNs of its own connection were held says nothing of this knock's last ACK. */
 	claim->ack_waits_until_ns = 0;
 	return decision;
@@ -1186,6 +1189,21 @@ static __always_inline int answer_gives_way(const struct slot *claim,
 }
 
 /*
+ * The answer to a dial whose number is the greater is held: for how long follows from the round trip that it
+ * shows. Where the SYN was repeated before it could be answered that is too short; the answer to the repeated
+ * one comes much later all the same.
+ */
+static __always_inline void claim_learns_round_trip(struct slot *claim, __u64 now)
+{
+	__u64 waits_ns = ANSWER_WAITS_ROUND_TRIPS * (now - claim->left_ns);
+
+	if (waits_ns < ANSWER_WAITS_LEAST_NS)
+		waits_ns = ANSWER_WAITS_LEAST_NS;
+	if (now + waits_ns < claim->yields_until_ns)
+		claim->yields_until_ns = now + waits_ns;
+}
+
+/*
  * SYN-ACK to the dial of `cookie`: may it complete? Not while the peer has its links already, nor,
  * for a bounded time, while a handshake of theirs that goes first is on its way, unless there is
  * room for both. Dropping it here keeps the duplicate from both applications: the other end's
@@ -1216,6 +1234,10 @@ static __always_inline struct decision answer_decide(struct peer *peer,
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_tie_lost;
 		decision.until_ns = theirs->until_ns;
+		if (claim->client_isn > theirs->client_isn)
+			claim_learns_round_trip(claim, now);
+		if (claim->yields_until_ns && claim->yields_until_ns < decision.until_ns)
+			decision.until_ns = claim->yields_until_ns;
 	}
 	if (claim && decision.verdict == VERDICT_HOLD)
 		claim->flags |= SLOT_ANSWERED;

@@ -755,7 +755,8 @@ static void check_tie_lost(const char *peer)
 	assert_let_in(syn);
 	assert_counted(watch, ENFORCED(knock_hold_spent, 1));
 	assert_no_event(watch);
-	assert_true(get_peer(&maps, peer).slots[0].yields_until_ns <= now_ns() + policy.hold_max_ns / 2);
+	assert_true(get_peer(&maps, peer).slots[0].yields_until_ns <=
+		    now_ns() + HOLD_PERIODS * policy.hold_max_ns);
 	assert_int_not_equal(get_peer(&maps, peer).slots[0].yields_until_ns, 0);
 }
 

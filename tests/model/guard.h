@@ -46,6 +46,7 @@ struct slot_image {
 	unsigned char heard;
 	unsigned char doubted;
 	unsigned char syns;      /* so many as make a silence, or fewer */
+	unsigned char left;
 	unsigned char ack_waits; /* a time, or ACK_WAITS: five milliseconds end within the tick, some time */
 };
 
@@ -142,6 +143,7 @@ static void slot_from_image(struct slot *slot, const struct slot_image *image)
 	slot->heard_ns = image_to_time(image->heard);
 	slot->doubted_ns = image_to_time(image->doubted);
 	slot->syns = image->syns;
+	slot->left_ns = image_to_time(image->left);
 	slot->ack_waits_until_ns = image->ack_waits == ACK_WAITS ?
 					   NOW_NS + ACK_WAITS_NS :
 					   image_to_time(image->ack_waits);
@@ -165,6 +167,7 @@ static void slot_to_image(struct slot_image *image, const struct slot *slot)
 	if (slot->kind != SLOT_CLAIM)
 		return;
 	image->syns = slot->syns < SYNS_UNANSWERED ? slot->syns : SYNS_UNANSWERED;
+	image->left = image_from_time(slot->left_ns, HOLD_MAX);
 	image->ack_waits = slot->ack_waits_until_ns == NOW_NS + ACK_WAITS_NS ?
 				   ACK_WAITS :
 				   image_from_time(slot->ack_waits_until_ns, 0);
@@ -273,6 +276,7 @@ static void guard_tick(struct guard_image *image)
 		slot->yields_until = image_older(slot->yields_until, 0);
 		slot->heard = image_older(slot->heard, SUSPECT_AFTER);
 		slot->doubted = image_older(slot->doubted, DENY_MAX);
+		slot->left = image_older(slot->left, HOLD_MAX);
 		slot->ack_waits = slot->ack_waits == ACK_WAITS ? IMAGE_NOW :
 								 image_older(slot->ack_waits, 0);
 	}

@@ -209,14 +209,14 @@ holds("in the end: both guarded, one crashes, no delay", EVENTUALLY=1, SETTLES=0
 # ---- mistakes ---------------------------------------------------------------------------------------
 
 mistake("both ends hold for equally long", "both guarded, the cable was out, no daemon",
-         "\t\tyields_ns = policy->hold_max_ns / HOLD_SHORTENED;",
-         "\t\t;")
+         "if (claim->client_isn > theirs->client_isn)",
+         "if (0)")
 mistake("a dial past its hold does not give way", "one guarded, the cable was out",
          "if (decision.cause != CAUSE_knock_tie_won && decision.cause != CAUSE_knock_hold_spent)",
          "if (decision.cause != CAUSE_knock_tie_won)")
 mistake("the bound on giving way begins with connect()", "both guarded, the cable was out",
-         "\tclaim->yields_until_ns = knock->now + yields_ns;",
-         "\tclaim->yields_until_ns = claim->since_ns + yields_ns;")
+         "\tclaim->yields_until_ns = knock->now +",
+         "\tclaim->yields_until_ns = claim->since_ns +")
 mistake("a hold has no end", "both guarded, the SYNs of one are eaten",
          "\t\t} else if (claim.since_ns + policy->hold_max_ns <= knock->now ||",
          "\t\t} else if (0 ||")

@@ -122,7 +122,10 @@ static struct decision looks(const struct peer *peer, const struct guard_policy 
 	return dial_verdict(peer, policy, &dial);
 }
 
-/* SYN-ACK to the dial: all that may change is the note on its claim that an answer was held. */
+/*
+ * SYN-ACK to the dial: all that may change is the note on its claim that an answer was held, and that none is
+ * for so long any more.
+ */
 static struct decision answers(struct peer *peer, const struct guard_policy *policy,
 			       const struct their_handshake *theirs, __u64 cookie, __u64 now)
 {
@@ -130,8 +133,13 @@ static struct decision answers(struct peer *peer, const struct guard_policy *pol
 	struct decision decision = saw(answer_decide(peer, policy, theirs, cookie, now));
 	struct slot *claim = slot_of(&before, cookie);
 
-	if (claim && decision.verdict == VERDICT_HOLD)
+	if (claim && decision.verdict == VERDICT_HOLD) {
+		const __u64 yields_until_ns = fixture_slot(peer, cookie)->yields_until_ns;
+
+		if (yields_until_ns < claim->yields_until_ns)
+			claim->yields_until_ns = yields_until_ns;
 		claim->flags |= SLOT_ANSWERED;
+	}
 	assert_memory_equal(&before, peer, sizeof(before));
 	return decision;
 }
@@ -1302,10 +1310,9 @@ static void table_is_obeyed_by_the_knock(void **state)
 			if (expected->cause == CAUSE_knock_tie_won ||
 			    expected->cause == CAUSE_knock_hold_spent)
 				before.yielded_port = knock.remote_port;
-			if (expected->cause == CAUSE_knock_tie_won)
+			if (expected->cause == CAUSE_knock_tie_won ||
+			    expected->cause == CAUSE_knock_hold_spent)
 				wanted->yields_until_ns = NOW + 2 * HOLD;
-			if (expected->cause == CAUSE_knock_hold_spent)
-				wanted->yields_until_ns = NOW + HOLD / 2;
 		}
 		assert_unchanged_but_refusal(&before, &peer);
 	}
@@ -2049,8 +2056,7 @@ static void claim_yields_once_and_for_all(void **state)
 	assert_memory_equal(&yielded, &peer, sizeof(peer));
 	/* Nothing of theirs is on its way: our dial completes after all. */
 	assert_cause(answers(&peer, &policy, &theirs, 1, NOW), CAUSE_none);
-	/* A smaller one is, let in because the claim had given up: it has won too. */
-	theirs = fixture_theirs(0, NOW + HOLD);
+	theirs = fixture_theirs(OUR_ISN + 1, NOW + HOLD);
 	assert_cause(answers(&peer, &policy, &theirs, 1, NOW), CAUSE_answer_tie_lost);
 	assert_cause(answers(&peer, &policy, &theirs, 1, NOW + HOLD), CAUSE_none);
 	theirs.until_ns = NOW + 3 * HOLD;
@@ -2063,28 +2069,64 @@ static void claim_yields_once_and_for_all(void **state)
 }
 
 /*
- * A dial that has had its time gives way to a smaller number too, but for half a hold only: the other
- * end, for which the knock's dial lost the tie, waits longer, so that one of both comes through.
+ * A dial that has had its time gives way to a smaller number too, but for two round trips after an answer
+ * only: the other end, for which the knock's dial lost the tie, waits longer, so that one of both comes through.
  */
 static void dial_past_its_hold_gives_way_for_a_while(void **state)
 {
-	const struct their_handshake theirs = fixture_theirs(OUR_ISN - 1, NOW + 2 * HOLD);
+	static const struct {
+		__u64 round_trip_ns, waits_ns;
+	} cases[] = {
+		{ 40 * NS_PER_MS, 80 * NS_PER_MS },
+		{ NS_PER_MS, 20 * NS_PER_MS },
+		{ 10 * NS_PER_MS, 20 * NS_PER_MS },
+		{ 200 * NS_PER_MS, 400 * NS_PER_MS },
+		/* As long as the smaller number is the longest. */
+		{ HOLD, HOLD },
+	};
+	const struct their_handshake theirs = fixture_theirs(OUR_ISN - 1, NOW + 4 * HOLD);
 	struct guard_policy policy = steps_policy();
-	struct peer peer = fixture_peer(), yielded;
 
 	(void)state;
-	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW - HOLD);
-	assert_cause(answers(&peer, &policy, &theirs, 1, NOW), CAUSE_none);
-	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW), CAUSE_knock_hold_spent);
-	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + HOLD / 2);
-	assert_cause(answers(&peer, &policy, &theirs, 1, NOW + HOLD / 2 - 1),
-		     CAUSE_answer_tie_lost);
-	yielded = peer;
-	assert_cause(answers(&peer, &policy, &theirs, 1, NOW + HOLD / 2), CAUSE_none);
-	/* Once: neither their retransmission nor a greater number makes it wait longer. */
-	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW + HOLD / 2), CAUSE_knock_tie_won);
-	assert_cause(knocks(&peer, &policy, OUR_ISN + 1, NOW + HOLD / 2), CAUSE_knock_tie_won);
-	assert_memory_equal(&yielded, &peer, sizeof(peer));
+	for (size_t i = 0; i < ITEMS(cases); i++) {
+		const __u64 answered = NOW + cases[i].round_trip_ns;
+		struct peer peer = fixture_peer(), yielded;
+		struct decision decision;
+
+		arrange_claim(&peer, &policy, 1, OUR_ISN, NOW - HOLD);
+		assert_cause(answers(&peer, &policy, &theirs, 1, NOW), CAUSE_none);
+		leaves(&peer, &policy, 1, NOW);
+		assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW), CAUSE_knock_hold_spent);
+		assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + 2 * HOLD);
+		decision = answers(&peer, &policy, &theirs, 1, answered);
+		assert_cause(decision, CAUSE_answer_tie_lost);
+		assert_int_equal(decision.until_ns, answered + cases[i].waits_ns);
+		/* Once: a later answer makes it wait no longer. */
+		assert_cause(answers(&peer, &policy, &theirs, 1, decision.until_ns - 1),
+			     CAUSE_answer_tie_lost);
+		yielded = peer;
+		assert_cause(answers(&peer, &policy, &theirs, 1, decision.until_ns), CAUSE_none);
+		/* Nor does their retransmission, or a greater number. */
+		assert_cause(knocks(&peer, &policy, OUR_ISN - 1, decision.until_ns),
+			     CAUSE_knock_tie_won);
+		assert_cause(knocks(&peer, &policy, OUR_ISN + 1, decision.until_ns),
+			     CAUSE_knock_tie_won);
+		assert_memory_equal(&yielded, &peer, sizeof(peer));
+	}
+}
+
+/* The smaller number waits as long as before: the other end, if it is guarded, does not wait so long. */
+static void dial_that_loses_waits_whatever_the_round_trip(void **state)
+{
+	const struct their_handshake theirs = fixture_theirs(OUR_ISN + 1, NOW + 2 * HOLD);
+	struct guard_policy policy = steps_policy();
+	struct peer peer = fixture_peer();
+
+	(void)state;
+	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
+	assert_cause(knocks(&peer, &policy, OUR_ISN + 1, NOW), CAUSE_knock_tie_won);
+	assert_cause(answers(&peer, &policy, &theirs, 1, NOW + NS_PER_MS), CAUSE_answer_tie_lost);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + 2 * HOLD);
 }
 
 /* When the dial fails the backoff counts from connect(), whatever it met since. */
@@ -3765,7 +3807,7 @@ static void dial_that_wins_at_the_other_end_is_not_given_up(void **state)
 	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW - HOLD);
 	assert_cause(knocks_with_daemon(&peer, &policy, OUR_ISN - 1, NOW), CAUSE_knock_hold_spent);
 	assert_int_equal(fixture_slot(&peer, 1)->flags, SLOT_SENT);
-	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + HOLD / 2);
+	assert_int_equal(fixture_slot(&peer, 1)->yields_until_ns, NOW + 2 * HOLD);
 	assert_int_equal(peer.flags & PEER_YIELDED, 0);
 	peer = fixture_peer();
 	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW);
@@ -3908,7 +3950,7 @@ static void knock_goes_first_after_a_link_that_was_hung_up_on(void **state)
 	assert_int_equal(decision.until_ns, 0);
 	/* It has the greater number all the same: a guarded peer gives its own up for it. */
 	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_SENT);
-	assert_int_equal(fixture_slot(&peer, 2)->yields_until_ns, NOW + HOLD / 2);
+	assert_int_equal(fixture_slot(&peer, 2)->yields_until_ns, NOW + 2 * HOLD);
 	assert_int_equal(peer.flags & PEER_YIELDED, 0);
 	assert_cause(last_acks(&peer, 40000, 1, NOW), CAUSE_knock_ack_waits);
 	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_SENT | SLOT_GIVEN_UP);
@@ -4744,6 +4786,7 @@ int main(void)
 		cmocka_unit_test(answer_is_held_while_a_winner_of_theirs_is_pending),
 		cmocka_unit_test(claim_yields_once_and_for_all),
 		cmocka_unit_test(dial_past_its_hold_gives_way_for_a_while),
+		cmocka_unit_test(dial_that_loses_waits_whatever_the_round_trip),
 		cmocka_unit_test(giving_way_makes_a_claim_no_younger),
 		cmocka_unit_test(dial_that_lost_a_tie_has_lost_it),
 		cmocka_unit_test(tie_is_noted_on_the_claim_it_crosses),

@@ -60,6 +60,7 @@ struct socket {
 	int met;            /* a SYN of the other end has met it */
 	int answered;       /* and the answer was held */
 	__u32 syns;         /* that have left */
+	__u64 left;         /* when the last one did; 0: none has */
 	__u64 ack_waits;    /* until when the last ACK waits for its end, or SYNs that have met it are held;
 			     * 0: none has come */
 	__u64 heard;        /* a link's last sign of life */
@@ -345,6 +346,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, !!(slot->flags & SLOT_ANSWERED) == socket->answered);
 		must(life, !!(slot->flags & SLOT_MET) == socket->met);
 		must(life, slot->syns == socket->syns);
+		must(life, slot->left_ns == socket->left);
 		must(life, slot->ack_waits_until_ns == socket->ack_waits);
 		/* Nothing is kept in a mode that refuses nothing. */
 		must(life, !socket->kept || life->mode == MODE_ENFORCE);
@@ -558,6 +560,7 @@ static void step_dial(struct life *life)
 	socket->yields_until = socket->ack_waits = 0;
 	socket->given_up = socket->answered = socket->met = 0;
 	socket->syns = 0;
+	socket->left = 0;
 	socket->kept = expected == CAUSE_dial_kept && life->mode == MODE_ENFORCE;
 	socket->state = SOCKET_DIALING;
 	socket->direction = DIRECTION_OUTBOUND;
@@ -611,6 +614,7 @@ static void step_syn_leaves(struct life *life)
 	}
 	socket->kept = 0;
 	socket->syns++;
+	socket->left = life->now;
 }
 
 /* An established connection. Returns the decision's cause for those who must know. */
@@ -801,7 +805,7 @@ static void step_knock(struct life *life)
 		} else if (claim->since + life->policy.hold_max_ns <= life->now || life->hung_up) {
 			must(life, decision.cause ==
 					   (given_up ? CAUSE_knock_goes_first : CAUSE_knock_hold_spent));
-			claim->yields_until = life->now + life->policy.hold_max_ns / 2;
+			claim->yields_until = life->now + 2 * life->policy.hold_max_ns;
 		} else {
 			given_up = 0;
 			must(life, decision.cause == CAUSE_knock_tie_lost);
@@ -874,6 +878,11 @@ static void step_knock(struct life *life)
 		establish(life, new_socket(life), DIRECTION_INBOUND, knock.client_isn, 0);
 }
 
+static __u64 earlier(__u64 one, __u64 other)
+{
+	return one < other ? one : other;
+}
+
 /* SYN-ACK to a dial, while the table says anything of theirs; when it passes the dial is a link. */
 static void step_answer(struct life *life)
 {
@@ -914,8 +923,19 @@ static void step_answer(struct life *life)
 	}
 	must(life, decision.cause == expected);
 	must(life, decision.verdict == (expected == CAUSE_none ? VERDICT_ALLOW : VERDICT_HOLD));
-	if (expected == CAUSE_answer_tie_lost)
-		must(life, decision.until_ns == theirs.until_ns);
+	if (expected == CAUSE_answer_tie_lost) {
+		/* The greater number waits for two round trips more. */
+		if (socket->yields_until && socket->left && socket->isn > theirs.client_isn)
+			socket->yields_until =
+				earlier(socket->yields_until,
+					life->now + (life->now - socket->left < 10 * NS_PER_MS ?
+							     20 * NS_PER_MS :
+							     2 * (life->now - socket->left)));
+		must(life, decision.until_ns == (socket->yields_until ?
+							 earlier(socket->yields_until,
+								 theirs.until_ns) :
+							 theirs.until_ns));
+	}
 	/* Whatever the mode: what would have been held is one that the peer has answered. */
 	socket->answered |= decision.verdict == VERDICT_HOLD;
 	if (decision.verdict == VERDICT_HOLD && life->mode == MODE_ENFORCE)
