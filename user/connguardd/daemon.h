@@ -256,9 +256,12 @@ void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u6
 /* The peer's quiet link refuses nobody any more: its knock, which was held meanwhile, comes in. */
 void syns_let_in(struct daemon *daemon, const struct peer_address *address);
 
+/* A link of the peer is over or counts no longer: the answer to a dial that was held for want of room may pass. */
+void syns_send_into_room(struct daemon *daemon, const struct peer_address *address);
+
 /*
  * The other end gives its dial up for ours, whose SYN it had to drop for that (knock_open_won), or whose
- * answer we have dropped (answer_tie_lost): ask again.
+ * answer we have dropped (answer_tie_lost, answer_linked): ask again.
  */
 void syns_send_soon(struct daemon *daemon, const struct guard_event *event);
 

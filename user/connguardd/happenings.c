@@ -223,6 +223,7 @@ static void on_event(const struct guard_event *event, void *argument)
 			syns_send_soon(daemon, event);
 		break;
 	case CAUSE_answer_tie_lost:
+	case CAUSE_answer_linked:
 		if (event->enforced) {
 			syns_send_soon(daemon, event);
 			probing_doubt(daemon, event);
@@ -251,9 +252,11 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_knock_suspect:
 	/* Where several links are allowed, a quiet one may be what leaves no room for both of a race. */
 	case CAUSE_knock_tie_lost:
-	case CAUSE_answer_linked:
 		if (event->enforced)
 			probing_doubt(daemon, event);
+		break;
+	case CAUSE_link_unanswered:
+		syns_send_into_room(daemon, &event->address);
 		break;
 	case CAUSE_link_adopted:
 		destroy_spared(daemon, event);
@@ -262,6 +265,8 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
 		give_up_dials(daemon, event);
+		if (daemon_enforces(daemon))
+			probing_doubt(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
 	case CAUSE_link_short:
@@ -274,6 +279,7 @@ static void on_event(const struct guard_event *event, void *argument)
 		/* Our application has closed it, and takes another: what waited for an answer comes in. */
 		if (event->ending == ENDING_CLOSED)
 			syns_let_in(daemon, &event->address);
+		syns_send_into_room(daemon, &event->address);
 		/* fall through */
 	case CAUSE_dial_failed:
 	case CAUSE_dial_unheard:

@@ -5,8 +5,9 @@
  * A dial that was kept is let go when the backoff ends; TCP would send its SYN at its next try, which may be
  * seconds later. Of two ends that dial from the port on which they listen one gives its dial up for the
  * other's, whose SYN it had to drop for that. And of two dials that cross after an outage, the answer to
- * the older is dropped for the other's sake, which the other end may have given up already. So the daemon
- * sends a copy of the SYN, once more than TCP does: what TCP sends, and when, stays as it is.
+ * the older is dropped for the other's sake, which the other end may have given up already, or because there
+ * is no room beside a quiet link, which ends a moment later. So the daemon sends a copy of the SYN, once more
+ * than TCP does: what TCP sends, and when, stays as it is.
  *
  * A knock that was held while a quiet link was asked is let in when that is left unanswered, or when our own
  * application closes that link, and not when its sender next repeats it: a dial that has lasted for long does
@@ -24,6 +25,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "edge/raw.h"
+#include "pure/names.h"
 #include "pure/syn_packet.h"
 
 /*
@@ -32,10 +34,12 @@
  */
 static const unsigned int again_ms[] = { 20, 60, 200 };
 /*
- * An answer is asked for anew when the other end has had a round trip, and after the half second in which
+ * The answer that is held for a race is asked for anew when the race is over, and after the half second in which
  * Linux answers a repeated SYN once (tcp_invalid_ratelimit).
  */
-static const unsigned int answer_again_ms[] = { 120, 700 };
+#define ANSWER_AGAIN_MS 700
+/* So long after the first answer is one asked for when there is room for it: a quiet link has been asked by then. */
+#define ROOM_AWAITED_MS 5000
 /* A knock is let in so long after it was held. */
 #define HELD_MAX_NS (5 * NS_PER_SECOND)
 /* Dials that are waited for at a time; of more, TCP's own timers see to the rest. */
@@ -46,8 +50,9 @@ struct waiting {
 	struct event *timer; /* NULL: free */
 	struct peer_address address;
 	__u64 cookie;
-	const unsigned int *times_ms;
+	unsigned int times_ms[sizeof(again_ms) / sizeof(*again_ms)];
 	size_t sent, count;
+	bool for_room; /* its answer is held, and passes when there is room for one more link */
 };
 
 struct syns {
@@ -96,9 +101,12 @@ void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 	raw_send(&daemon->syns->raw, syn.bytes, syn.length, &here, 0, 0);
 }
 
+/* Until the SYN is to be sent again, or there is nothing left to wait for. */
 static void wait_on(struct waiting *waiting)
 {
-	const struct timeval soon = { .tv_usec = (suseconds_t)waiting->times_ms[waiting->sent] * 1000 };
+	unsigned int ms = waiting->sent < waiting->count ? waiting->times_ms[waiting->sent] :
+							   ROOM_AWAITED_MS;
+	const struct timeval soon = { .tv_sec = ms / 1000, .tv_usec = (suseconds_t)(ms % 1000) * 1000 };
 
 	evtimer_add(waiting->timer, &soon);
 }
@@ -114,9 +122,9 @@ static void on_wait(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	if (guard_peer_read(daemon->guard, &waiting->address, &peer) == 0)
 		claim = slot_of(&peer, waiting->cookie);
-	if (claim && claim->kind == SLOT_CLAIM &&
-	    send_again(daemon, &waiting->address, waiting->cookie) == 0 &&
-	    ++waiting->sent < waiting->count) {
+	if (claim && claim->kind == SLOT_CLAIM && waiting->sent < waiting->count &&
+	    (send_again(daemon, &waiting->address, waiting->cookie) == 0 || waiting->for_room) &&
+	    (++waiting->sent < waiting->count || waiting->for_room)) {
 		wait_on(waiting);
 		return;
 	}
@@ -124,9 +132,45 @@ static void on_wait(evutil_socket_t fd, short what, void *argument)
 	waiting->timer = NULL;
 }
 
+/* When the SYN of the event's dial leaves again, from now on. */
+static void plan(struct waiting *waiting, const struct guard_event *event)
+{
+	__u64 now = clock_now_ns(), race_ms = 0;
+
+	if (names_cause_subject(event->cause) != SUBJECT_ANSWER) {
+		memcpy(waiting->times_ms, again_ms, sizeof(again_ms));
+		waiting->count = sizeof(again_ms) / sizeof(*again_ms);
+		return;
+	}
+	waiting->for_room = true;
+	if (event->cause != CAUSE_answer_tie_lost)
+		return;
+	if (event->until_ns > now)
+		race_ms = (event->until_ns - now) / NS_PER_MS + 1;
+	if (race_ms < ANSWER_AGAIN_MS)
+		waiting->times_ms[waiting->count++] = (unsigned int)race_ms;
+	waiting->times_ms[waiting->count++] = ANSWER_AGAIN_MS;
+}
+
+void syns_send_into_room(struct daemon *daemon, const struct peer_address *address)
+{
+	struct guard_policy policy;
+	struct peer peer;
+
+	for (size_t i = 0; i < WAITING_MAX; i++) {
+		struct waiting *waiting = &daemon->syns->waiting[i];
+
+		if (!waiting->timer || !waiting->for_room || !address_equal(&waiting->address, address) ||
+		    guard_peer_read(daemon->guard, address, &peer) ||
+		    guard_policy_read(daemon->guard, &policy) || !peer_room(&peer, &policy, clock_now_ns()))
+			continue;
+		waiting->for_room = false;
+		send_again(daemon, address, waiting->cookie);
+	}
+}
+
 void syns_send_soon(struct daemon *daemon, const struct guard_event *event)
 {
-	bool answered = event->cause == CAUSE_answer_tie_lost;
 	struct waiting *free_place = NULL;
 
 	for (size_t i = 0; i < WAITING_MAX; i++) {
@@ -142,12 +186,11 @@ void syns_send_soon(struct daemon *daemon, const struct guard_event *event)
 	*free_place = (struct waiting){ .daemon = daemon,
 					.address = event->address,
 					.cookie = event->cookie,
-					.times_ms = answered ? answer_again_ms : again_ms,
-					.count = answered ? sizeof(answer_again_ms) / sizeof(*answer_again_ms) :
-							    sizeof(again_ms) / sizeof(*again_ms),
 					.timer = evtimer_new(daemon->base, on_wait, free_place) };
-	if (free_place->timer)
-		wait_on(free_place);
+	if (!free_place->timer)
+		return;
+	plan(free_place, event);
+	wait_on(free_place);
 }
 
 void syns_follow(struct daemon *daemon)
