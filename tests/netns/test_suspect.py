@@ -160,7 +160,7 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
         assert_dial_refused(lab, watch, case.peer, "dial_suspect")
     for name, seconds in come_back(lab, knocking, IPV4).items():
         print(f"# {name}: in after {seconds:.2f} s", flush=True)
-        assert seconds > 0.6, "time to repeat what was lost"
+        assert seconds > 0.25, "time to repeat what was lost"
     assert_one_new_link(guard, knocking)
     for case in knocking:
         event = watch.event(case.peer, "link_unanswered", cookie=case.link.cookie)

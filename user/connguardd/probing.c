@@ -2,7 +2,7 @@
 /*
  * Quiet links whose peers knock: is the other end still there? See daemon.h.
  *
- * TCP is made to ask (guard_nudge()), looked at ten times a second, and judged by pure/life.h. Of a link
+ * TCP is made to ask (guard_nudge()), looked at twenty times a second, and judged by pure/life.h. Of a link
  * that lives the evidence is noted. One that does not answer is marked: its peer's next SYN gets in, and
  * the link stays until TCP ends it or a new one has come in its place (replaced.c). Nothing is ended here.
  *
@@ -79,6 +79,9 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 
 	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
+		return;
+	/* A link has come up: the next one will ask for the place of a quiet one, if there is no other. */
+	if (names_cause_subject(event->cause) == SUBJECT_LINK && peer_room(&peer, &policy, now))
 		return;
 	for (int i = 0; i < PEER_SLOTS && probing->count < TRIALS_MAX; i++) {
 		const struct slot *slot = &peer.slots[i];

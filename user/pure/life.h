@@ -32,14 +32,15 @@
 #define LIFE_PATIENCE_NS (400 * NS_PER_MS)
 /*
  * So long, and two round trips, may something be missing of a link whose peer knocks: TCP has repeated by then
- * what was lost on a path that works (RFC 6298). After an outage it takes longer; the new link comes up beside
- * this one, and which of the two stays shows afterwards.
+ * what was lost once on a path that works, for Linux waits for 200 ms and what the path takes (TCP_RTO_MIN). What
+ * was lost more often, or with an outage, takes longer; the new link comes up beside this one, and which of the
+ * two stays shows afterwards.
  */
-#define LIFE_STALLED_NS (600 * NS_PER_MS)
+#define LIFE_STALLED_NS (250 * NS_PER_MS)
 /* Without a verdict by then the asking is given up; deny_max goes on. */
 #define LIFE_GIVE_UP_NS (20 * NS_PER_SECOND)
 /* How often to look: the peer's SYN comes again after 1 s and after 3 s (RFC 6298). */
-#define LIFE_LOOK_NS (100 * NS_PER_MS)
+#define LIFE_LOOK_NS (50 * NS_PER_MS)
 
 enum life_verdict {
 	LIFE_UNDECIDED, /* look again after LIFE_LOOK_NS */
