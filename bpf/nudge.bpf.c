@@ -7,11 +7,30 @@
  * none is answered (net/ipv4/tcp_timer.c, tcp_keepalive_timer). It is TCP itself that asks, on the
  * socket's own route and with whatever signature the connection has, and TCP that reads the answer:
  * an ACK is evidence of life, the RST of a host that has rebooted ends the link. With data on its
- * way no keepalive is sent; there TCP's retransmissions ask.
+ * way no keepalive is sent; there TCP's retransmissions ask, which may be far apart. So the daemon asks
+ * beside them, and is told with which numbers.
  *
  * How the socket was set before is kept in the map, and restored when the daemon knows enough.
  */
 #include "iterate.bpf.h"
+
+struct sock {
+	__u32 sk_mark;
+} __attribute__((preserve_access_index));
+
+struct inet_sock {
+	struct sock sk;
+} __attribute__((preserve_access_index));
+
+struct inet_connection_sock {
+	struct inet_sock icsk_inet;
+} __attribute__((preserve_access_index));
+
+struct tcp_sock {
+	struct inet_connection_sock inet_conn;
+	__u32 rcv_nxt;
+	__u32 snd_una;
+} __attribute__((preserve_access_index));
 
 #define NUDGE_SECONDS 1
 /* The greatest count (MAX_TCP_KEEPCNT): whether the link is dead is not for the keepalive timer to say. */
@@ -74,6 +93,11 @@ int nudge(struct bpf_iter__tcp *ctx)
 		option_write(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1);
 		option_write(sk, LEVEL_TCP, OPTION_KEEPIDLE, NUDGE_SECONDS);
 		entry->step = NUDGE_UNDER_WAY;
+	} else if (entry->step == NUDGE_LOOK) {
+		entry->unacknowledged = sk->snd_una;
+		entry->expected = sk->rcv_nxt;
+		entry->mark = sk->inet_conn.icsk_inet.sk.sk_mark;
+		entry->step = NUDGE_SEEN;
 	} else if (entry->step == NUDGE_END) {
 		option_restore(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1, entry->keepalive);
 		option_restore(sk, LEVEL_TCP, OPTION_KEEPINTVL, NUDGE_SECONDS,

@@ -413,11 +413,14 @@ enum nudge_step {
 	NUDGE_BEGIN = 1,     /* written by the daemon: shorten the socket's keepalive timer */
 	NUDGE_UNDER_WAY = 2, /* written by the iterator: done, the members below say how it was before */
 	NUDGE_END = 3,       /* written by the daemon: set it back */
+	NUDGE_LOOK = 4,      /* written by the daemon: change nothing, note where the connection is */
+	NUDGE_SEEN = 5,      /* written by the iterator: noted */
 };
 
 /*
  * Value of the `nudges` hash map (key: socket cookie): silent links whose other ends TCP is to ask
- * for a sign of life. An entry that a daemon which died has left is ended by the next one.
+ * for a sign of life, or the daemon itself. An entry that a daemon which died has left is ended by the next
+ * one.
  */
 struct link_nudge {
 	enum nudge_step step;
@@ -426,6 +429,11 @@ struct link_nudge {
 	__u32 interval_seconds; /* TCP_KEEPINTVL before */
 	__u32 probes;           /* TCP_KEEPCNT before */
 	__u32 user_timeout_ms;  /* TCP_USER_TIMEOUT before */
+	/* NUDGE_SEEN. */
+	__u32 unacknowledged;   /* SND.UNA of RFC 9293: the first number that the other end has not acknowledged */
+	__u32 expected;         /* RCV.NXT: the next number that is expected from it */
+	__u32 mark;             /* SO_MARK */
+	__u32 reserved;
 };
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
@@ -444,6 +452,6 @@ _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");
 _Static_assert(sizeof(struct adoption) == 32, "struct adoption");
-_Static_assert(sizeof(struct link_nudge) == 24, "struct link_nudge");
+_Static_assert(sizeof(struct link_nudge) == 40, "struct link_nudge");
 
 #endif

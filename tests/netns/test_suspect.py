@@ -107,6 +107,27 @@ def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
 
 
 @each_family
+@core()
+@needs("socket_options")
+def link_with_data_on_its_way_is_asked_beside_tcp(lab, family):
+    """TCP would ask when it next repeats the data, which is as much later as nobody has answered."""
+    guard = lab.guard(**OPTIONS)
+    watch = guard.watch()
+    case = Case(lab, family, listen_home(lab, family), "inbound", "unacknowledged data")
+    revive = crash(lab, [case])
+    address = case.peer.address
+    wait_for(lambda: not_repeated_soon(lab.home, "established", "dst", f"[{address}]" if ":" in address else address) == 1,
+             "the data is not repeated for seconds")
+    repeated = lab.home("resent", fd=case.link.here)
+    revive()
+    come_back(lab, [case], family)
+    event = watch.event(case.peer, "link_ended", cookie=case.link.cookie)
+    assert event["ending"] == "reset", event
+    assert lab.home("resent", fd=case.link.here) == repeated, "TCP has asked by itself"
+    assert_one_new_link(guard, [case])
+
+
+@each_family
 @core("IPv6")
 @needs("socket_options")
 def link_that_nothing_answers_for_makes_room_after_three_probes(lab, family):
@@ -132,9 +153,9 @@ def link_that_nothing_answers_for_makes_room_after_three_probes(lab, family):
     watch.counted_at_least(link_unanswered=4, link_replaced=4, knock_suspect=4)
 
 
-def not_repeated_soon(host):
-    """How many closed sockets of the host will not repeat their FIN in the next five seconds."""
-    _status, text = run(*host.inside("ss", "-Htno", "state", "fin-wait-1"))
+def not_repeated_soon(host, state, *which):
+    """How many sockets of the host in this state will not repeat what they have sent in the next five seconds."""
+    _status, text = run(*host.inside("ss", "-Htno", "state", state, *which))
     return sum(float(left) >= 5 for left in re.findall(r"timer:\(on,([\d.]+)sec,", text))
 
 
@@ -153,7 +174,7 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
     for case in knocking + quiet:
         host("send", fd=case.link.there, text="good bye")
         host("close", fd=case.link.there)
-    wait_for(lambda: not_repeated_soon(host) == 4, "what is lost is not repeated for seconds")
+    wait_for(lambda: not_repeated_soon(host, "fin-wait-1") == 4, "what is lost is not repeated for seconds")
     mend()
     # Nobody but our own application asks for a link to these: they keep what they have.
     for case in quiet:
@@ -177,8 +198,8 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
 class CutLink:
     """A quiet link of which nothing comes in any more, and a guard of its own to watch."""
 
-    def __init__(self, lab):
-        self.guard, self.listener = lab.guard(**OPTIONS), listen_home(lab)
+    def __init__(self, lab, **options):
+        self.guard, self.listener = lab.guard(**OPTIONS, **options), listen_home(lab)
         self.watch, self.peer = self.guard.watch(), lab.fresh(IPV4)
         self.link = link_in(lab, self.peer, self.listener)
         self.cut = lab.home.eat("input", f"ip saddr {self.peer.address} tcp sport {self.link.dial['local'][1]}")
@@ -217,11 +238,11 @@ def knock_that_was_held_is_let_in(lab, case):
 def link_that_lives_after_all_outlives_what_came_in_its_place(lab, case):
     """The wire ate what its peer answered, as an outage does while TCP waits to repeat what was lost, and a
     second task of the peer dialed. Whether or not that one sees that it is one too many: the link stays."""
-    cut = CutLink(lab)
+    cut = CutLink(lab, check_interval="1s")
     guard, watch, peer, link = cut.guard, cut.watch, cut.peer, cut.link
     second = link_in(lab, peer, cut.listener)
     replaced = watch.event(peer, "link_replaced", cookie=second.cookie, other_cookie=link.cookie)
-    # Time in which a hasty daemon would destroy it.
+    # Time in which a hasty daemon would destroy it, or its periodic check.
     wait_past(replaced["time_ns"] + SECOND)
     if case == "its peer ends the new one":
         second.close()

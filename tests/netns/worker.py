@@ -295,6 +295,10 @@ def do_state(fd):
     return state_of(sockets[fd])
 
 
+def do_resent(fd):
+    return resent_of(sockets[fd])
+
+
 def do_disconnect(fd):
     """connect(AF_UNSPEC): the socket is free for another dial."""
     address = struct.pack("=H14x", socket.AF_UNSPEC)

@@ -14,20 +14,6 @@ from study import NEVER, RECOVERED_S
 # the way of that SYN. The measurement, of several runs, has a tighter bar.
 TOLERANCE_S = 1 + 2 * DELAY_MS / 1000
 BAR_S = 0.5
-# What is known to fall short of the bar now and then, and why: told as a skip, with the figures, when it does.
-KNOWN = {
-    "Redis Cluster: cut 20 s": "where nobody answers for a quiet link its peer's knock waits for the three questions, "
-                               "two seconds and a half",
-    "BIRD: crash, back after 3 s": "BIRD hears that its old session is reset before the new one is there, and "
-                                   "refuses that for some seconds",
-}
-
-
-def known(name):
-    """Why the test of this name may fall short; None: it may not."""
-    return next((reason for start, reason in KNOWN.items() if name.startswith(start)), None)
-
-
 # What a guard tells when a link comes up.
 OF_LINKS = ("link_outbound", "link_inbound", "link_duplicate", "link_crossed")
 # As much again where a guard holds the SYN of a peer that has crashed, while it asks for the old link.

@@ -13,6 +13,7 @@
  *     probing.c     quiet links whose peers knock are asked for a sign of life; nobody is ended for silence
  *     replaced.c    links in whose place a new one has come: which of the two goes
  *     syns.c        SYNs that leave between two of TCP's own timers
+ *     packets.c     how the daemon sends what TCP does not send
  *     revival.c     the network or the host is back: every backoff is over
  *     requests.c    the control socket's requests
  *
@@ -60,8 +61,11 @@ struct revival;
 /* Links that a new one is to take the place of; replaced.c's alone. */
 struct replaced;
 
-/* What sends them; syns.c's alone. */
+/* Dials that wait for one; syns.c's alone. */
 struct syns;
+
+/* What sends; packets.c's alone. */
+struct packets;
 
 /* Links too many that are remembered, see happenings.c; more of them at a time are forgotten. */
 #define SPARED_MAX 256
@@ -95,6 +99,7 @@ struct daemon {
 	struct revival *revival;
 	struct replaced *replaced;
 	struct syns *syns;
+	struct packets *packets;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
 	__u64 spared[SPARED_MAX];    /* cookies, a ring: links too many without a slot that had to stay, 0: none */
@@ -239,16 +244,28 @@ void replaced_stop(struct daemon *daemon);
 /* link_replaced: the link that it names is destroyed when the new one has stood for a moment. */
 void replaced_later(struct daemon *daemon, const struct guard_event *event);
 
+/* Has the link of this socket still its moment? */
+bool replaced_awaits(const struct daemon *daemon, __u64 cookie);
+
 /* The link of `event` has ended: one that it has taken the place of is spared. */
 void replaced_newcomer_ended(struct daemon *daemon, const struct guard_event *event);
+
+/* ---- packets.c ---- */
+
+int packets_start(struct daemon *daemon);
+void packets_stop(struct daemon *daemon);
+
+/* Another network namespace was entered: send there. */
+void packets_follow(struct daemon *daemon);
+
+/* As raw_send(), in the guarded network namespace. -EAFNOSUPPORT: this host cannot. */
+int packets_send(struct daemon *daemon, const void *packet, size_t length,
+		 const struct peer_address *target, __u32 mark, __u32 interface);
 
 /* ---- syns.c ---- */
 
 int syns_start(struct daemon *daemon);
 void syns_stop(struct daemon *daemon);
-
-/* Another network namespace was entered: send there. */
-void syns_follow(struct daemon *daemon);
 
 /* The backoff is over: the SYN of a dial that was kept leaves, now. */
 void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u64 cookie);

@@ -123,6 +123,8 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = revival_start(daemon);
 	if (!result)
+		result = packets_start(daemon);
+	if (!result)
 		result = syns_start(daemon);
 	if (!result)
 		result = upkeep_start(daemon);
@@ -221,6 +223,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	server_close(daemon->server);
 	upkeep_stop(daemon);
 	syns_stop(daemon);
+	packets_stop(daemon);
 	revival_stop(daemon);
 	places_stop(daemon);
 	happenings_stop(daemon);

@@ -91,7 +91,7 @@ static bool enter_new_netns(struct daemon *daemon)
 		return false;
 	}
 	revival_follow(daemon);
-	syns_follow(daemon);
+	packets_follow(daemon);
 	problem_clear(daemon, PROBLEM_NETNS);
 	return true;
 }

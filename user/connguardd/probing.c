@@ -2,8 +2,9 @@
 /*
  * Quiet links whose peers knock: is the other end still there? See daemon.h.
  *
- * TCP is made to ask (guard_nudge()), looked at twenty times a second, and judged by pure/life.h. Of a link
- * that lives the evidence is noted. One that does not answer is marked: its peer's next SYN gets in, and
+ * TCP is made to ask (guard_nudge()); where it waits for an acknowledgment of data already, which may last a
+ * minute, the same question is asked beside it. It is looked at twenty times a second, and judged by pure/life.h.
+ * Of a link that lives the evidence is noted. One that does not answer is marked: its peer's next SYN gets in, and
  * the link stays until TCP ends it or a new one has come in its place (replaced.c). Nothing is ended here.
  *
  * Then the socket's own settings are set back. Unanswered questions count against a service that has
@@ -23,6 +24,7 @@
 #include "base/log.h"
 #include "pure/life.h"
 #include "pure/names.h"
+#include "pure/packet.h"
 
 /* A service whose own keepalive takes longer than this to end a link gets it back sooner. */
 #define ASK_ON_MAX_NS (600 * NS_PER_SECOND)
@@ -33,6 +35,8 @@ struct trial {
 	struct peer_address address;
 	struct tcp_socket socket;
 	struct life_trial life;
+	__u64 asked_ns; /* last time that we asked beside TCP; 0: not */
+	unsigned int asked; /* times */
 	__u64 restore_after_ns; /* judged; its settings are set back then, or when it answers. 0: on trial */
 };
 
@@ -65,6 +69,29 @@ static bool asks_by_itself(struct daemon *daemon, const struct tcp_socket *socke
 
 	return sockets_vitals(daemon->surroundings.sockets, socket, &vitals) == 0 &&
 	       (vitals.unacknowledged || vitals.unanswered_retransmissions);
+}
+
+/*
+ * Ask beside TCP, with its own numbers. What comes of it is TCP's business: an RST ends the link, an ACK is a sign
+ * of life. No answer says nothing: of a connection that is signed (RFC 5925) none comes to a question that is not.
+ */
+static void ask(struct daemon *daemon, struct trial *trial, __u64 now)
+{
+	struct packet_ends ends = { .local = trial->socket.local,
+				    .remote = trial->socket.remote,
+				    .local_port = trial->socket.local_port,
+				    .remote_port = trial->socket.remote_port };
+	__u8 packet[PACKET_PROBE_MAX];
+	struct link_nudge seen;
+
+	trial->asked_ns = now;
+	trial->asked++;
+	if (guard_link_look(daemon->guard, trial->socket.cookie, &seen))
+		return;
+	ends.unacknowledged = seen.unacknowledged;
+	ends.expected = seen.expected;
+	packets_send(daemon, packet, packet_probe(&ends, packet), &ends.remote, seen.mark,
+		     trial->socket.interface);
 }
 
 void probing_doubt(struct daemon *daemon, const struct guard_event *event)
@@ -104,9 +131,12 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 		trial->address = event->address;
 		trial->life = (struct life_trial){ .began_ns = now, .knocked = knocked };
 		trial->restore_after_ns = 0;
+		trial->asked_ns = trial->asked = 0;
 		probing->count++;
 		if (!asks_by_itself(daemon, &trial->socket))
 			cookies[begun++] = slot->cookie;
+		else
+			ask(daemon, trial, now);
 	}
 	result = begun ? guard_nudge(daemon->guard, cookies, begun, true, NULL) : 0;
 	if (result && result != -EOPNOTSUPP)
@@ -202,6 +232,9 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 		if (verdict == LIFE_UNDECIDED ||
 		    (verdict == LIFE_UNANSWERED && now < trial->restore_after_ns &&
 		     !asks_by_itself(daemon, &trial->socket))) {
+			if (trial->asked && trial->asked < LIFE_QUESTIONS &&
+			    now - trial->asked_ns >= NS_PER_SECOND)
+				ask(daemon, trial, now);
 			probing->trials[kept++] = *trial;
 			continue;
 		}

@@ -123,6 +123,14 @@ void replaced_later(struct daemon *daemon, const struct guard_event *event)
 	look_soon(replaced);
 }
 
+bool replaced_awaits(const struct daemon *daemon, __u64 cookie)
+{
+	for (size_t i = 0; i < daemon->replaced->count; i++)
+		if (daemon->replaced->links[i].cookie == cookie)
+			return true;
+	return false;
+}
+
 void replaced_newcomer_ended(struct daemon *daemon, const struct guard_event *event)
 {
 	for (size_t i = 0; i < daemon->replaced->count; i++) {

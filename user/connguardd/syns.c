@@ -24,9 +24,8 @@
 
 #include "base/clock.h"
 #include "base/log.h"
-#include "edge/raw.h"
 #include "pure/names.h"
-#include "pure/syn_packet.h"
+#include "pure/packet.h"
 
 /*
  * The first is asking again, the second comes when the other end has had the time to end its dial, and the
@@ -56,7 +55,6 @@ struct waiting {
 };
 
 struct syns {
-	struct raw raw;
 	struct waiting waiting[WAITING_MAX];
 };
 
@@ -70,9 +68,9 @@ static int send_again(struct daemon *daemon, const struct peer_address *address,
 	if (result)
 		return result;
 	if (syn.length > sizeof(syn.bytes) ||
-	    !syn_packet_renew(syn.bytes, syn.length, (__u32)((now - syn.time_ns) / NS_PER_MS)))
+	    !packet_renew_syn(syn.bytes, syn.length, (__u32)((now - syn.time_ns) / NS_PER_MS)))
 		return -EBADMSG;
-	return raw_send(&daemon->syns->raw, syn.bytes, syn.length, address, syn.mark, syn.interface);
+	return packets_send(daemon, syn.bytes, syn.length, address, syn.mark, syn.interface);
 }
 
 void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
@@ -94,11 +92,11 @@ void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 	/* An old one is of a dial that its sender may have given up. */
 	if (guard_held_syn_take(daemon->guard, address, &syn) ||
 	    clock_now_ns() - syn.time_ns > HELD_MAX_NS || syn.length > sizeof(syn.bytes) ||
-	    !syn_packet_renew(syn.bytes, syn.length, 0))
+	    !packet_renew_syn(syn.bytes, syn.length, 0))
 		return;
 	/* By way of the loopback device it comes to the listener, and to the hooks, as it came before. */
-	here = syn_packet_destination(syn.bytes);
-	raw_send(&daemon->syns->raw, syn.bytes, syn.length, &here, 0, 0);
+	here = packet_destination(syn.bytes);
+	packets_send(daemon, syn.bytes, syn.length, &here, 0, 0);
 }
 
 /* Until the SYN is to be sent again, or there is nothing left to wait for. */
@@ -193,31 +191,10 @@ void syns_send_soon(struct daemon *daemon, const struct guard_event *event)
 	wait_on(free_place);
 }
 
-void syns_follow(struct daemon *daemon)
-{
-	struct raw fresh;
-
-	if (!daemon->syns || raw_open(&fresh))
-		return;
-	raw_close(&daemon->syns->raw);
-	daemon->syns->raw = fresh;
-}
-
 int syns_start(struct daemon *daemon)
 {
-	int result;
-
 	daemon->syns = calloc(1, sizeof(*daemon->syns));
-	if (!daemon->syns)
-		return -ENOMEM;
-	result = raw_open(&daemon->syns->raw);
-	if (result) {
-		daemon->syns->raw = (struct raw)RAW_NONE;
-		log_warning("the SYN of a dial that was kept waits for TCP's own timer: a raw socket "
-			    "cannot be opened (%s)",
-			    strerror(-result));
-	}
-	return 0;
+	return daemon->syns ? 0 : -ENOMEM;
 }
 
 void syns_stop(struct daemon *daemon)
@@ -227,7 +204,6 @@ void syns_stop(struct daemon *daemon)
 	for (size_t i = 0; i < WAITING_MAX; i++)
 		if (daemon->syns->waiting[i].timer)
 			event_free(daemon->syns->waiting[i].timer);
-	raw_close(&daemon->syns->raw);
 	free(daemon->syns);
 	daemon->syns = NULL;
 }

@@ -225,7 +225,9 @@ static void act(struct daemon *daemon, const struct check_action *action,
 		adopt(daemon, action, input->peer_count >= guard_peers_max(daemon->guard));
 		break;
 	case CHECK_DESTROY:
-		happenings_destroy(daemon, &action->address, action->cookie);
+		/* One that a new link has only just come in the place of has its time first. */
+		if (!replaced_awaits(daemon, action->cookie))
+			happenings_destroy(daemon, &action->address, action->cookie);
 		break;
 	case CHECK_FORGET:
 		command.operation = COMMAND_FORGET;

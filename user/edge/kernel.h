@@ -221,6 +221,13 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
 		size_t *ret_nudged);
 
+/*
+ * Where the established connection of this socket is: the members of *ret_seen for NUDGE_SEEN. Runs the
+ * iterator in the calling thread's network namespace. -ENOENT: there is none; -EEXIST: it is nudged;
+ * otherwise as guard_nudge().
+ */
+int guard_link_look(const struct guard *guard, __u64 cookie, struct link_nudge *ret_seen);
+
 /* The last SYN of the dial of this socket. -ENOENT: none was kept for sending again. */
 int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *ret_syn);
 

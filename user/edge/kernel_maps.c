@@ -422,8 +422,9 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 	for (written = 0; written < count && !result; written++) {
 		struct link_nudge nudge = {};
 
-		/* How it was before is in the entry: only the step changes. */
-		if (!begin && bpf_map_lookup_elem(map, &cookies[written], &nudge))
+		/* How it was before is in the entry, if it has begun: only the step changes. */
+		if (!begin && (bpf_map_lookup_elem(map, &cookies[written], &nudge) ||
+			       nudge.step != NUDGE_UNDER_WAY))
 			continue;
 		nudge.step = begin ? NUDGE_BEGIN : NUDGE_END;
 		if (bpf_map_update_elem(map, &cookies[written], &nudge, BPF_ANY))
@@ -442,6 +443,24 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 	}
 	if (ret_nudged)
 		*ret_nudged = nudged;
+	return result;
+}
+
+int guard_link_look(const struct guard *guard, __u64 cookie, struct link_nudge *ret_seen)
+{
+	struct output nothing __attribute__((cleanup(output_free))) = {};
+	const struct link_nudge look = { .step = NUDGE_LOOK };
+	int map = guard->maps[MAP_NUDGES], result;
+
+	if (guard->iterators[ITERATOR_NUDGE] < 0)
+		return -EOPNOTSUPP;
+	/* Not one that is nudged: its settings are in the entry. */
+	if (bpf_map_update_elem(map, &cookie, &look, BPF_NOEXIST))
+		return errno == E2BIG ? -ENOSPC : -errno;
+	result = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
+	if (!result && (bpf_map_lookup_elem(map, &cookie, ret_seen) || ret_seen->step != NUDGE_SEEN))
+		result = -ENOENT;
+	bpf_map_delete_elem(map, &cookie);
 	return result;
 }
 

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Copies of SYNs: what is changed in them before they are sent again. */
+/* Copies of SYNs: what is changed in them before they are sent again. What asks the other end of a link. */
 #include <stdarg.h>
 #include <setjmp.h>
 #include <stddef.h>
@@ -9,7 +9,7 @@
 #include <arpa/inet.h>
 #include <cmocka.h>
 
-#include "pure/syn_packet.h"
+#include "pure/packet.h"
 
 #define IPV4_LENGTH 60
 #define IPV6_LENGTH 80
@@ -40,13 +40,13 @@ static size_t ipv6_packet(__u8 bytes[IPV6_LENGTH])
 }
 
 /* The one's complement sum over pseudo header and segment: 0xffff where the checksum is right (RFC 1071). */
-static unsigned int sum(const __u8 *addresses, size_t address_length, const __u8 *tcp)
+static unsigned int sum(const __u8 *addresses, size_t address_length, const __u8 *tcp, size_t tcp_length)
 {
-	unsigned int total = 6 + sizeof(tcp_header);
+	unsigned int total = 6 + (unsigned int)tcp_length;
 
 	for (size_t i = 0; i < address_length; i += 2)
 		total += (unsigned int)(addresses[i] << 8 | addresses[i + 1]);
-	for (size_t i = 0; i < sizeof(tcp_header); i += 2)
+	for (size_t i = 0; i < tcp_length; i += 2)
 		total += (unsigned int)(tcp[i] << 8 | tcp[i + 1]);
 	while (total >> 16)
 		total = (total & 0xffff) + (total >> 16);
@@ -66,13 +66,13 @@ static void gets_its_checksum_and_grows_older(void **state)
 	__u8 bytes[IPV6_LENGTH];
 
 	(void)state;
-	assert_true(syn_packet_renew(bytes, ipv4_packet(bytes), 1500));
-	assert_int_equal(sum(bytes + 12, 8, bytes + 20), 0xffff);
+	assert_true(packet_renew_syn(bytes, ipv4_packet(bytes), 1500));
+	assert_int_equal(sum(bytes + 12, 8, bytes + 20, sizeof(tcp_header)), 0xffff);
 	assert_int_equal(timestamp_of(bytes + 20), TIMESTAMP + 1500);
-	assert_true(syn_packet_renew(bytes, IPV4_LENGTH, 0));
+	assert_true(packet_renew_syn(bytes, IPV4_LENGTH, 0));
 	assert_int_equal(timestamp_of(bytes + 20), TIMESTAMP + 1500);
-	assert_true(syn_packet_renew(bytes, ipv6_packet(bytes), 7));
-	assert_int_equal(sum(bytes + 8, 32, bytes + 40), 0xffff);
+	assert_true(packet_renew_syn(bytes, ipv6_packet(bytes), 7));
+	assert_int_equal(sum(bytes + 8, 32, bytes + 40, sizeof(tcp_header)), 0xffff);
 	assert_int_equal(timestamp_of(bytes + 40), TIMESTAMP + 7);
 }
 
@@ -83,11 +83,11 @@ static void goes_where_it_says(void **state)
 
 	(void)state;
 	ipv4_packet(bytes);
-	address = syn_packet_destination(bytes);
+	address = packet_destination(bytes);
 	assert_true(address_is_ipv4(&address));
 	assert_memory_equal(&address.bytes[12], ((__u8[]){ 10, 0, 0, 2 }), 4);
 	ipv6_packet(bytes);
-	address = syn_packet_destination(bytes);
+	address = packet_destination(bytes);
 	assert_int_equal(address.bytes[0], 0xfd);
 	assert_int_equal(address.bytes[15], 2);
 	assert_int_equal(address.service, 0);
@@ -119,17 +119,46 @@ static void others_are_refused(void **state)
 		size_t length = ipv4_packet(bytes);
 
 		bytes[spoilt[i].offset] = spoilt[i].value;
-		if (syn_packet_renew(bytes, length, 1))
+		if (packet_renew_syn(bytes, length, 1))
 			fail_msg("byte %zu as %#x", spoilt[i].offset, spoilt[i].value);
 	}
 	for (size_t length = 0; length < IPV4_LENGTH; length++) {
 		ipv4_packet(bytes);
-		assert_false(syn_packet_renew(bytes, length, 1));
+		assert_false(packet_renew_syn(bytes, length, 1));
 	}
 	for (size_t length = 0; length < IPV6_LENGTH; length++) {
 		ipv6_packet(bytes);
-		assert_false(syn_packet_renew(bytes, length, 1));
+		assert_false(packet_renew_syn(bytes, length, 1));
 	}
+}
+
+static void probe_asks_as_keepalive_does(void **state)
+{
+	static const __u8 ipv4[40] = { 0x45, 0, 0, 40, 0, 0, 0x40, 0, 255, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
+				       0x9c, 0x40, 0x5d, 0xc0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 0x50, 0x10,
+				       0, 1 };
+	static const __u8 ipv6[60] = { 0x60, 0, 0, 0, 0, 20, 6, 255, 0xfd, [23] = 1, [24] = 0xfd, [39] = 2,
+				       0x9c, 0x40, 0x5d, 0xc0, 0xff, 0xff, 0xff, 0xff, 1, 2, 3, 4, 0x50, 0x10,
+				       0, 1 };
+	struct packet_ends ends = { .local_port = 40000,
+				    .remote_port = 24000,
+				    .unacknowledged = 0,
+				    .expected = 0x01020304 };
+	__u8 bytes[PACKET_PROBE_MAX];
+
+	(void)state;
+	ends.local = address_from_ipv4(htonl(0x0a000001));
+	ends.remote = address_from_ipv4(htonl(0x0a000002));
+	assert_int_equal(packet_probe(&ends, bytes), sizeof(ipv4));
+	assert_int_equal(sum(bytes + 12, 8, bytes + 20, 20), 0xffff);
+	memset(bytes + 36, 0, 2);
+	assert_memory_equal(bytes, ipv4, sizeof(ipv4));
+	ends.local = address_from_ipv6(htonl(0xfd000000), 0, 0, htonl(1));
+	ends.remote = address_from_ipv6(htonl(0xfd000000), 0, 0, htonl(2));
+	assert_int_equal(packet_probe(&ends, bytes), sizeof(ipv6));
+	assert_int_equal(sum(bytes + 8, 32, bytes + 40, 20), 0xffff);
+	memset(bytes + 56, 0, 2);
+	assert_memory_equal(bytes, ipv6, sizeof(ipv6));
 }
 
 int main(void)
@@ -138,6 +167,7 @@ int main(void)
 		cmocka_unit_test(gets_its_checksum_and_grows_older),
 		cmocka_unit_test(goes_where_it_says),
 		cmocka_unit_test(others_are_refused),
+		cmocka_unit_test(probe_asks_as_keepalive_does),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* A SYN, as a packet. See syn_packet.h. */
-#include "pure/syn_packet.h"
+/* TCP segments without data, as packets. See packet.h. */
+#include "pure/packet.h"
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -15,6 +15,8 @@
 #define OPTION_TIMESTAMP 8
 #define OPTION_TIMESTAMP_LENGTH 10
 #define OPTION_AUTHENTICATION 29
+
+#define HOP_LIMIT 255
 
 /* The sum of 16-bit words, network byte order, before it is folded. */
 static __u32 sum_of(const __u8 *bytes, size_t length, __u32 sum)
@@ -31,6 +33,17 @@ static __u16 fold(__u32 sum)
 	while (sum >> 16)
 		sum = (sum & 0xffff) + (sum >> 16);
 	return htons((__u16)~sum);
+}
+
+/* Of the segment, over both addresses as they stand in the IP header. */
+static void put_checksum(const __u8 *addresses, size_t address_length, __u8 *tcp, size_t tcp_length)
+{
+	__u32 sum = sum_of(addresses, address_length, IPPROTO_TCP + (__u32)tcp_length);
+	__u16 checksum;
+
+	memset(tcp + offsetof(struct tcphdr, th_sum), 0, sizeof(checksum));
+	checksum = fold(sum_of(tcp, tcp_length, sum));
+	memcpy(tcp + offsetof(struct tcphdr, th_sum), &checksum, sizeof(checksum));
 }
 
 /* False: the options are not what they should be, or signed. */
@@ -57,11 +70,9 @@ static bool options_renew(__u8 *options, size_t length, __u32 aged_ms)
 	return true;
 }
 
-bool syn_packet_renew(__u8 *bytes, size_t length, __u32 aged_ms)
+bool packet_renew_syn(__u8 *bytes, size_t length, __u32 aged_ms)
 {
 	size_t start, addresses, address_length, tcp_length;
-	__u32 sum;
-	__u16 checksum;
 	__u8 *tcp;
 
 	if (length && bytes[0] >> 4 == 4) {
@@ -88,14 +99,11 @@ bool syn_packet_renew(__u8 *bytes, size_t length, __u32 aged_ms)
 		return false;
 	if (!options_renew(tcp + sizeof(struct tcphdr), tcp_length - sizeof(struct tcphdr), aged_ms))
 		return false;
-	memset(tcp + offsetof(struct tcphdr, th_sum), 0, sizeof(checksum));
-	sum = sum_of(bytes + addresses, address_length, IPPROTO_TCP + (__u32)tcp_length);
-	checksum = fold(sum_of(tcp, tcp_length, sum));
-	memcpy(tcp + offsetof(struct tcphdr, th_sum), &checksum, sizeof(checksum));
+	put_checksum(bytes + addresses, address_length, tcp, tcp_length);
 	return true;
 }
 
-struct peer_address syn_packet_destination(const __u8 *bytes)
+struct peer_address packet_destination(const __u8 *bytes)
 {
 	__u32 words[4];
 
@@ -105,4 +113,45 @@ struct peer_address syn_packet_destination(const __u8 *bytes)
 	}
 	memcpy(words, bytes + offsetof(struct ip6_hdr, ip6_dst), sizeof(words));
 	return address_from_ipv6(words[0], words[1], words[2], words[3]);
+}
+
+size_t packet_probe(const struct packet_ends *ends, __u8 ret_bytes[PACKET_PROBE_MAX])
+{
+	struct tcphdr tcp = { .th_sport = htons(ends->local_port),
+			      .th_dport = htons(ends->remote_port),
+			      .th_seq = htonl(ends->unacknowledged - 1),
+			      .th_ack = htonl(ends->expected),
+			      .th_off = sizeof(tcp) / 4,
+			      .th_flags = TH_ACK,
+			      /* Nobody reads it: the number is not one that comes next. */
+			      .th_win = htons(1) };
+	struct ip6_hdr ipv6 = { .ip6_nxt = IPPROTO_TCP,
+				.ip6_hlim = HOP_LIMIT,
+				.ip6_plen = htons(sizeof(tcp)) };
+	/* The kernel adds the checksum of this header. */
+	struct iphdr ipv4 = { .version = 4,
+			      .ihl = sizeof(ipv4) / 4,
+			      .ttl = HOP_LIMIT,
+			      .protocol = IPPROTO_TCP,
+			      .frag_off = htons(IP_DF),
+			      .tot_len = htons(sizeof(ipv4) + sizeof(tcp)) };
+	size_t start, addresses;
+
+	if (address_is_ipv4(&ends->remote)) {
+		memcpy(&ipv4.saddr, &ends->local.bytes[12], sizeof(ipv4.saddr));
+		memcpy(&ipv4.daddr, &ends->remote.bytes[12], sizeof(ipv4.daddr));
+		memcpy(ret_bytes, &ipv4, sizeof(ipv4));
+		start = sizeof(ipv4);
+		addresses = offsetof(struct iphdr, saddr);
+	} else {
+		ipv6.ip6_vfc = 6 << 4;
+		memcpy(&ipv6.ip6_src, ends->local.bytes, sizeof(ipv6.ip6_src));
+		memcpy(&ipv6.ip6_dst, ends->remote.bytes, sizeof(ipv6.ip6_dst));
+		memcpy(ret_bytes, &ipv6, sizeof(ipv6));
+		start = sizeof(ipv6);
+		addresses = offsetof(struct ip6_hdr, ip6_src);
+	}
+	memcpy(ret_bytes + start, &tcp, sizeof(tcp));
+	put_checksum(ret_bytes + addresses, start - addresses, ret_bytes + start, sizeof(tcp));
+	return start + sizeof(tcp);
 }
