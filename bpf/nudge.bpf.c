@@ -12,6 +12,8 @@
  *
  * How the socket was set before is kept in the map, and restored when the daemon knows enough.
  */
+#include <bpf/bpf_core_read.h>
+
 #include "iterate.bpf.h"
 
 struct sock {
@@ -30,6 +32,8 @@ struct tcp_sock {
 	struct inet_connection_sock inet_conn;
 	__u32 rcv_nxt;
 	__u32 snd_una;
+	void *md5sig_info; /* CONFIG_TCP_MD5SIG */
+	void *ao_info;     /* since 6.7, CONFIG_TCP_AO */
 } __attribute__((preserve_access_index));
 
 #define NUDGE_SECONDS 1
@@ -97,6 +101,10 @@ int nudge(struct bpf_iter__tcp *ctx)
 		entry->unacknowledged = sk->snd_una;
 		entry->expected = sk->rcv_nxt;
 		entry->mark = sk->inet_conn.icsk_inet.sk.sk_mark;
+		if (bpf_core_field_exists(sk->md5sig_info))
+			entry->is_signed |= sk->md5sig_info != 0;
+		if (bpf_core_field_exists(sk->ao_info))
+			entry->is_signed |= sk->ao_info != 0;
 		entry->step = NUDGE_SEEN;
 	} else if (entry->step == NUDGE_END) {
 		option_restore(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1, entry->keepalive);

@@ -22,7 +22,7 @@
  * map refuses to take the guard over and leaves it as it is.
  */
 enum connguard_layout {
-	CONNGUARD_LAYOUT = 2,
+	CONNGUARD_LAYOUT = 3,
 };
 
 /*
@@ -433,7 +433,7 @@ struct link_nudge {
 	__u32 unacknowledged;   /* SND.UNA of RFC 9293: the first number that the other end has not acknowledged */
 	__u32 expected;         /* RCV.NXT: the next number that is expected from it */
 	__u32 mark;             /* SO_MARK */
-	__u32 reserved;
+	__u32 is_signed;        /* 1: its segments are (TCP-MD5, TCP-AO) */
 };
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");

@@ -354,6 +354,7 @@ static const struct {
 	{ "exempt", offsetof(struct guard_maps, exempt) },
 	{ "sockets", offsetof(struct guard_maps, sockets) },
 	{ "handshakes", offsetof(struct guard_maps, handshakes) },
+	{ "nudges", offsetof(struct guard_maps, nudges) },
 	{ "counters", offsetof(struct guard_maps, counters) },
 	{ "events", offsetof(struct guard_maps, events) },
 };

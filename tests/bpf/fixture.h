@@ -119,6 +119,7 @@ struct guard_maps {
 	int exempt;
 	int sockets;
 	int handshakes;
+	int nudges;
 	int counters;
 	int events;
 };

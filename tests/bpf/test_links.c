@@ -17,6 +17,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <bpf/bpf.h>
+
 #include "edge/kernel.h"
 #include "edge/sockets.h"
 
@@ -732,6 +734,88 @@ static void asks_no_other(void **state)
 	assert_options(link.fd, before);
 }
 
+/* What a daemon that died has left before the iterator has run is not carried out by the next one. */
+static void what_has_not_begun_is_forgotten(void **state)
+{
+	static const enum nudge_step steps[] = { NUDGE_BEGIN, NUDGE_LOOK, NUDGE_SEEN };
+	static const struct options set = { 1, 44, 5, 6, 20000 };
+	struct link_nudge left = {};
+	struct our_dial ours;
+	__u64 cookie;
+
+	(void)state;
+	if (!asks())
+		skip();
+	ours = link_to(THERE4);
+	cookie = cookie_of(ours.fd);
+	set_as_service(ours.fd, &set);
+	for (size_t i = 0; i < sizeof(steps) / sizeof(steps[0]); i++) {
+		left.step = steps[i];
+		assert_int_equal(bpf_map_update_elem(maps.nudges, &cookie, &left, BPF_ANY), 0);
+		nudge(cookie, false);
+		assert_options(ours.fd, set);
+		assert_int_equal(guard_nudge_read(guard, cookie, &left), -ENOENT);
+	}
+}
+
+/* Sign what goes to this address from now on (TCP_MD5SIG). False: this kernel cannot. */
+static bool sign(int fd, const char *address)
+{
+	struct tcp_md5sig key = { .tcpm_keylen = 1, .tcpm_key = "k" };
+	union endpoint remote;
+
+	memcpy(&key.tcpm_addr, &remote, endpoint_of(address, 0, &remote));
+	if (setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &key, sizeof(key)) == 0)
+		return true;
+	assert_int_equal(errno, ENOPROTOOPT);
+	return false;
+}
+
+/* Where a connection is, for who asks beside TCP. */
+static void seen_where_it_is(void **state)
+{
+	struct our_dial link, dialing;
+	struct options before;
+	struct link_nudge seen;
+	int mark = 77;
+
+	(void)state;
+	link = link_to(THERE4);
+	before = options_of(link.fd);
+	assert_int_equal(setsockopt(link.fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)), 0);
+	if (guard_link_look(guard, cookie_of(link.fd), &seen) == -EOPNOTSUPP) {
+		print_message("this kernel has no iterator over sockets\n");
+		skip();
+	}
+	assert_int_equal(guard_link_look(guard, cookie_of(link.fd), &seen), 0);
+	assert_int_equal(seen.unacknowledged, link.syn_ack.acknowledgment);
+	assert_int_equal(seen.expected, link.syn_ack.sequence + 1);
+	assert_int_equal(seen.mark, 77);
+	assert_int_equal(seen.is_signed, 0);
+	assert_options(link.fd, before);
+	assert_int_equal(send(link.fd, "data", 4, 0), 4);
+	assert_int_equal(guard_link_look(guard, cookie_of(link.fd), &seen), 0);
+	assert_int_equal(seen.unacknowledged, link.syn_ack.acknowledgment);
+	say(&link, "four", TH_ACK, 0);
+	await(guard_link_look(guard, cookie_of(link.fd), &seen) == 0 &&
+	      seen.expected == link.syn_ack.sequence + 5);
+	dialing = dial_out(OTHER4, PORT);
+	assert_int_equal(guard_link_look(guard, cookie_of(dialing.fd), &seen), -ENOENT);
+	assert_int_equal(guard_link_look(guard, ~0ULL, &seen), -ENOENT);
+	assert_int_equal(guard_nudge_read(guard, cookie_of(link.fd), &seen), -ENOENT);
+	if (!asks())
+		return;
+	assert_int_equal(nudge(cookie_of(link.fd), true), 1);
+	assert_int_equal(guard_link_look(guard, cookie_of(link.fd), &seen), -EEXIST);
+	nudge(cookie_of(link.fd), false);
+	assert_options(link.fd, before);
+	/* Some kernels sign nothing (CONFIG_TCP_MD5SIG). */
+	if (sign(link.fd, THERE4)) {
+		assert_int_equal(guard_link_look(guard, cookie_of(link.fd), &seen), 0);
+		assert_int_equal(seen.is_signed, 1);
+	}
+}
+
 /*
  * The peer hears the question, and one that does not answer several of them ends nothing, whatever user
  * timeout the service has; its answer is a sign of life.
@@ -789,6 +873,8 @@ static int run_all(void)
 		TEST(asked_and_set_back),
 		TEST(asked_and_changed),
 		TEST(asks_no_other),
+		TEST(what_has_not_begun_is_forgotten),
+		TEST(seen_where_it_is),
 		TEST(asked_in_vain),
 	};
 

@@ -189,6 +189,8 @@ __u32 guard_peers_max(const struct guard *guard);
 int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *prefix,
 		       const struct exempt_value *value);
 int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *prefix);
+/* Is the address exempt at `now`, by a prefix that says so? */
+bool guard_exempts(const struct guard *guard, const struct peer_address *address, __u64 now);
 int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_prefixes,
 		      struct exempt_value **ret_values, size_t *ret_count);
 

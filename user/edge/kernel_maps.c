@@ -244,6 +244,15 @@ int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *p
 	return bpf_map_delete_elem(guard->maps[MAP_EXEMPT], prefix) ? -errno : 0;
 }
 
+bool guard_exempts(const struct guard *guard, const struct peer_address *address, __u64 now)
+{
+	struct exempt_prefix whole = { .prefix_length = 8 * sizeof(whole.address) };
+	struct exempt_value value;
+
+	memcpy(whole.address, address->bytes, sizeof(whole.address));
+	return bpf_map_lookup_elem(guard->maps[MAP_EXEMPT], &whole, &value) == 0 && now < value.until_ns;
+}
+
 int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_prefixes,
 		      struct exempt_value **ret_values, size_t *ret_count)
 {
@@ -422,10 +431,13 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 	for (written = 0; written < count && !result; written++) {
 		struct link_nudge nudge = {};
 
-		/* How it was before is in the entry, if it has begun: only the step changes. */
-		if (!begin && (bpf_map_lookup_elem(map, &cookies[written], &nudge) ||
-			       nudge.step != NUDGE_UNDER_WAY))
+		if (!begin && bpf_map_lookup_elem(map, &cookies[written], &nudge))
 			continue;
+		/* How it was before is in the entry, if it has begun: only the step changes. */
+		if (!begin && nudge.step != NUDGE_UNDER_WAY && nudge.step != NUDGE_END) {
+			bpf_map_delete_elem(map, &cookies[written]);
+			continue;
+		}
 		nudge.step = begin ? NUDGE_BEGIN : NUDGE_END;
 		if (bpf_map_update_elem(map, &cookies[written], &nudge, BPF_ANY))
 			result = errno == E2BIG ? -ENOSPC : -errno;
