@@ -135,7 +135,7 @@ int command(struct __sk_buff *skb)
 			decision = dial_let_go(peer, rules, slot, now);
 		/* The daemon sends its SYN, past the hook that counts them. */
 		if (!result)
-			slot->syns++;
+			dial_syn_left(slot, now);
 	} else if (request.operation == COMMAND_SPARE) {
 		decision = link_spare(peer, rules, request.cookie, now);
 		if (decision.cause == CAUSE_none)

@@ -751,6 +751,13 @@ static __always_inline struct decision dial_let_go(struct peer *peer,
 	return decision;
 }
 
+/* A SYN of the dial leaves the host. */
+static __always_inline void dial_syn_left(struct slot *claim, __u64 now)
+{
+	claim->syns++;
+	claim->left_ns = now;
+}
+
 /*
  * A SYN of the dial of `cookie`, the first one or another, is about to leave the host: VERDICT_HOLD keeps
  * it. `enforced` 0: nothing is kept any more. dial_let_go when it was kept and is not now, CAUSE_none
@@ -772,8 +779,7 @@ static __always_inline struct decision dial_leaves(struct peer *peer,
 		}
 		decision = dial_let_go(peer, policy, claim, now);
 	}
-	claim->syns++;
-	claim->left_ns = now;
+	dial_syn_left(claim, now);
 	return decision;
 }
 
@@ -1189,14 +1195,17 @@ static __always_inline int answer_gives_way(const struct slot *claim,
 }
 
 /*
- * The answer to a dial whose number is the greater is held: for how long follows from the round trip that it
+ * The answer to a dial is held that gave way to a smaller number: for how long follows from the round trip that it
  * shows. Where the SYN was repeated before it could be answered that is too short; the answer to the repeated
- * one comes much later all the same.
+ * one comes later all the same.
  */
 static __always_inline void claim_learns_round_trip(struct slot *claim, __u64 now)
 {
-	__u64 waits_ns = ANSWER_WAITS_ROUND_TRIPS * (now - claim->left_ns);
+	__u64 waits_ns = 0;
 
+	/* `now` was read before the lock was taken: the SYN may have been repeated since. */
+	if (before(claim->left_ns, now))
+		waits_ns = ANSWER_WAITS_ROUND_TRIPS * (now - claim->left_ns);
 	if (waits_ns < ANSWER_WAITS_LEAST_NS)
 		waits_ns = ANSWER_WAITS_LEAST_NS;
 	if (now + waits_ns < claim->yields_until_ns)

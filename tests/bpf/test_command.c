@@ -587,6 +587,7 @@ static void let_go(void **state)
 	kept->expires_ns = event.time_ns + policy.claim_max_ns;
 	/* Who asks for it sends it. */
 	kept->syns = 1;
+	kept->left_ns = event.time_ns;
 	assert_untouched(PEER4, &peer);
 	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), -ENOENT);
 	assert_silent(watch);

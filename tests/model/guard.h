@@ -501,6 +501,7 @@ static struct decision model_dial_let_go(struct guard_image *image, int connecti
 
 	guard_from_image(image);
 	decision = dial_let_go(&peer, &guard_policy_of_model, slot_of(&peer, connection + 1), NOW_NS);
+	dial_syn_left(slot_of(&peer, connection + 1), NOW_NS);
 	guard_to_image(image);
 	return decision;
 }

@@ -26,7 +26,8 @@
  * (announcing is not refusing), claims_expire() (a claim is void without it), backoff_clear()
  * (kick), slot_release() (cut), dial_led_away() (no other programs), liveness_settings() (KEEPALIVE
  * stands for it), link_stalls() (links carry nothing that could be lost), handshake_awaited() (no
- * SYN cookies). Nor is there the central dial policy, an exempt peer, observe mode, or an adopted link.
+ * SYN cookies), peer_limit() (in egress, of which SYNs the daemon has copies). Nor is there the
+ * central dial policy, an exempt peer, observe mode, or an adopted link.
  * Nor does the daemon send the SYN of a dial again whose answer was held (answer_tie_lost): TCP does, later.
  */
 #include "words.h"
@@ -541,7 +542,7 @@ inline send_again()
 	SEND(SEGMENT_SYN)
 }
 
-/* COMMAND_LET_GO: a kept dial's SYN leaves, whatever TCP's timer says. rules: dial_let_go() */
+/* COMMAND_LET_GO: a kept dial's SYN leaves, whatever TCP's timer says. rules: dial_let_go(), dial_syn_left() */
 inline let_go()
 {
 	ASK(model_dial_let_go(GUARD, now.it));

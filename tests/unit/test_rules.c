@@ -133,13 +133,11 @@ static struct decision answers(struct peer *peer, const struct guard_policy *pol
 	struct decision decision = saw(answer_decide(peer, policy, theirs, cookie, now));
 	struct slot *claim = slot_of(&before, cookie);
 
-	if (claim && decision.verdict == VERDICT_HOLD) {
-		const __u64 yields_until_ns = fixture_slot(peer, cookie)->yields_until_ns;
-
-		if (yields_until_ns < claim->yields_until_ns)
-			claim->yields_until_ns = yields_until_ns;
+	if (decision.cause == CAUSE_answer_tie_lost && claim->client_isn > theirs->client_isn &&
+	    decision.until_ns < claim->yields_until_ns)
+		claim->yields_until_ns = decision.until_ns;
+	if (claim && decision.verdict == VERDICT_HOLD)
 		claim->flags |= SLOT_ANSWERED;
-	}
 	assert_memory_equal(&before, peer, sizeof(before));
 	return decision;
 }
@@ -2115,7 +2113,21 @@ static void dial_past_its_hold_gives_way_for_a_while(void **state)
 	}
 }
 
-/* The smaller number waits as long as before: the other end, if it is guarded, does not wait so long. */
+/* A hook that has read the time late, while the SYN was repeated: the shortest wait. */
+static void answer_that_seems_older_than_its_syn_waits_the_shortest(void **state)
+{
+	const struct their_handshake theirs = fixture_theirs(OUR_ISN - 1, NOW + 4 * HOLD);
+	struct guard_policy policy = steps_policy();
+	struct peer peer = fixture_peer();
+
+	(void)state;
+	arrange_claim(&peer, &policy, 1, OUR_ISN, NOW - HOLD);
+	assert_cause(knocks(&peer, &policy, OUR_ISN - 1, NOW), CAUSE_knock_hold_spent);
+	leaves(&peer, &policy, 1, NOW + MILLISECOND);
+	assert_int_equal(answers(&peer, &policy, &theirs, 1, NOW).until_ns, NOW + 20 * MILLISECOND);
+}
+
+/* The smaller number waits for its whole time: the other end, if it is guarded, does not wait so long. */
 static void dial_that_loses_waits_whatever_the_round_trip(void **state)
 {
 	const struct their_handshake theirs = fixture_theirs(OUR_ISN + 1, NOW + 2 * HOLD);
@@ -4786,6 +4798,7 @@ int main(void)
 		cmocka_unit_test(answer_is_held_while_a_winner_of_theirs_is_pending),
 		cmocka_unit_test(claim_yields_once_and_for_all),
 		cmocka_unit_test(dial_past_its_hold_gives_way_for_a_while),
+		cmocka_unit_test(answer_that_seems_older_than_its_syn_waits_the_shortest),
 		cmocka_unit_test(dial_that_loses_waits_whatever_the_round_trip),
 		cmocka_unit_test(giving_way_makes_a_claim_no_younger),
 		cmocka_unit_test(dial_that_lost_a_tie_has_lost_it),
