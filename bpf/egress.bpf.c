@@ -35,7 +35,7 @@ static __attribute__((noinline)) int on_syn(struct __sk_buff *skb, struct bpf_so
 	__u64 revived;
 	const struct slot *claim;
 	struct peer *peer;
-	int repeated = 0;
+	int copied = 0;
 
 	if (!owned || owned->kind != SLOT_CLAIM || !rules)
 		return PACKET_PASS;
@@ -53,13 +53,13 @@ static __attribute__((noinline)) int on_syn(struct __sk_buff *skb, struct bpf_so
 		peer_revive(peer, revived);
 		decision = dial_leaves(peer, rules, happening.cookie, enforced, happening.now);
 		claim = slot_of(peer, happening.cookie);
-		repeated = claim && claim->syns > 1;
+		copied = claim && (claim->syns > 1 || peer_limit(peer, rules) > 1);
 	}
 	bpf_spin_unlock(&peer->lock);
 	if (decision.cause != CAUSE_none)
 		report(&decision, &happening, 0, 1);
 	/* Those that may have to leave once more: see user/connguardd/syns.c. */
-	if (decision.verdict == VERDICT_HOLD || repeated || port_guarded(happening.local_port))
+	if (decision.verdict == VERDICT_HOLD || copied || port_guarded(happening.local_port))
 		syn_copy(skb, sk->bound_dev_if, happening.cookie, happening.now);
 	return decision.verdict == VERDICT_HOLD ? PACKET_DROP : PACKET_PASS;
 }

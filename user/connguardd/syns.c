@@ -49,6 +49,7 @@ struct waiting {
 	struct event *timer; /* NULL: free */
 	struct peer_address address;
 	__u64 cookie;
+	enum cause cause; /* why it waits */
 	unsigned int times_ms[sizeof(again_ms) / sizeof(*again_ms)];
 	size_t sent, count;
 	bool for_room; /* its answer is held, and passes when there is room for one more link */
@@ -109,25 +110,36 @@ static void wait_on(struct waiting *waiting)
 	evtimer_add(waiting->timer, &soon);
 }
 
+static void wait_no_more(struct waiting *waiting)
+{
+	event_free(waiting->timer);
+	waiting->timer = NULL;
+}
+
+/* Is its dial under way still? What follows from *ret_peer is the caller's. */
+static bool is_dialing(const struct waiting *waiting, struct peer *ret_peer)
+{
+	const struct slot *claim;
+
+	if (guard_peer_read(waiting->daemon->guard, &waiting->address, ret_peer))
+		return false;
+	claim = slot_of(ret_peer, waiting->cookie);
+	return claim && claim->kind == SLOT_CLAIM;
+}
+
 static void on_wait(evutil_socket_t fd, short what, void *argument)
 {
 	struct waiting *waiting = argument;
-	struct daemon *daemon = waiting->daemon;
-	const struct slot *claim = NULL;
 	struct peer peer;
 
 	(void)fd;
 	(void)what;
-	if (guard_peer_read(daemon->guard, &waiting->address, &peer) == 0)
-		claim = slot_of(&peer, waiting->cookie);
-	if (claim && claim->kind == SLOT_CLAIM && waiting->sent < waiting->count &&
-	    (send_again(daemon, &waiting->address, waiting->cookie) == 0 || waiting->for_room) &&
-	    (++waiting->sent < waiting->count || waiting->for_room)) {
+	if (is_dialing(waiting, &peer) && waiting->sent < waiting->count &&
+	    (send_again(waiting->daemon, &waiting->address, waiting->cookie) == 0 || waiting->for_room) &&
+	    (++waiting->sent < waiting->count || waiting->for_room))
 		wait_on(waiting);
-		return;
-	}
-	event_free(waiting->timer);
-	waiting->timer = NULL;
+	else
+		wait_no_more(waiting);
 }
 
 /* When the SYN of the event's dial leaves again, from now on. */
@@ -158,37 +170,58 @@ void syns_send_into_room(struct daemon *daemon, const struct peer_address *addre
 	for (size_t i = 0; i < WAITING_MAX; i++) {
 		struct waiting *waiting = &daemon->syns->waiting[i];
 
-		if (!waiting->timer || !waiting->for_room || !address_equal(&waiting->address, address) ||
-		    guard_peer_read(daemon->guard, address, &peer) ||
-		    guard_policy_read(daemon->guard, &policy) || !peer_room(&peer, &policy, clock_now_ns()))
+		if (!waiting->timer || !waiting->for_room || !address_equal(&waiting->address, address))
 			continue;
-		waiting->for_room = false;
-		send_again(daemon, address, waiting->cookie);
+		/* A SYN without its dial would be a knock of nobody's. */
+		if (!is_dialing(waiting, &peer))
+			wait_no_more(waiting);
+		else if (guard_policy_read(daemon->guard, &policy) == 0 &&
+			 peer_room(&peer, &policy, clock_now_ns()) &&
+			 send_again(daemon, address, waiting->cookie) == 0)
+			waiting->for_room = false;
 	}
+}
+
+/* The place of this dial, or a free one; NULL: there is none. */
+static struct waiting *place_of(struct syns *syns, __u64 cookie)
+{
+	struct waiting *free_place = NULL;
+	struct peer peer;
+
+	for (size_t i = 0; i < WAITING_MAX; i++) {
+		struct waiting *waiting = &syns->waiting[i];
+
+		if (waiting->timer && waiting->cookie == cookie)
+			return waiting;
+		if (!waiting->timer)
+			free_place = waiting;
+	}
+	for (size_t i = 0; i < WAITING_MAX && !free_place; i++)
+		if (!is_dialing(&syns->waiting[i], &peer)) {
+			free_place = &syns->waiting[i];
+			wait_no_more(free_place);
+		}
+	return free_place;
 }
 
 void syns_send_soon(struct daemon *daemon, const struct guard_event *event)
 {
-	struct waiting *free_place = NULL;
+	struct waiting *place = place_of(daemon->syns, event->cookie);
 
-	for (size_t i = 0; i < WAITING_MAX; i++) {
-		struct waiting *waiting = &daemon->syns->waiting[i];
-
-		if (waiting->timer && waiting->cookie == event->cookie)
-			return;
-		if (!waiting->timer)
-			free_place = waiting;
-	}
-	if (!free_place)
+	/* The same again says nothing new. */
+	if (!place || (place->timer && place->cause == event->cause))
 		return;
-	*free_place = (struct waiting){ .daemon = daemon,
-					.address = event->address,
-					.cookie = event->cookie,
-					.timer = evtimer_new(daemon->base, on_wait, free_place) };
-	if (!free_place->timer)
+	if (place->timer)
+		wait_no_more(place);
+	*place = (struct waiting){ .daemon = daemon,
+				   .address = event->address,
+				   .cookie = event->cookie,
+				   .cause = event->cause,
+				   .timer = evtimer_new(daemon->base, on_wait, place) };
+	if (!place->timer)
 		return;
-	plan(free_place, event);
-	wait_on(free_place);
+	plan(place, event);
+	wait_on(place);
 }
 
 int syns_start(struct daemon *daemon)
