@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Several links a peer: rules that one link alone never meets."""
 
-from harness import PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, wait_past
-from registry import test
+from harness import PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, wait_for, wait_past
+from registry import core, each, needs, test
 from steps import assert_passed, dial, fail_dial, link_in, link_out, listen_home
 
 # The shortest that the setting takes.
@@ -68,6 +68,32 @@ def a_dead_one_is_probed_when_it_leaves_no_room_for_a_race(lab):
     grown = watch.grown()
     assert grown.get("knock_tie_lost", 0) + grown.get("answer_tie_lost", 0) \
         + grown.get("answer_linked", 0), grown
+
+
+@each("asked", "of a peer that is allowed for a while", "of a peer that is exempt")
+@core()
+@needs("socket_options")
+def quiet_one_beside_which_another_comes_up(lab, case):
+    """With that the room is full, and the next knock would want the place of the quiet one."""
+    exempt = {"exempt": "10.82.0.0/16"} if case == "of a peer that is exempt" else {}
+    guard = lab.own_guard(max_links=3, suspect_after=f"{SUSPECT_AFTER_S}s", **exempt)
+    peer, listener = lab.fresh(), listen_home(lab)
+    if case == "of a peer that is allowed for a while":
+        guard.tell("allow", peer.address, "--for", "1h")
+    links = [link_in(lab, peer, listener), link_in(lab, peer, listener)]
+
+    def silent_ns():
+        return {link["cookie"]: link["silent_ns"] for link in guard.peer(peer.address)["links"]}
+
+    wait_for(lambda: min(silent_ns().values()) > 1.5 * SUSPECT_AFTER_S * SECOND, "both are quiet")
+    links.append(link_in(lab, peer, listener))
+    if case == "asked":
+        wait_for(lambda: max(silent_ns()[link.cookie] for link in links) < SUSPECT_AFTER_S * SECOND,
+                 lambda: f"all show life: {silent_ns()}")
+    else:
+        wait_past(now_ns() + int(1.5 * SECOND * TIME_SCALE))
+        assert min(silent_ns()[link.cookie] for link in links[:2]) > 1.5 * SUSPECT_AFTER_S * SECOND, silent_ns()
+    assert all(link.alive() for link in links)
 
 
 def listen_home_far(lab):

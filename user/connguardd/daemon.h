@@ -10,7 +10,7 @@
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
  *                   for which a knock is let in)
- *     probing.c     quiet links whose peers knock are asked for a sign of life; nobody is ended for silence
+ *     probing.c     quiet links in the way of their peers are asked for a sign of life; nobody is ended for silence
  *     replaced.c    links in whose place a new one has come: which of the two goes
  *     syns.c        SYNs that leave between two of TCP's own timers
  *     packets.c     how the daemon sends what TCP does not send
@@ -220,7 +220,8 @@ void probing_stop(struct daemon *daemon);
 
 /*
  * A knock was turned away for the sake of quiet links: ask those for a sign of life. Of a dial: only those that
- * the rules put in doubt, for our own dial proves nothing. Only what is enforced asks anybody.
+ * the rules put in doubt, for our own dial proves nothing. Of a link that has come up: those beside it, if there is
+ * no room for another. Only what is enforced asks anybody.
  */
 void probing_doubt(struct daemon *daemon, const struct guard_event *event);
 
@@ -244,8 +245,11 @@ void replaced_stop(struct daemon *daemon);
 /* link_replaced: the link that it names is destroyed when the new one has stood for a moment. */
 void replaced_later(struct daemon *daemon, const struct guard_event *event);
 
-/* Has the link of this socket still its moment? */
-bool replaced_awaits(const struct daemon *daemon, __u64 cookie);
+/*
+ * Has this doomed link still its moment? So has one of which no event has told yet: it is waited for from now
+ * on.
+ */
+bool replaced_awaits(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
 /* The link of `event` has ended: one that it has taken the place of is spared. */
 void replaced_newcomer_ended(struct daemon *daemon, const struct guard_event *event);

@@ -265,7 +265,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
 		give_up_dials(daemon, event);
-		if (daemon_enforces(daemon))
+		if (daemon_enforces(daemon) && event->cause != CAUSE_link_adopted)
 			probing_doubt(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: BSD-2-Clause
 /*
- * Quiet links whose peers knock: is the other end still there? See daemon.h.
+ * Quiet links whose peers knock, or would find no room: is the other end still there? See daemon.h.
  *
  * TCP is made to ask (guard_nudge()); where it waits for an acknowledgment of data already, which may last a
  * minute, the same question is asked beside it. It is looked at twenty times a second, and judged by pure/life.h.
@@ -73,7 +73,8 @@ static bool asks_by_itself(struct daemon *daemon, const struct tcp_socket *socke
 
 /*
  * Ask beside TCP, with its own numbers. What comes of it is TCP's business: an RST ends the link, an ACK is a sign
- * of life. No answer says nothing: of a connection that is signed (RFC 5925) none comes to a question that is not.
+ * of life; no answer says nothing. A connection whose segments are signed (RFC 2385, RFC 5925) is left alone: to its
+ * other end a question that is not would look like an attack.
  */
 static void ask(struct daemon *daemon, struct trial *trial, __u64 now)
 {
@@ -86,7 +87,7 @@ static void ask(struct daemon *daemon, struct trial *trial, __u64 now)
 
 	trial->asked_ns = now;
 	trial->asked++;
-	if (guard_link_look(daemon->guard, trial->socket.cookie, &seen))
+	if (guard_link_look(daemon->guard, trial->socket.cookie, &seen) || seen.is_signed)
 		return;
 	ends.unacknowledged = seen.unacknowledged;
 	ends.expected = seen.expected;
@@ -108,7 +109,9 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 	    guard_policy_read(daemon->guard, &policy))
 		return;
 	/* A link has come up: the next one will ask for the place of a quiet one, if there is no other. */
-	if (names_cause_subject(event->cause) == SUBJECT_LINK && peer_room(&peer, &policy, now))
+	if (names_cause_subject(event->cause) == SUBJECT_LINK &&
+	    (peer_room(&peer, &policy, now) || peer_exempt(&peer, now) ||
+	     guard_exempts(daemon->guard, &event->address, now)))
 		return;
 	for (int i = 0; i < PEER_SLOTS && probing->count < TRIALS_MAX; i++) {
 		const struct slot *slot = &peer.slots[i];

@@ -107,28 +107,54 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 	look_soon(replaced);
 }
 
-void replaced_later(struct daemon *daemon, const struct guard_event *event)
+static void wait_for_it(struct daemon *daemon, const struct replaced_link *link)
 {
-	const struct replaced_link link = { .address = event->address,
-					    .cookie = event->other_cookie,
-					    .newcomer = event->cookie,
-					    .since_ns = event->time_ns };
 	struct replaced *replaced = daemon->replaced;
 
+	for (size_t i = 0; i < replaced->count; i++)
+		if (replaced->links[i].cookie == link->cookie)
+			return;
 	if (replaced->count == REPLACED_MAX) {
-		destroy(daemon, &link);
+		destroy(daemon, link);
 		return;
 	}
-	replaced->links[replaced->count++] = link;
+	replaced->links[replaced->count++] = *link;
 	look_soon(replaced);
 }
 
-bool replaced_awaits(const struct daemon *daemon, __u64 cookie)
+void replaced_later(struct daemon *daemon, const struct guard_event *event)
 {
+	wait_for_it(daemon, &(struct replaced_link){ .address = event->address,
+						     .cookie = event->other_cookie,
+						     .newcomer = event->cookie,
+						     .since_ns = event->time_ns });
+}
+
+bool replaced_awaits(struct daemon *daemon, const struct peer_address *address, __u64 cookie)
+{
+	const struct slot *newcomer = NULL, *link;
+	struct peer peer;
+
 	for (size_t i = 0; i < daemon->replaced->count; i++)
 		if (daemon->replaced->links[i].cookie == cookie)
 			return true;
-	return false;
+	if (guard_peer_read(daemon->guard, address, &peer))
+		return false;
+	link = slot_of(&peer, cookie);
+	/* A duplicate that has lost otherwise has no moment. */
+	if (!link || !(link->flags & SLOT_UNANSWERED))
+		return false;
+	for (int i = 0; i < PEER_SLOTS; i++)
+		if (slot_is_link(&peer.slots[i]) &&
+		    (!newcomer || peer.slots[i].since_ns > newcomer->since_ns))
+			newcomer = &peer.slots[i];
+	if (!newcomer || clock_now_ns() - newcomer->since_ns >= REPLACED_AFTER_NS)
+		return false;
+	wait_for_it(daemon, &(struct replaced_link){ .address = *address,
+						     .cookie = cookie,
+						     .newcomer = newcomer->cookie,
+						     .since_ns = newcomer->since_ns });
+	return true;
 }
 
 void replaced_newcomer_ended(struct daemon *daemon, const struct guard_event *event)

@@ -226,7 +226,7 @@ static void act(struct daemon *daemon, const struct check_action *action,
 		break;
 	case CHECK_DESTROY:
 		/* One that a new link has only just come in the place of has its time first. */
-		if (!replaced_awaits(daemon, action->cookie))
+		if (!replaced_awaits(daemon, &action->address, action->cookie))
 			happenings_destroy(daemon, &action->address, action->cookie);
 		break;
 	case CHECK_FORGET:
