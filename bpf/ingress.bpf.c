@@ -154,7 +154,8 @@ static __always_inline int on_last_ack(const struct segment *segment,
 }
 
 /*
- * Keep a SYN that is held while a quiet link is asked: its sender repeats it a second later, or, if it has
+ * Keep a SYN that is held while a quiet link is asked, which may be what leaves no room for both dials of a
+ * race where several links are allowed: its sender repeats it a second later, or, if it has
  * been at it for long, sixteen seconds. The daemon lets it in when the question is left unanswered or our
  * application closes the link. Not inline: the stack is small.
  */
@@ -178,6 +179,7 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	struct daemon_signs signs;
 	__u64 revived;
 	__u32 room;
+	int several = 0;
 	struct segment segment;
 	struct peer *peer;
 
@@ -232,6 +234,7 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 			peer_revive(peer, revived);
 			decision = knock_decide(peer, rules, &knock);
 			room = peer_room(peer, rules, knock.now);
+			several = peer_limit(peer, rules) > 1;
 		}
 		bpf_spin_unlock(&peer->lock);
 	}
@@ -252,7 +255,9 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 			decision = held;
 		}
 	}
-	if (decision.cause == CAUSE_knock_suspect && mode == MODE_ENFORCE)
+	if ((decision.cause == CAUSE_knock_suspect ||
+	     (decision.cause == CAUSE_knock_tie_lost && several)) &&
+	    mode == MODE_ENFORCE)
 		knock_copy(skb, &happening.address, knock.now);
 	return conclude(&decision, &happening, mode);
 }

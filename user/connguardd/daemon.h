@@ -277,6 +277,12 @@ void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u6
 /* The peer's quiet link refuses nobody any more: its knock, which was held meanwhile, comes in. */
 void syns_let_in(struct daemon *daemon, const struct peer_address *address);
 
+/* The same, a second later: what was asked is answered, or its other end has ended it. */
+void syns_let_in_later(struct daemon *daemon, const struct peer_address *address);
+
+/* A knock of the peer became a link or was refused: its sender does not wait for what was held any more. */
+void syns_forget_knock(struct daemon *daemon, const struct peer_address *address);
+
 /* A link of the peer is over or counts no longer: the answer to a dial that was held for want of room may pass. */
 void syns_send_into_room(struct daemon *daemon, const struct peer_address *address);
 

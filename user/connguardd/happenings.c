@@ -245,6 +245,8 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_replaced:
 		if (event->enforced)
 			replaced_later(daemon, event);
+		if (event->direction == DIRECTION_INBOUND)
+			syns_forget_knock(daemon, &event->address);
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
@@ -255,6 +257,9 @@ static void on_event(const struct guard_event *event, void *argument)
 		if (event->enforced)
 			probing_doubt(daemon, event);
 		break;
+	case CAUSE_knock_linked:
+		syns_forget_knock(daemon, &event->address);
+		break;
 	case CAUSE_link_unanswered:
 		syns_send_into_room(daemon, &event->address);
 		break;
@@ -264,6 +269,8 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_spared:
 	case CAUSE_link_outbound:
 	case CAUSE_link_inbound:
+		if (event->cause == CAUSE_link_inbound)
+			syns_forget_knock(daemon, &event->address);
 		give_up_dials(daemon, event);
 		if (daemon_enforces(daemon) && event->cause != CAUSE_link_adopted)
 			probing_doubt(daemon, event);
@@ -279,6 +286,8 @@ static void on_event(const struct guard_event *event, void *argument)
 		/* Our application has closed it, and takes another: what waited for an answer comes in. */
 		if (event->ending == ENDING_CLOSED)
 			syns_let_in(daemon, &event->address);
+		else
+			syns_let_in_later(daemon, &event->address);
 		syns_send_into_room(daemon, &event->address);
 		/* fall through */
 	case CAUSE_dial_failed:

@@ -243,6 +243,8 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 		}
 		if (verdict == LIFE_ALIVE)
 			heard(daemon, trial, now);
+		if (verdict != LIFE_UNANSWERED)
+			syns_let_in_later(daemon, &trial->address);
 		over[over_count++] = trial->socket.cookie;
 	}
 	probing->count = kept;

@@ -11,8 +11,9 @@
  *
  * A knock that was held while a quiet link was asked is let in when that is left unanswered, or when our own
  * application closes that link, and not when its sender next repeats it: a dial that has lasted for long does
- * so every sixteen seconds. Not when an RST ends the link: many applications need a moment after that, and
- * turn away who comes in it.
+ * so every sixteen seconds. Not at once when the other end ends the link: many applications need a moment after
+ * that, and turn away who comes in it. Then, and when the link has answered, which refuses the knock, it comes to
+ * the hooks again a second later, as a young dial's would.
  */
 #include "connguardd/daemon.h"
 
@@ -41,6 +42,8 @@ static const unsigned int again_ms[] = { 20, 60, 200 };
 #define ROOM_AWAITED_MS 5000
 /* A knock is let in so long after it was held. */
 #define HELD_MAX_NS (5 * NS_PER_SECOND)
+/* Its sender would repeat it by then if it had begun now (RFC 6298). */
+#define LET_IN_LATER_S 1
 /* Dials that are waited for at a time; of more, TCP's own timers see to the rest. */
 #define WAITING_MAX 64
 
@@ -48,7 +51,7 @@ struct waiting {
 	struct daemon *daemon;
 	struct event *timer; /* NULL: free */
 	struct peer_address address;
-	__u64 cookie;
+	__u64 cookie; /* of the dial; 0: it is the peer's knock that is let in */
 	enum cause cause; /* why it waits */
 	unsigned int times_ms[sizeof(again_ms) / sizeof(*again_ms)];
 	size_t sent, count;
@@ -134,6 +137,8 @@ static void on_wait(evutil_socket_t fd, short what, void *argument)
 
 	(void)fd;
 	(void)what;
+	if (!waiting->cookie)
+		syns_let_in(waiting->daemon, &waiting->address);
 	if (is_dialing(waiting, &peer) && waiting->sent < waiting->count &&
 	    (send_again(waiting->daemon, &waiting->address, waiting->cookie) == 0 || waiting->for_room) &&
 	    (++waiting->sent < waiting->count || waiting->for_room))
@@ -182,8 +187,8 @@ void syns_send_into_room(struct daemon *daemon, const struct peer_address *addre
 	}
 }
 
-/* The place of this dial, or a free one; NULL: there is none. */
-static struct waiting *place_of(struct syns *syns, __u64 cookie)
+/* The place of this dial, or with cookie 0 of this peer's knock, or a free one; NULL: there is none. */
+static struct waiting *place_of(struct syns *syns, const struct peer_address *address, __u64 cookie)
 {
 	struct waiting *free_place = NULL;
 	struct peer peer;
@@ -191,22 +196,48 @@ static struct waiting *place_of(struct syns *syns, __u64 cookie)
 	for (size_t i = 0; i < WAITING_MAX; i++) {
 		struct waiting *waiting = &syns->waiting[i];
 
-		if (waiting->timer && waiting->cookie == cookie)
+		if (waiting->timer && waiting->cookie == cookie &&
+		    address_equal(&waiting->address, address))
 			return waiting;
 		if (!waiting->timer)
 			free_place = waiting;
 	}
 	for (size_t i = 0; i < WAITING_MAX && !free_place; i++)
-		if (!is_dialing(&syns->waiting[i], &peer)) {
+		if (syns->waiting[i].cookie && !is_dialing(&syns->waiting[i], &peer)) {
 			free_place = &syns->waiting[i];
 			wait_no_more(free_place);
 		}
 	return free_place;
 }
 
+void syns_let_in_later(struct daemon *daemon, const struct peer_address *address)
+{
+	const struct timeval later = { .tv_sec = LET_IN_LATER_S };
+	struct waiting *place;
+	struct ready_syn syn;
+
+	if (guard_held_syn_read(daemon->guard, address, &syn))
+		return;
+	place = place_of(daemon->syns, address, 0);
+	if (!place || place->timer)
+		return;
+	*place = (struct waiting){ .daemon = daemon,
+				   .address = *address,
+				   .timer = evtimer_new(daemon->base, on_wait, place) };
+	if (place->timer)
+		evtimer_add(place->timer, &later);
+}
+
+void syns_forget_knock(struct daemon *daemon, const struct peer_address *address)
+{
+	struct ready_syn syn;
+
+	guard_held_syn_take(daemon->guard, address, &syn);
+}
+
 void syns_send_soon(struct daemon *daemon, const struct guard_event *event)
 {
-	struct waiting *place = place_of(daemon->syns, event->cookie);
+	struct waiting *place = place_of(daemon->syns, &event->address, event->cookie);
 
 	/* The same again says nothing new. */
 	if (!place || (place->timer && place->cause == event->cause))

@@ -481,6 +481,12 @@ int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *re
 	return bpf_map_lookup_elem(guard->maps[MAP_SYNS], &cookie, ret_syn) ? -errno : 0;
 }
 
+int guard_held_syn_read(const struct guard *guard, const struct peer_address *address,
+			struct ready_syn *ret_syn)
+{
+	return bpf_map_lookup_elem(guard->maps[MAP_HELD_SYNS], address, ret_syn) ? -errno : 0;
+}
+
 int guard_held_syn_take(const struct guard *guard, const struct peer_address *address,
 			struct ready_syn *ret_syn)
 {
