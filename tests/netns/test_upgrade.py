@@ -175,7 +175,7 @@ def another_layout_is_refused_and_left_alone(lab, how):
     if how == "another number":
         run(BPFTOOL, "map", "update", "pinned", pin, "key", "0", "0", "0", "0",
             "value", "hex", "63", "00", "00", "00", *(byte[2:] for byte in old[4:]))
-        words = ["map layout 99", "layout 2", "stays as it is", "unload it first"]
+        words = ["map layout 99", "layout 3", "stays as it is", "unload it first"]
     else:
         os.rename(pin, f"{guard.pins}/layout-kept")
         run(BPFTOOL, "map", "create", pin, "type", "array", "key", "4", "value", "64",
