@@ -101,6 +101,7 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 	struct probing *probing = daemon->probing;
 	__u64 now = clock_now_ns(), cookies[PEER_SLOTS];
 	struct guard_policy policy;
+	struct tcp_socket socket;
 	struct peer peer;
 	size_t begun = 0;
 	int result;
@@ -128,14 +129,12 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 			trial->life.knocked |= knocked;
 			continue;
 		}
-		trial = &probing->trials[probing->count];
-		if (sockets_find(daemon->surroundings.sockets, slot->cookie, &trial->socket))
+		if (sockets_find(daemon->surroundings.sockets, slot->cookie, &socket))
 			continue;
-		trial->address = event->address;
-		trial->life = (struct life_trial){ .began_ns = now, .knocked = knocked };
-		trial->restore_after_ns = 0;
-		trial->asked_ns = trial->asked = 0;
-		probing->count++;
+		trial = &probing->trials[probing->count++];
+		*trial = (struct trial){ .address = event->address,
+					 .socket = socket,
+					 .life = { .began_ns = now, .knocked = knocked } };
 		if (!asks_by_itself(daemon, &trial->socket))
 			cookies[begun++] = slot->cookie;
 		else

@@ -93,9 +93,11 @@ void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 	struct peer_address here;
 	struct ready_syn syn;
 
+	if (guard_held_syn_read(daemon->guard, address, &syn))
+		return;
+	guard_held_syn_forget(daemon->guard, address);
 	/* An old one is of a dial that its sender may have given up. */
-	if (guard_held_syn_take(daemon->guard, address, &syn) ||
-	    clock_now_ns() - syn.time_ns > HELD_MAX_NS || syn.length > sizeof(syn.bytes) ||
+	if (clock_now_ns() - syn.time_ns > HELD_MAX_NS || syn.length > sizeof(syn.bytes) ||
 	    !packet_renew_syn(syn.bytes, syn.length, 0))
 		return;
 	/* By way of the loopback device it comes to the listener, and to the hooks, as it came before. */
@@ -230,9 +232,7 @@ void syns_let_in_later(struct daemon *daemon, const struct peer_address *address
 
 void syns_forget_knock(struct daemon *daemon, const struct peer_address *address)
 {
-	struct ready_syn syn;
-
-	guard_held_syn_take(daemon->guard, address, &syn);
+	guard_held_syn_forget(daemon->guard, address);
 }
 
 void syns_send_soon(struct daemon *daemon, const struct guard_event *event)

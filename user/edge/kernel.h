@@ -233,11 +233,11 @@ int guard_link_look(const struct guard *guard, __u64 cookie, struct link_nudge *
 /* The last SYN of the dial of this socket. -ENOENT: none was kept for sending again. */
 int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *ret_syn);
 
-/* The last SYN of this peer that was held while a quiet link was asked; to take it. -ENOENT: there is none. */
+/* The last SYN of this peer that was held while a quiet link was asked. -ENOENT: there is none. */
 int guard_held_syn_read(const struct guard *guard, const struct peer_address *address,
 			struct ready_syn *ret_syn);
-int guard_held_syn_take(const struct guard *guard, const struct peer_address *address,
-			struct ready_syn *ret_syn);
+/* There is none from now on. */
+void guard_held_syn_forget(const struct guard *guard, const struct peer_address *address);
 
 /* How the socket of a nudged link was set before. -ENOENT: it is not nudged. */
 int guard_nudge_read(const struct guard *guard, __u64 cookie, struct link_nudge *ret_nudge);

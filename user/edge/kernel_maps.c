@@ -487,13 +487,9 @@ int guard_held_syn_read(const struct guard *guard, const struct peer_address *ad
 	return bpf_map_lookup_elem(guard->maps[MAP_HELD_SYNS], address, ret_syn) ? -errno : 0;
 }
 
-int guard_held_syn_take(const struct guard *guard, const struct peer_address *address,
-			struct ready_syn *ret_syn)
+void guard_held_syn_forget(const struct guard *guard, const struct peer_address *address)
 {
-	if (bpf_map_lookup_elem(guard->maps[MAP_HELD_SYNS], address, ret_syn))
-		return -errno;
 	bpf_map_delete_elem(guard->maps[MAP_HELD_SYNS], address);
-	return 0;
 }
 
 int guard_nudge_read(const struct guard *guard, __u64 cookie, struct link_nudge *ret_nudge)
