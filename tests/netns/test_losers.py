@@ -60,15 +60,21 @@ def end_with_a_link(lab, case):
     ends, family = int(case[0]), IPV6 if "IPv6" in case else IPV4
     all_guards = guards(lab, ends)
     watches = [guard.watch() for guard in all_guards]
-    nodes = Nodes(lab, family)
-    nodes.wait_linked(all_guards[0])
-    reports, grown = nodes.reports(), sum((Counter(watch.grown()) for watch in watches), Counter())
+    reports, grown = [], Counter()
+    # Which end loses is a throw of the initial numbers: once more where the one guarded end has won them all.
+    for _throw in range(6):
+        nodes = Nodes(lab, family)
+        nodes.wait_linked(all_guards[0])
+        reports += nodes.reports()
+        grown = sum((Counter(watch.grown()) for watch in watches), Counter())
+        if grown["knock_goes_first"]:
+            break
     dials = sum(report["dials"] for pair in reports for report in pair)
     refused = sum(report["refused"] for pair in reports for report in pair)
     lost = sum(report["lost"] for pair in reports for report in pair)
-    print(f"# {ends} guarded: {PAIRS} links after {dials} dials; {refused} newcomers were refused, "
+    print(f"# {ends} guarded: {len(reports)} links after {dials} dials; {refused} newcomers were refused, "
           f"{lost} sessions ended")
-    assert grown.get("knock_goes_first"), grown
+    assert grown["knock_goes_first"], grown
     # Not one failure, and no second try; but on a machine so busy that the daemon comes too late.
     assert "dial_failed" not in grown and "link_hung_up" not in grown, grown
     if ends == 2:
@@ -84,7 +90,7 @@ def are_waited_for_a_moment_and_no_longer(lab):
     watch = guard.watch()
     guard.signal(signal.SIGSTOP)
     try:
-        race = Race(lab, IPV4, rounds=10)
+        race = Race(lab, IPV4, rounds=20)
         race.wait_one_link_each()
     finally:
         guard.signal(signal.SIGCONT)
@@ -113,7 +119,7 @@ def are_not_waited_for_without_a_daemon(lab):
     guard, = guards(lab, 1)
     lab.need_delay()
     guard.end(signal.SIGQUIT)
-    race = Race(lab, IPV4, rounds=10)
+    race = Race(lab, IPV4, rounds=20)
     race.wait_one_link_each()
     guard.start()
     race.wait_dials_over()
