@@ -198,9 +198,9 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
 class CutLink:
     """A quiet link of which nothing comes in any more, and a guard of its own to watch."""
 
-    def __init__(self, lab, **options):
+    def __init__(self, lab, peer=None, **options):
         self.guard, self.listener = lab.guard(**OPTIONS, **options), listen_home(lab)
-        self.watch, self.peer = self.guard.watch(), lab.fresh(IPV4)
+        self.watch, self.peer = self.guard.watch(), peer or lab.fresh(IPV4)
         self.link = link_in(lab, self.peer, self.listener)
         self.cut = lab.home.eat("input", f"ip saddr {self.peer.address} tcp sport {self.link.dial['local'][1]}")
         lab.at_end(self.mend)
@@ -230,6 +230,27 @@ def knock_that_was_held_is_let_in(lab, case):
     assert outcome and outcome["errno"] == "success", outcome
     watch.event(peer, "link_unanswered" if case == "nothing answers" else "link_ended", cookie=link.cookie)
     watch.event(peer, "link_inbound")
+
+
+@test
+@needs("socket_options")
+def knock_that_was_held_is_let_in_without_a_verdict(lab):
+    """TCP waits for an answer on a slow path, and has not asked often enough when the hold is over."""
+    peer = lab.fresh(IPV4)
+    lab.home.ip(f"route add {peer.address} via 10.77.0.2 dev eth0 rto_min 30s")
+    lab.at_end(lambda: lab.home.ip(f"route del {peer.address} via 10.77.0.2 dev eth0"))
+    cut = CutLink(lab, peer)
+    watch, link = cut.watch, cut.link
+    lab.home("send", fd=link.here, text="are you there?")
+    knock = peer.knock(blocking=False)
+    held = watch.event(peer, "knock_suspect")
+    lab.at_end(peer.host.silence(peer.address, only=SYNS))
+    assert lab.home("accept", fd=cut.listener, timeout=PATIENCE), "nothing comes in"
+    outcome = peer.host("settle", fd=knock["fd"], timeout=PATIENCE)
+    assert outcome and outcome["errno"] == "success", outcome
+    replaced = watch.event(peer, "link_replaced", other_cookie=link.cookie)
+    assert replaced["time_ns"] >= held["until_ns"], (held, replaced)
+    watch.no_event(peer, "link_unanswered")
 
 
 @each("its peer ends the new one", "both stay")

@@ -280,6 +280,9 @@ void syns_let_in(struct daemon *daemon, const struct peer_address *address);
 /* The same, a second later: what was asked is answered, or its other end has ended it. */
 void syns_let_in_later(struct daemon *daemon, const struct peer_address *address);
 
+/* The same, when the hold that `event` tells of (knock_suspect) is over and the question undecided. */
+void syns_let_in_at_last(struct daemon *daemon, const struct guard_event *event);
+
 /* A knock of the peer became a link or was refused: its sender does not wait for what was held any more. */
 void syns_forget_knock(struct daemon *daemon, const struct peer_address *address);
 

@@ -250,8 +250,11 @@ static void on_event(const struct guard_event *event, void *argument)
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
-	case CAUSE_dial_suspect:
 	case CAUSE_knock_suspect:
+		if (event->enforced)
+			syns_let_in_at_last(daemon, event);
+		/* fall through */
+	case CAUSE_dial_suspect:
 	/* Where several links are allowed, a quiet one may be what leaves no room for both of a race. */
 	case CAUSE_knock_tie_lost:
 		if (event->enforced)

@@ -13,7 +13,8 @@
  * application closes that link, and not when its sender next repeats it: a dial that has lasted for long does
  * so every sixteen seconds. Not at once when the other end ends the link: many applications need a moment after
  * that, and turn away who comes in it. Then, and when the link has answered, which refuses the knock, it comes to
- * the hooks again a second later, as a young dial's would.
+ * the hooks again a second later, as a young dial's would; and when the time is over for which it is held at most,
+ * whatever has come of the question.
  */
 #include "connguardd/daemon.h"
 
@@ -25,6 +26,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "pure/life.h"
 #include "pure/names.h"
 #include "pure/packet.h"
 
@@ -43,7 +45,9 @@ static const unsigned int again_ms[] = { 20, 60, 200 };
 /* A knock is let in so long after it was held. */
 #define HELD_MAX_NS (5 * NS_PER_SECOND)
 /* Its sender would repeat it by then if it had begun now (RFC 6298). */
-#define LET_IN_LATER_S 1
+#define REPEATED_AFTER_NS NS_PER_SECOND
+/* The last question leaves shortly before the hold is over, and LIFE_PATIENCE_NS is for its answer. */
+#define HOLD_OVER_NS (LIFE_PATIENCE_NS + 200 * NS_PER_MS)
 /* Dials that are waited for at a time; of more, TCP's own timers see to the rest. */
 #define WAITING_MAX 64
 
@@ -53,6 +57,7 @@ struct waiting {
 	struct peer_address address;
 	__u64 cookie; /* of the dial; 0: it is the peer's knock that is let in */
 	enum cause cause; /* why it waits */
+	__u64 let_in_ns; /* when the knock is let in; of a dial 0 */
 	unsigned int times_ms[sizeof(again_ms) / sizeof(*again_ms)];
 	size_t sent, count;
 	bool for_room; /* its answer is held, and passes when there is room for one more link */
@@ -212,22 +217,38 @@ static struct waiting *place_of(struct syns *syns, const struct peer_address *ad
 	return free_place;
 }
 
-void syns_let_in_later(struct daemon *daemon, const struct peer_address *address)
+/* The knock that is kept comes in then, if nothing has let it in before. */
+static void let_in_by(struct daemon *daemon, const struct peer_address *address, __u64 time_ns)
 {
-	const struct timeval later = { .tv_sec = LET_IN_LATER_S };
+	__u64 now = clock_now_ns(), left = time_ns > now ? time_ns - now : 0;
+	const struct timeval interval = { .tv_sec = (time_t)(left / NS_PER_SECOND),
+					  .tv_usec = (suseconds_t)(left % NS_PER_SECOND / 1000) };
 	struct waiting *place;
 	struct ready_syn syn;
 
 	if (guard_held_syn_read(daemon->guard, address, &syn))
 		return;
 	place = place_of(daemon->syns, address, 0);
-	if (!place || place->timer)
+	if (!place || (place->timer && place->let_in_ns <= time_ns))
 		return;
+	if (place->timer)
+		wait_no_more(place);
 	*place = (struct waiting){ .daemon = daemon,
 				   .address = *address,
+				   .let_in_ns = time_ns,
 				   .timer = evtimer_new(daemon->base, on_wait, place) };
 	if (place->timer)
-		evtimer_add(place->timer, &later);
+		evtimer_add(place->timer, &interval);
+}
+
+void syns_let_in_later(struct daemon *daemon, const struct peer_address *address)
+{
+	let_in_by(daemon, address, clock_now_ns() + REPEATED_AFTER_NS);
+}
+
+void syns_let_in_at_last(struct daemon *daemon, const struct guard_event *event)
+{
+	let_in_by(daemon, &event->address, event->until_ns + HOLD_OVER_NS);
 }
 
 void syns_forget_knock(struct daemon *daemon, const struct peer_address *address)
