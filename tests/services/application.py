@@ -175,10 +175,10 @@ class LoggingApplication(Application):
         return log[1]
 
 
-def find_program(name, package):
-    """The path of a program."""
-    places = os.environ["PATH"] + ":/usr/sbin:/usr/lib/frr:/usr/libexec/frr"
-    path = shutil.which(name, path=places)
+def find_program(name, package, *places):
+    """The path of a program, in these places only if any are named."""
+    path = shutil.which(name, path=":".join(places) or os.environ["PATH"] + ":/usr/sbin")
     if path is None:
-        raise Skip(f"{package} is missing; to install it: scripts/bootstrap.sh services")
+        raise Skip(f"{name} is missing: it is of the package {package}; scripts/bootstrap.sh services installs "
+                   "all but the further applications")
     return path

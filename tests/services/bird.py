@@ -51,7 +51,7 @@ class Bird(Application):
 
     def __init__(self):
         super().__init__()
-        self.program = find_program("bird", "bird")
+        self.program = find_program("bird", "bird2")
 
     def restarts(self, number):
         """Do both ends of this pair announce graceful restart?"""

@@ -43,7 +43,7 @@ class Frr(Application):
 
     def __init__(self):
         super().__init__()
-        self.program = find_program("bgpd", "FRR")
+        self.program = find_program("bgpd", "frr", "/usr/lib/frr", "/usr/libexec/frr")
 
     def signed(self, number):
         return number > self.pairs // 2

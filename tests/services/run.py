@@ -38,17 +38,21 @@ sys.path[:0] = [HERE, NETNS]
 import bird  # noqa: E402
 import erlang  # noqa: E402
 import frr  # noqa: E402
+import gobgp  # noqa: E402
 import harness  # noqa: E402
 import judge  # noqa: E402
 import lanes  # noqa: E402
 import nats  # noqa: E402
 import ngircd  # noqa: E402
 import nodes  # noqa: E402
+import openbgpd  # noqa: E402
 import phases  # noqa: E402
 import redis  # noqa: E402
 import report  # noqa: E402
 import study  # noqa: E402
+import syncthing  # noqa: E402
 import tinc  # noqa: E402
+import yggdrasil  # noqa: E402
 import zookeeper  # noqa: E402
 
 # Those of one line run side by side. A virtual machine of Java starts at the expense of everybody else.
@@ -56,7 +60,8 @@ SLOTS = ([*nodes.APPLICATIONS, bird.Bird, redis.Redis, frr.Frr],
          [zookeeper.ZooKeeper])
 # Only when they are asked for. Unguarded, their two ends may not find together for minutes: each ends the link
 # that the other has kept.
-FURTHER = [nats.Nats, ngircd.Ngircd, erlang.Erlang, tinc.Tinc]
+FURTHER = [nats.Nats, ngircd.Ngircd, erlang.Erlang, tinc.Tinc, gobgp.GoBgp, openbgpd.OpenBgpd,
+           yggdrasil.Yggdrasil, syncthing.Syncthing]
 # The applications of a slot do the same things: not all of them at the same moment.
 APART_S = 1.3
 SETTING_UP = 2
