@@ -2,10 +2,10 @@
 /*
  * Sends SYNs in the name of others, for the flood tests: bounded in number and in time.
  *
- * usage: flood DESTINATION PORT SOURCE/LENGTH COUNT RATE
+ * usage: flood DESTINATION PORT SOURCE/LENGTH COUNT RATE [SEQUENCE]
  *
  * COUNT SYNs to the port of DESTINATION, RATE a second, from random ports of random addresses of the
- * prefix SOURCE/LENGTH (IPv4 or IPv6, as DESTINATION). Says "ready" when the first is about to leave and
+ * prefix SOURCE/LENGTH (IPv4 or IPv6, as DESTINATION), with random sequence numbers or all with SEQUENCE. Says "ready" when the first is about to leave and
  * "sent N in S s" at the end. Ends by itself after a minute, whatever it was asked for. Only for
  * namespaces that a test has made: it needs CAP_NET_RAW there, and knows nothing of connguard.
  */
@@ -47,6 +47,7 @@ static int family;
 static uint8_t destination[16], source[16];
 static unsigned int prefix_length;
 static uint16_t port;
+static const char *sequence; /* NULL: random */
 static uint64_t random_state;
 
 __attribute__((noreturn)) static void fail(const char *what)
@@ -108,7 +109,7 @@ static void make_syn(struct tcphdr *tcp, uint64_t pseudo_header)
 	memset(tcp, 0, sizeof(*tcp));
 	tcp->source = htons((uint16_t)(1024 + random % 64512));
 	tcp->dest = htons(port);
-	tcp->seq = (uint32_t)(random >> 32);
+	tcp->seq = sequence ? htonl((uint32_t)strtoul(sequence, NULL, 10)) : (uint32_t)(random >> 32);
 	tcp->doff = sizeof(*tcp) / 4;
 	tcp->syn = 1;
 	tcp->window = htons(64240);
@@ -204,14 +205,15 @@ int main(int argc, char **argv)
 	long long began, end;
 	int fd, one = 1;
 
-	if (argc != 6) {
-		fputs("usage: flood DESTINATION PORT SOURCE/LENGTH COUNT RATE\n", stderr);
+	if (argc != 6 && argc != 7) {
+		fputs("usage: flood DESTINATION PORT SOURCE/LENGTH COUNT RATE [SEQUENCE]\n", stderr);
 		return 2;
 	}
 	family = strchr(argv[1], ':') ? AF_INET6 : AF_INET;
 	port = (uint16_t)atoi(argv[2]);
 	count = strtoul(argv[4], NULL, 10);
 	rate = strtoul(argv[5], NULL, 10);
+	sequence = argv[6];
 	if (inet_pton(family, argv[1], destination) != 1 || !rate || count > COUNT_MAX)
 		fail("arguments");
 	read_prefix(argv[3]);

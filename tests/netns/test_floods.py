@@ -42,11 +42,12 @@ def left_prefix(family):
 
 
 class Flood:
-    """SYNs on their way to home's port."""
+    """SYNs on their way to home's port, with random sequence numbers or all with this one."""
 
-    def __init__(self, lab, family, sources, count, rate):
+    def __init__(self, lab, family, sources, count, rate, sequence=None):
+        number = [] if sequence is None else [str(sequence)]
         self.process = subprocess.Popen(
-            lab.left.inside(helper("flood"), family.home, str(PORT), sources, str(count), str(rate)),
+            lab.left.inside(helper("flood"), family.home, str(PORT), sources, str(count), str(rate), *number),
             stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, preexec_fn=die_with_parent)
         lab.at_end(self.kill)
         assert first_line(self.process, "the flood begins") == b"ready\n", "the flood does not begin"
@@ -67,8 +68,8 @@ class Flood:
         self.process.stdout.close()
 
 
-def flood(lab, family, sources, count, rate=50000):
-    return Flood(lab, family, sources, count, rate).end()
+def flood(lab, family, sources, count, rate=50000, sequence=None):
+    return Flood(lab, family, sources, count, rate, sequence).end()
 
 
 def memory(guard):

@@ -144,8 +144,8 @@ def are_given_up_once_for_syns_that_become_no_link(lab):
         return wait_for(passes, "our dial passes")
 
     def spoof():
-        # Some have the greater number: all but one of a million.
-        flood(lab, IPV4, alone(IPV4, peer.address), 20)
+        # The greatest number there is: it beats any dial of ours.
+        flood(lab, IPV4, alone(IPV4, peer.address), 20, sequence=0xFFFFFFFF)
     first = pending_dial()
     spoof()
     outcome = lab.home("settle", fd=first["fd"], timeout=60)
