@@ -1,14 +1,14 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * iter/tcp: make TCP ask now whether the other end of a silent link is still there.
+ * iter/tcp: see where a silent link is, or make TCP ask now whether its other end is still there.
  *
- * The daemon writes the cookies of links in doubt to `nudges`. Their keepalive timers are shortened:
+ * The daemon asks beside TCP first, and is told with which numbers. Of links that do not answer it writes the cookies
+ * to `nudges` once more. Their keepalive timers are shortened:
  * one that has been idle for a second sends a probe at once, and a further one each second while
  * none is answered (net/ipv4/tcp_timer.c, tcp_keepalive_timer). It is TCP itself that asks, on the
  * socket's own route and with whatever signature the connection has, and TCP that reads the answer:
  * an ACK is evidence of life, the RST of a host that has rebooted ends the link. With data on its
- * way no keepalive is sent; there TCP's retransmissions ask, which may be far apart. So the daemon asks
- * beside them, and is told with which numbers.
+ * way no keepalive is sent; there TCP's retransmissions ask, which may be far apart, and the daemon beside them.
  *
  * How the socket was set before is kept in the map, and restored when the daemon knows enough.
  */

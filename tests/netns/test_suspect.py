@@ -448,6 +448,26 @@ def link_keeps_what_its_service_sets_while_it_is_asked(lab):
     assert link.alive()
 
 
+@test
+@needs("socket_options")
+def link_that_answers_is_not_touched(lab):
+    """It is asked beside TCP, which changes nothing of the socket: TCP itself sends no probe."""
+    guard = lab.guard(**OPTIONS)
+    watch, listener = guard.watch(), listen_home(lab)
+    peers = [lab.fresh(IPV4) for _ in range(6)]
+    for peer in peers:
+        link_in(lab, peer, listener)
+    silent(guard, *[peer.address for peer in peers])
+    probes = lab.home.snmp("TcpExt", "TCPKeepAlive")
+    for peer in peers:
+        peer.knock(blocking=False)
+        watch.event(peer, "knock_suspect")
+        wait_for(lambda: guard.peer(peer.address)["links"][0]["silent_ns"] < SECOND, "the link shows life")
+    # A machine may be so busy that an answer comes too late, but not each.
+    assert lab.home.snmp("TcpExt", "TCPKeepAlive") - probes < len(peers) - 1
+    assert "link_unanswered" not in watch.grown(), watch.grown()
+
+
 @each(0, 60)
 @needs("socket_options")
 def link_has_its_own_settings_back_after_the_probing(lab, liveness):

@@ -165,6 +165,25 @@ static void silence_alone_proves_nothing(void **state)
 	assert_int_equal(look(&trial, 2, 0, BEGAN + LIFE_GIVE_UP_NS), LIFE_UNKNOWN);
 }
 
+/* TCP is made to ask when what was asked beside it has had the time for an answer, and none came. */
+static void tcp_asks_when_nothing_is_answered(void **state)
+{
+	struct life_trial trial = { .began_ns = BEGAN };
+	struct life_signs signs = silence(0, 0, BEGAN);
+
+	(void)state;
+	assert_false(life_wants_tcp(&trial, &signs, BEGAN + LIFE_BESIDE_NS - 1));
+	assert_true(life_wants_tcp(&trial, &signs, BEGAN + LIFE_BESIDE_NS));
+	signs.round_trip_ns = 100 * NS_PER_MS;
+	assert_false(life_wants_tcp(&trial, &signs, BEGAN + LIFE_BESIDE_NS + 200 * NS_PER_MS - 1));
+	assert_true(life_wants_tcp(&trial, &signs, BEGAN + LIFE_BESIDE_NS + 200 * NS_PER_MS));
+	/* Answered, if with a hole before it: it is there. */
+	signs.silent_ns = 1 * NS_PER_MS;
+	signs.stalled_ns = BEGAN + 10 * NS_PER_MS;
+	assert_int_equal(life_judge(&trial, &signs, BEGAN + 50 * NS_PER_MS), LIFE_UNDECIDED);
+	assert_false(life_wants_tcp(&trial, &signs, BEGAN + 2 * NS_PER_SECOND));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -176,6 +195,7 @@ int main(void)
 		cmocka_unit_test(patience_begins_anew),
 		cmocka_unit_test(long_paths_get_two_round_trips),
 		cmocka_unit_test(silence_alone_proves_nothing),
+		cmocka_unit_test(tcp_asks_when_nothing_is_answered),
 	};
 
 	return cmocka_run_group_tests_name("life", tests, NULL, NULL);

@@ -2,12 +2,14 @@
 /*
  * Quiet links whose peers knock, or would find no room: is the other end still there? See daemon.h.
  *
- * TCP is made to ask (guard_nudge()); where it waits for an acknowledgment of data already, which may last a
- * minute, the same question is asked beside it. It is looked at twenty times a second, and judged by pure/life.h.
+ * The question is asked beside TCP first, which changes nothing of the service's socket and which nearly every
+ * peer that lives answers. Where no answer comes TCP itself is made to ask (guard_nudge()), unless it waits for an
+ * acknowledgment of data already, which may last a minute: then the question beside it is repeated. All is looked
+ * at twenty times a second, and judged by pure/life.h.
  * Of a link that lives the evidence is noted. One that does not answer is marked: its peer's next SYN gets in, and
  * the link stays until TCP ends it or a new one has come in its place (replaced.c). Nothing is ended here.
  *
- * Then the socket's own settings are set back. Unanswered questions count against a service that has
+ * Then what was changed for the asking is set back. Unanswered questions count against a service that has
  * keepalive of its own: its timer would end the link sooner than without us. Such a link is asked on,
  * with nothing that could end it, until it answers or its own time is over.
  */
@@ -37,6 +39,7 @@ struct trial {
 	struct life_trial life;
 	__u64 asked_ns; /* last time that we asked beside TCP; 0: not */
 	unsigned int asked; /* times */
+	bool nudged; /* TCP is made to ask */
 	__u64 restore_after_ns; /* judged; its settings are set back then, or when it answers. 0: on trial */
 };
 
@@ -62,49 +65,72 @@ static void look_soon(struct probing *probing)
 		evtimer_add(probing->look, &interval);
 }
 
-/* With data on its way TCP asks by itself, and a user timeout is for that very case. */
-static bool asks_by_itself(struct daemon *daemon, const struct tcp_socket *socket)
+/*
+ * The question that TCP's keepalive asks, with TCP's own numbers. What comes of it is TCP's business: an RST ends
+ * the link, an ACK is a sign of life; no answer says nothing. 0, or a negative errno: it has not left.
+ */
+static int send_question(struct daemon *daemon, const struct tcp_socket *socket,
+			 const struct link_nudge *seen)
 {
-	struct socket_vitals vitals;
+	const struct packet_ends ends = { .local = socket->local,
+					  .remote = socket->remote,
+					  .local_port = socket->local_port,
+					  .remote_port = socket->remote_port,
+					  .unacknowledged = seen->unacknowledged,
+					  .expected = seen->expected };
+	__u8 packet[PACKET_PROBE_MAX];
 
-	return sockets_vitals(daemon->surroundings.sockets, socket, &vitals) == 0 &&
-	       (vitals.unacknowledged || vitals.unanswered_retransmissions);
+	return packets_send(daemon, packet, packet_probe(&ends, packet), &ends.remote, seen->mark,
+			    socket->interface);
 }
 
 /*
- * Ask beside TCP, with its own numbers. What comes of it is TCP's business: an RST ends the link, an ACK is a sign
- * of life; no answer says nothing. A connection whose segments are signed (RFC 2385, RFC 5925) is left alone: to its
- * other end a question that is not would look like an attack.
+ * Ask beside TCP in all these trials. A connection whose segments are signed (RFC 2385, RFC 5925) is left alone:
+ * to its other end a question that is not would look like an attack.
  */
-static void ask(struct daemon *daemon, struct trial *trial, __u64 now)
+static void ask(struct daemon *daemon, struct trial *const *trials, size_t count, __u64 now)
 {
-	struct packet_ends ends = { .local = trial->socket.local,
-				    .remote = trial->socket.remote,
-				    .local_port = trial->socket.local_port,
-				    .remote_port = trial->socket.remote_port };
-	__u8 packet[PACKET_PROBE_MAX];
-	struct link_nudge seen;
+	__u64 cookies[TRIALS_MAX];
+	struct link_nudge seen[TRIALS_MAX];
 
-	trial->asked_ns = now;
-	trial->asked++;
-	if (guard_link_look(daemon->guard, trial->socket.cookie, &seen) || seen.is_signed)
+	for (size_t i = 0; i < count; i++)
+		cookies[i] = trials[i]->socket.cookie;
+	if (!count || guard_links_look(daemon->guard, cookies, count, seen))
 		return;
-	ends.unacknowledged = seen.unacknowledged;
-	ends.expected = seen.expected;
-	packets_send(daemon, packet, packet_probe(&ends, packet), &ends.remote, seen.mark,
-		     trial->socket.interface);
+	for (size_t i = 0; i < count; i++) {
+		if (seen[i].step != NUDGE_SEEN || seen[i].is_signed ||
+		    send_question(daemon, &trials[i]->socket, &seen[i]))
+			continue;
+		trials[i]->asked_ns = now;
+		trials[i]->asked++;
+	}
+}
+
+/* Make TCP ask in all these trials. */
+static void make_tcp_ask(struct daemon *daemon, struct trial *const *trials, size_t count)
+{
+	__u64 cookies[TRIALS_MAX];
+	int result;
+
+	for (size_t i = 0; i < count; i++) {
+		cookies[i] = trials[i]->socket.cookie;
+		trials[i]->nudged = true;
+	}
+	result = count ? guard_nudge(daemon->guard, cookies, count, true, NULL) : 0;
+	if (result && result != -EOPNOTSUPP)
+		log_warning("a quiet link is not asked for a sign of life: %s", strerror(-result));
 }
 
 void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 {
 	bool knocked = names_cause_subject(event->cause) == SUBJECT_KNOCK;
 	struct probing *probing = daemon->probing;
-	__u64 now = clock_now_ns(), cookies[PEER_SLOTS];
+	struct trial *begun[PEER_SLOTS];
+	__u64 now = clock_now_ns();
 	struct guard_policy policy;
 	struct tcp_socket socket;
 	struct peer peer;
-	size_t begun = 0;
-	int result;
+	size_t count = 0;
 
 	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
@@ -135,19 +161,20 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 		*trial = (struct trial){ .address = event->address,
 					 .socket = socket,
 					 .life = { .began_ns = now, .knocked = knocked } };
-		if (!asks_by_itself(daemon, &trial->socket))
-			cookies[begun++] = slot->cookie;
-		else
-			ask(daemon, trial, now);
+		begun[count++] = trial;
 	}
-	result = begun ? guard_nudge(daemon->guard, cookies, begun, true, NULL) : 0;
-	if (result && result != -EOPNOTSUPP)
-		log_warning("a quiet link is not asked for a sign of life: %s", strerror(-result));
+	ask(daemon, begun, count, now);
 	look_soon(probing);
 }
 
-/* Ask TCP, and judge. */
-static enum life_verdict judge(struct daemon *daemon, struct trial *trial, __u64 now)
+/* What there is to know of a link on trial at one time. */
+struct signs {
+	struct life_signs of_life;
+	bool tcp_asks; /* with data on its way it does by itself, and a user timeout is for that very case */
+};
+
+/* 0, or a negative errno: TCP does not tell. */
+static int read_signs(struct daemon *daemon, const struct trial *trial, struct signs *ret_signs)
 {
 	struct socket_vitals vitals;
 	struct life_signs signs = {};
@@ -156,9 +183,11 @@ static enum life_verdict judge(struct daemon *daemon, struct trial *trial, __u64
 	/* Before the slot: an answer is in there before TCP has seen it. */
 	int result = sockets_vitals(daemon->surroundings.sockets, &trial->socket, &vitals);
 
+	*ret_signs = (struct signs){};
 	if (result && result != -ENOENT)
-		return LIFE_UNDECIDED;
+		return result;
 	if (!result) {
+		ret_signs->tcp_asks = vitals.unacknowledged || vitals.unanswered_retransmissions;
 		signs.established = vitals.state == TCP_ESTABLISHED;
 		signs.silent_ns = vitals.silent_ns;
 		signs.probes = vitals.unanswered_probes;
@@ -169,7 +198,8 @@ static enum life_verdict judge(struct daemon *daemon, struct trial *trial, __u64
 		slot = slot_of(&peer, trial->socket.cookie);
 		signs.stalled_ns = slot ? slot->stalled_ns : 0;
 	}
-	return life_judge(&trial->life, &signs, now);
+	ret_signs->of_life = signs;
+	return 0;
 }
 
 static void heard(struct daemon *daemon, const struct trial *trial, __u64 now)
@@ -211,12 +241,30 @@ static __u64 keep_asking_ns(struct daemon *daemon, const struct trial *trial)
 	return seconds * NS_PER_SECOND < ASK_ON_MAX_NS ? seconds * NS_PER_SECOND : ASK_ON_MAX_NS;
 }
 
+/* A verdict other than LIFE_UNDECIDED: what follows from it. True: it is asked on all the same. */
+static bool settle(struct daemon *daemon, struct trial *trial, enum life_verdict verdict,
+		   const struct signs *signs, __u64 now)
+{
+	if (verdict == LIFE_UNANSWERED) {
+		if (!trial->restore_after_ns) {
+			unanswered(daemon, trial);
+			trial->restore_after_ns = now + keep_asking_ns(daemon, trial);
+		}
+		return now < trial->restore_after_ns && !signs->tcp_asks;
+	}
+	if (verdict == LIFE_ALIVE)
+		heard(daemon, trial, now);
+	syns_let_in_later(daemon, &trial->address);
+	return false;
+}
+
 static void on_look(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
 	struct probing *probing = daemon->probing;
+	struct trial *beside[TRIALS_MAX] = {}, *by_tcp[TRIALS_MAX] = {};
+	size_t kept = 0, beside_count = 0, by_tcp_count = 0, over_count = 0;
 	__u64 now = clock_now_ns(), over[TRIALS_MAX];
-	size_t kept = 0, over_count = 0;
 	bool enforcing;
 
 	(void)fd;
@@ -225,28 +273,30 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 	enforcing = daemon_enforces(daemon);
 	for (size_t i = 0; i < probing->count; i++) {
 		struct trial *trial = &probing->trials[i];
-		enum life_verdict verdict = enforcing ? judge(daemon, trial, now) : LIFE_UNKNOWN;
+		enum life_verdict verdict = LIFE_UNKNOWN;
+		struct signs signs = {};
 
-		if (verdict == LIFE_UNANSWERED && !trial->restore_after_ns) {
-			unanswered(daemon, trial);
-			trial->restore_after_ns = now + keep_asking_ns(daemon, trial);
-		}
-		if (verdict == LIFE_UNDECIDED ||
-		    (verdict == LIFE_UNANSWERED && now < trial->restore_after_ns &&
-		     !asks_by_itself(daemon, &trial->socket))) {
-			if (trial->asked && trial->asked < LIFE_QUESTIONS &&
-			    now - trial->asked_ns >= NS_PER_SECOND)
-				ask(daemon, trial, now);
-			probing->trials[kept++] = *trial;
+		if (enforcing)
+			verdict = read_signs(daemon, trial, &signs) ?
+					  LIFE_UNDECIDED :
+					  life_judge(&trial->life, &signs.of_life, now);
+		if (verdict != LIFE_UNDECIDED && !settle(daemon, trial, verdict, &signs, now)) {
+			if (trial->nudged)
+				over[over_count++] = trial->socket.cookie;
 			continue;
 		}
-		if (verdict == LIFE_ALIVE)
-			heard(daemon, trial, now);
-		if (verdict != LIFE_UNANSWERED)
-			syns_let_in_later(daemon, &trial->address);
-		over[over_count++] = trial->socket.cookie;
+		probing->trials[kept] = *trial;
+		trial = &probing->trials[kept++];
+		if (signs.tcp_asks && trial->asked && trial->asked < LIFE_QUESTIONS &&
+		    now - trial->asked_ns >= NS_PER_SECOND)
+			beside[beside_count++] = trial;
+		else if (!signs.tcp_asks && !trial->nudged &&
+			 (!trial->asked || life_wants_tcp(&trial->life, &signs.of_life, now)))
+			by_tcp[by_tcp_count++] = trial;
 	}
 	probing->count = kept;
+	ask(daemon, beside, beside_count, now);
+	make_tcp_ask(daemon, by_tcp, by_tcp_count);
 	if (over_count)
 		guard_nudge(daemon->guard, over, over_count, false, NULL);
 	look_soon(probing);
@@ -273,13 +323,15 @@ void probing_stop(struct daemon *daemon)
 {
 	struct probing *probing = daemon->probing;
 	__u64 cookies[TRIALS_MAX];
+	size_t nudged = 0;
 
 	if (!probing)
 		return;
 	for (size_t i = 0; i < probing->count; i++)
-		cookies[i] = probing->trials[i].socket.cookie;
-	if (probing->count)
-		guard_nudge(daemon->guard, cookies, probing->count, false, NULL);
+		if (probing->trials[i].nudged)
+			cookies[nudged++] = probing->trials[i].socket.cookie;
+	if (nudged)
+		guard_nudge(daemon->guard, cookies, nudged, false, NULL);
 	if (probing->look)
 		event_free(probing->look);
 	free(probing);

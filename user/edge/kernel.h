@@ -224,11 +224,12 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 		size_t *ret_nudged);
 
 /*
- * Where the established connection of this socket is: the members of *ret_seen for NUDGE_SEEN. Runs the
- * iterator in the calling thread's network namespace. -ENOENT: there is none; -EEXIST: it is nudged;
- * otherwise as guard_nudge().
+ * Where the established connections of these sockets are: ret_seen[i].step is NUDGE_SEEN, and the members
+ * for it are set; or 0: there is no such connection, or it is nudged. Runs the iterator in the calling
+ * thread's network namespace. Errors as of guard_nudge(); nothing is seen then.
  */
-int guard_link_look(const struct guard *guard, __u64 cookie, struct link_nudge *ret_seen);
+int guard_links_look(const struct guard *guard, const __u64 *cookies, size_t count,
+		     struct link_nudge *ret_seen);
 
 /* The last SYN of the dial of this socket. -ENOENT: none was kept for sending again. */
 int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *ret_syn);

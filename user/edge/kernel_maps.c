@@ -458,21 +458,32 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 	return result;
 }
 
-int guard_link_look(const struct guard *guard, __u64 cookie, struct link_nudge *ret_seen)
+int guard_links_look(const struct guard *guard, const __u64 *cookies, size_t count,
+		     struct link_nudge *ret_seen)
 {
 	struct output nothing __attribute__((cleanup(output_free))) = {};
 	const struct link_nudge look = { .step = NUDGE_LOOK };
-	int map = guard->maps[MAP_NUDGES], result;
+	int map = guard->maps[MAP_NUDGES], result = 0;
+	size_t written;
 
 	if (guard->iterators[ITERATOR_NUDGE] < 0)
 		return -EOPNOTSUPP;
-	/* Not one that is nudged: its settings are in the entry. */
-	if (bpf_map_update_elem(map, &cookie, &look, BPF_NOEXIST))
-		return errno == E2BIG ? -ENOSPC : -errno;
-	result = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
-	if (!result && (bpf_map_lookup_elem(map, &cookie, ret_seen) || ret_seen->step != NUDGE_SEEN))
-		result = -ENOENT;
-	bpf_map_delete_elem(map, &cookie);
+	for (written = 0; written < count && !result; written++)
+		/* Not one that is nudged: its settings are in the entry. */
+		if (bpf_map_update_elem(map, &cookies[written], &look, BPF_NOEXIST) && errno != EEXIST)
+			result = errno == E2BIG ? -ENOSPC : -errno;
+	if (!result)
+		result = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
+	for (size_t i = 0; i < written; i++) {
+		struct link_nudge nudge = {};
+		bool found = !bpf_map_lookup_elem(map, &cookies[i], &nudge);
+
+		ret_seen[i] = (struct link_nudge){};
+		if (!result && nudge.step == NUDGE_SEEN)
+			ret_seen[i] = nudge;
+		if (found && (nudge.step == NUDGE_SEEN || nudge.step == NUDGE_LOOK))
+			bpf_map_delete_elem(map, &cookies[i]);
+	}
 	return result;
 }
 

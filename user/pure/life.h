@@ -2,8 +2,8 @@
 /*
  * Does a quiet link show life? Judges one that is being asked by what TCP says of it.
  *
- * Pure: what is seen and when come in as arguments. Knows no socket and no map; the caller asks TCP
- * for the other end's sign of life, looks now and then, and acts on the verdict.
+ * Pure: what is seen and when come in as arguments. Knows no socket and no map; the caller asks the other
+ * end for a sign of life, looks now and then, and acts on the verdict.
  *
  * The law it keeps: silence never ends a link on our account. A link is unanswered only when TCP itself
  * has asked several times and nobody has answered, and then all that follows is that a knock of its
@@ -39,6 +39,12 @@
 #define LIFE_STALLED_NS (250 * NS_PER_MS)
 /* Without a verdict by then the asking is given up; deny_max goes on. */
 #define LIFE_GIVE_UP_NS (20 * NS_PER_SECOND)
+/*
+ * A question beside TCP, which changes nothing of the socket, has so long, and two round trips, for its answer;
+ * then TCP is made to ask. Three questions of TCP and LIFE_PATIENCE_NS are over before a knock may have waited
+ * for ASK_MAX_NS.
+ */
+#define LIFE_BESIDE_NS (100 * NS_PER_MS)
 /* How often to look: the peer's SYN comes again after 1 s and after 3 s (RFC 6298). */
 #define LIFE_LOOK_NS (50 * NS_PER_MS)
 
@@ -52,9 +58,10 @@ enum life_verdict {
 
 /* A link under trial. Set began_ns and zero the rest. */
 struct life_trial {
-	__u64 began_ns;     /* when TCP was asked to ask */
+	__u64 began_ns;     /* when it was asked first */
 	__u64 exhausted_ns; /* since when LIFE_QUESTIONS are unanswered; 0: not yet */
 	bool knocked;       /* the peer itself asks for a new link */
+	bool answered;      /* something of it has come since, if not in order */
 };
 
 /* What TCP and the hooks say of it at one time. */
@@ -70,5 +77,8 @@ struct life_signs {
 
 /* The verdict as of now. Notes in `trial` what the next look has to know. */
 enum life_verdict life_judge(struct life_trial *trial, const struct life_signs *signs, __u64 now);
+
+/* Is it time to make TCP ask, because what was asked beside it has found no answer? For LIFE_UNDECIDED. */
+bool life_wants_tcp(const struct life_trial *trial, const struct life_signs *signs, __u64 now);
 
 #endif
