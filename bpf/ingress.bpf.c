@@ -156,8 +156,7 @@ static __always_inline int on_last_ack(const struct segment *segment,
 /*
  * Keep a SYN that is held while a quiet link is asked, which may be what leaves no room for both dials of a
  * race where several links are allowed: its sender repeats it a second later, or, if it has
- * been at it for long, sixteen seconds. The daemon lets it in when the question is left unanswered or our
- * application closes the link. Not inline: the stack is small.
+ * been at it for long, sixteen seconds. The daemon lets it in (syns.c). Not inline: the stack is small.
  */
 static __attribute__((noinline)) void knock_copy(struct __sk_buff *skb,
 						 const struct peer_address *address, __u64 now)

@@ -198,7 +198,11 @@ def have_their_known_peers_due_at_each(lab):
     lab.at_end(stream.stop)
     for port in PORTS:
         guard.events.wait(address=peer.address, cause="peer_due", service=port)
-    stream.wait(address=peer.address, count=2)
+    for port in PORTS:
+        stream.wait(address=peer.address, service=port)
+    status, text = guard.cli("due")
+    assert status == 0 and sorted(text.splitlines()) == [
+        f"{peer.address} port {port}  0 failed  known" for port in sorted(PORTS)], text
     # Linked at one, it is due at the other alone.
     peer.listen(OTHER_PORT)
     assert_passed(dial(lab, peer, port=OTHER_PORT))

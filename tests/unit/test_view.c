@@ -171,7 +171,7 @@ static void documents_have_the_members_that_are_described(void **state)
 		    "cause sentence time_ns age_ns");
 	json_decref(document);
 	document = view_due_peer(&peer, NOW);
-	has_members(document, "address now_ns known attempts last_active_ns");
+	has_members(document, "address service now_ns known attempts last_active_ns");
 	json_decref(document);
 	document = view_events(&origin);
 	has_members(document, "name source now_ns services events");

@@ -172,6 +172,7 @@ int command_due(struct cli *cli)
 	}
 	}
 	if (cli->follow)
-		return follow(cli, json_object_get(document, "due"), client, render_due_peer);
+		return follow(cli, json_object_get(document, "due"), client,
+			      render_due_peer_of(document));
 	return reach_show(cli, document, render_due);
 }

@@ -719,10 +719,23 @@ void render_events(const json_t *document)
 		render_event_of(document)(event);
 }
 
-void render_due_peer(const json_t *peer)
+static void due_line(const json_t *peer)
 {
 	printf("%s  %" PRIu64 " failed%s\n", text_of(peer, "address"),
 	       (uint64_t)number_of(peer, "attempts"), is_set(peer, "known") ? "  known" : "");
+}
+
+static void due_line_with_port(const json_t *peer)
+{
+	char port[TEXT_MAX];
+
+	printf("%s port %s  %" PRIu64 " failed%s\n", text_of(peer, "address"), service_text(peer, port),
+	       (uint64_t)number_of(peer, "attempts"), is_set(peer, "known") ? "  known" : "");
+}
+
+void (*render_due_peer_of(const json_t *document))(const json_t *peer)
+{
+	return several_services(document) ? due_line_with_port : due_line;
 }
 
 void render_due(const json_t *document)
@@ -733,5 +746,5 @@ void render_due(const json_t *document)
 	if (!json_array_size(due))
 		printf("guard '%s': no peer is due\n", text_of(document, "name"));
 	json_array_foreach(due, i, peer)
-		render_due_peer(peer);
+		render_due_peer_of(document)(peer);
 }

@@ -22,6 +22,6 @@ void render_due(const json_t *document);
  * service, if the guard has several.
  */
 void (*render_event_of(const json_t *document))(const json_t *event);
-void render_due_peer(const json_t *peer);
+void (*render_due_peer_of(const json_t *document))(const json_t *peer);
 
 #endif

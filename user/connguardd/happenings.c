@@ -268,14 +268,16 @@ static void on_event(const struct guard_event *event, void *argument)
 		break;
 	case CAUSE_link_adopted:
 		destroy_spared(daemon, event);
+		give_up_dials(daemon, event);
+		upkeep_not_due(daemon, &event->address);
+		break;
+	case CAUSE_link_inbound:
+		syns_forget_knock(daemon, &event->address);
 		/* fall through */
 	case CAUSE_link_spared:
 	case CAUSE_link_outbound:
-	case CAUSE_link_inbound:
-		if (event->cause == CAUSE_link_inbound)
-			syns_forget_knock(daemon, &event->address);
 		give_up_dials(daemon, event);
-		if (daemon_enforces(daemon) && event->cause != CAUSE_link_adopted)
+		if (daemon_enforces(daemon))
 			probing_doubt(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;

@@ -327,8 +327,9 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer)
 
 json_t *view_due_peer(const struct peer *peer, __u64 now)
 {
-	return json_pack("{s:o, s:o, s:b, s:o, s:o}",
+	return json_pack("{s:o, s:o, s:o, s:b, s:o, s:o}",
 			 "address", address_text(&peer->address),
+			 "service", service_or_null(&peer->address),
 			 "now_ns", number(now),
 			 "known", (peer->flags & PEER_KNOWN) != 0,
 			 "attempts", number(peer->attempts),
@@ -656,13 +657,16 @@ int view_due(const struct guard *guard, const struct view_origin *origin, json_t
 {
 	cleanup_free struct peer *peers = NULL;
 	struct guard_daemon daemon = {};
+	__u16 services[GUARD_PORTS_MAX];
 	struct guard_policy policy;
-	size_t count = 0, due = 0, i;
+	size_t count = 0, service_count = 0, due = 0, i;
 	bool announced_only;
 	json_t *array;
 	int error;
 
 	error = guard_peers_read(guard, &peers, &count);
+	if (!error)
+		error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 	if (!error)
 		error = guard_policy_read(guard, &policy);
 	if (!error)
@@ -682,8 +686,9 @@ int view_due(const struct guard *guard, const struct view_origin *origin, json_t
 	array = json_array();
 	for (i = 0; i < due; i++)
 		json_array_append_new(array, view_due_peer(&peers[i], origin->now));
-	return deliver(json_pack("{s:s, s:s, s:o, s:o}", "name", origin->name, "source",
-				 source_of(origin), "now_ns", number(origin->now), "due", array),
+	return deliver(json_pack("{s:s, s:s, s:o, s:o, s:o}", "name", origin->name, "source",
+				 source_of(origin), "now_ns", number(origin->now), "services",
+				 view_services(services, service_count), "due", array),
 		       ret_document);
 }
 
