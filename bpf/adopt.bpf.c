@@ -6,6 +6,7 @@
  * `adoptions`; this gives each its socket storage, its slot and its state callbacks.
  */
 #include "iterate.bpf.h"
+#include "locate.bpf.h"
 
 /*
  * TCP_BPF_SOCK_OPS_CB_FLAGS of bpf_setsockopt(), 6.12 and later; older kernels answer -EINVAL, and
@@ -42,6 +43,8 @@ int adopt(struct bpf_iter__tcp *ctx)
 				       facts.scalar, adoption->direction | LINK_IS_ADOPTED) ?
 			      SLOT_LINK :
 			      SLOT_FREE;
+	if (owned->kind == SLOT_LINK)
+		link_locate(&address, cookie, adoption->local_address);
 	keep_honest(sk);
 	return 0;
 }

@@ -6,7 +6,7 @@
  * the state changes. Asks for state callbacks on each socket it follows; sockets older than the
  * guard get them from the adopt iterator.
  */
-#include "owned.bpf.h"
+#include "locate.bpf.h"
 
 #include <bpf/bpf_core_read.h>
 
@@ -91,23 +91,33 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	__u32 local_port = ctx->local_port, remote_port = bpf_ntohl(ctx->remote_port);
 	__u32 ip = ctx->remote_ip4, word0 = ctx->remote_ip6[0], word1 = ctx->remote_ip6[1];
 	__u32 word2 = ctx->remote_ip6[2], word3 = ctx->remote_ip6[3];
+	__u32 local_ip = ctx->local_ip4, local0 = ctx->local_ip6[0], local1 = ctx->local_ip6[1];
+	__u32 local2 = ctx->local_ip6[2], local3 = ctx->local_ip6[3];
 	__u64 cookie = bpf_get_socket_cookie(ctx);
 	int claimed = owned && owned->kind == SLOT_CLAIM;
 	enum link_direction direction = DIRECTION_INBOUND;
+	struct peer_address address, local;
 	union link_facts facts = {};
-	struct peer_address address;
 
 	barrier_var(ip);
 	barrier_var(word0);
 	barrier_var(word1);
 	barrier_var(word2);
 	barrier_var(word3);
-	if (family == FAMILY_IPV4)
+	barrier_var(local_ip);
+	barrier_var(local0);
+	barrier_var(local1);
+	barrier_var(local2);
+	barrier_var(local3);
+	if (family == FAMILY_IPV4) {
 		address = address_from_ipv4(ip);
-	else if (family == FAMILY_IPV6)
+		local = address_from_ipv4(local_ip);
+	} else if (family == FAMILY_IPV6) {
 		address = address_from_ipv6(word0, word1, word2, word3);
-	else
+		local = address_from_ipv6(local0, local1, local2, local3);
+	} else {
 		return;
+	}
 	facts.local_port = local_port;
 	facts.remote_port = remote_port;
 	facts.client_isn = received - 1;
@@ -149,6 +159,9 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 				       facts.scalar, direction) ?
 			      SLOT_LINK :
 			      SLOT_FREE;
+	/* A dial's is known since its SYN. */
+	if (owned->kind == SLOT_LINK && !claimed)
+		link_locate(&address, cookie, local.bytes);
 	keep_honest(ctx);
 }
 

@@ -138,8 +138,7 @@ struct slot {
 	__u64 ack_waits_until_ns;    /* claim that was given up: the last ACK of the knock that goes first
 				      * waits for its end until then; 0: none has come yet. Claim whose own
 				      * connection the peer opens too: SYNs of that are held until then */
-	__u8 local_address[16];      /* claim: where it dials from, network byte order, IPv4 mapped; 0: not yet
-				      * known */
+	__u8 local_address[16];      /* this end of it, network byte order, IPv4 mapped; 0: not known (yet) */
 	char command[COMMAND_LENGTH]; /* comm of the thread that called connect(), NUL-terminated */
 };
 
@@ -406,6 +405,7 @@ struct adoption {
 	enum link_direction direction;
 	__u16 local_port;
 	__u16 remote_port;
+	__u8 local_address[16]; /* network byte order, IPv4 mapped */
 };
 
 /* What the `nudge` iterator does with a socket, and what it has done. */
@@ -451,7 +451,7 @@ _Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
 _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");
-_Static_assert(sizeof(struct adoption) == 32, "struct adoption");
+_Static_assert(sizeof(struct adoption) == 48, "struct adoption");
 _Static_assert(sizeof(struct link_nudge) == 40, "struct link_nudge");
 
 #endif

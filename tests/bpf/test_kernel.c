@@ -1658,6 +1658,7 @@ static void adopts(void **state)
 		{ .address = key_of(THERE4), .direction = DIRECTION_OUTBOUND, .remote_port = PORT },
 		{ .address = key_of(HERE4), .direction = DIRECTION_INBOUND, .local_port = PORT }
 	};
+	const struct peer_address ends[2] = { key_of(HERE4), key_of(THERE4) };
 	struct guard_maps maps;
 	struct watch *watch;
 	__u64 cookies[2];
@@ -1684,6 +1685,8 @@ static void adopts(void **state)
 	cookies[0] = cookie_of(dialed);
 	cookies[1] = cookie_of(accepted);
 	adoptions[0].local_port = adoptions[1].remote_port = port_of(dialed);
+	for (int i = 0; i < 2; i++)
+		memcpy(adoptions[i].local_address, ends[i].bytes, sizeof(ends[i].bytes));
 	assert_int_equal(guard_adopt(guard, cookies, adoptions, 2), 0);
 	assert_counted(watch, ENFORCED(link_adopted, 2));
 	discard_events(watch);
@@ -1691,6 +1694,8 @@ static void adopts(void **state)
 	assert_int_equal(get_peer(&maps, THERE4).slots[0].cookie, cookies[0]);
 	assert_int_equal(get_peer(&maps, THERE4).slots[0].flags, SLOT_ADOPTED);
 	assert_int_equal(get_peer(&maps, HERE4).slots[0].cookie, cookies[1]);
+	assert_memory_equal(get_peer(&maps, THERE4).slots[0].local_address, ends[0].bytes, 16);
+	assert_memory_equal(get_peer(&maps, HERE4).slots[0].local_address, ends[1].bytes, 16);
 	assert_int_equal(get_peer(&maps, HERE4).slots[0].direction, DIRECTION_INBOUND);
 	assert_int_equal(try_dial(), refusal());
 	assert_counted(watch, ENFORCED(dial_linked, 1));

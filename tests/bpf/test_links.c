@@ -445,6 +445,7 @@ static struct our_dial link_from(const char *peer, int listening)
 static void knocks_and_hangs_up(void **state)
 {
 	static const enum way ways[] = { PEER_CLOSES, PEER_RESETS, PEER_CLOSES };
+	const struct peer_address here = key_of(HERE4);
 	int listening = listener(HERE4, PORT);
 
 	(void)state;
@@ -454,6 +455,9 @@ static void knocks_and_hangs_up(void **state)
 		struct guard_event event;
 
 		next_event(watch, link_inbound);
+		/* What its socket is looked up by. */
+		assert_memory_equal(get_peer(&maps, THERE4).slots[0].local_address, here.bytes,
+				    sizeof(here.bytes));
 		end_link(&theirs, ways[i]);
 		event = next_event(watch, link_ended);
 		assert_int_equal(event.direction, DIRECTION_INBOUND);

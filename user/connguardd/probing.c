@@ -24,6 +24,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "edge/links.h"
 #include "pure/life.h"
 #include "pure/names.h"
 #include "pure/packet.h"
@@ -155,7 +156,7 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 			trial->life.knocked |= knocked;
 			continue;
 		}
-		if (sockets_find(daemon->surroundings.sockets, slot->cookie, &socket))
+		if (links_socket(daemon->surroundings.sockets, &event->address, slot, &socket))
 			continue;
 		trial = &probing->trials[probing->count++];
 		*trial = (struct trial){ .address = event->address,

@@ -55,11 +55,12 @@ static void destroy(struct daemon *daemon, const struct replaced_link *link)
 }
 
 /* The new one goes: when it is over the other is spared. */
-static void destroy_newcomer(struct daemon *daemon, const struct replaced_link *link)
+static void destroy_newcomer(struct daemon *daemon, const struct replaced_link *link,
+			     const struct slot *slot)
 {
 	struct tcp_socket newcomer;
 
-	if (sockets_find(daemon->surroundings.sockets, link->newcomer, &newcomer) == 0)
+	if (links_socket(daemon->surroundings.sockets, &link->address, slot, &newcomer) == 0)
 		sockets_destroy(daemon->surroundings.sockets, &newcomer);
 }
 
@@ -84,8 +85,10 @@ static bool settle(struct daemon *daemon, const struct replaced_link *link, __u6
 	}
 	if (now - slot->heard_ns < HEARD_FOR_NS && now - link->since_ns < 2 * REPLACED_AFTER_NS)
 		return true;
-	destroy_newcomer(daemon, link);
-	return slot_of(&peer, link->newcomer) != NULL;
+	slot = slot_of(&peer, link->newcomer);
+	if (slot)
+		destroy_newcomer(daemon, link, slot);
+	return slot != NULL;
 }
 
 static void on_look(evutil_socket_t fd, short what, void *argument)

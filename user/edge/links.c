@@ -7,6 +7,21 @@
 
 #include <connguard/rules.h>
 
+int links_socket(struct sockets *sockets, const struct peer_address *address, const struct slot *slot,
+		 struct tcp_socket *ret_socket)
+{
+	struct tcp_socket socket = { .cookie = slot->cookie,
+				     .remote = *address,
+				     .local_port = slot->local_port,
+				     .remote_port = slot->remote_port };
+	int result;
+
+	memcpy(socket.local.bytes, slot->local_address, sizeof(socket.local.bytes));
+	result = sockets_query(sockets, &socket, ret_socket);
+	/* One whose address is not known yet, and one that is bound to an interface, is found by this only. */
+	return result == -ENOENT ? sockets_find(sockets, slot->cookie, ret_socket) : result;
+}
+
 static int cut_at_service(const struct guard *guard, struct sockets *sockets,
 			  const struct peer_address *address, int *missing)
 {
@@ -24,7 +39,7 @@ static int cut_at_service(const struct guard *guard, struct sockets *sockets,
 		if (peer.slots[i].kind != SLOT_LINK)
 			continue;
 		release.cookie = peer.slots[i].cookie;
-		result = sockets_find(sockets, release.cookie, &victim);
+		result = links_socket(sockets, address, &peer.slots[i], &victim);
 		if (!result) {
 			guard_command(guard, &release);
 			result = sockets_destroy(sockets, &victim);
@@ -67,19 +82,23 @@ int links_destroy_surplus(const struct guard *guard, struct sockets *sockets,
 			  const struct peer_address *address, __u64 cookie)
 {
 	struct tcp_socket victim, other;
+	const struct slot *slot;
 	bool another = false;
 	struct peer peer;
 	int result = guard_peer_read(guard, address, &peer);
 
-	if (!result)
-		result = sockets_find(sockets, cookie, &victim);
+	if (result)
+		return result;
+	slot = slot_of(&peer, cookie);
+	result = slot ? links_socket(sockets, address, slot, &victim) :
+			sockets_find(sockets, cookie, &victim);
 	if (result)
 		return result;
 	/* The map may be behind the world: ask the sockets themselves before taking one away. */
 	for (int i = 0; i < PEER_SLOTS && !another; i++)
 		another = peer.slots[i].kind == SLOT_LINK && peer.slots[i].cookie != cookie &&
 			  !(peer.slots[i].flags & SLOT_DOOMED) &&
-			  sockets_find(sockets, peer.slots[i].cookie, &other) == 0 &&
+			  links_socket(sockets, address, &peer.slots[i], &other) == 0 &&
 			  other.state == TCP_ESTABLISHED;
 	return another ? sockets_destroy(sockets, &victim) : -EBUSY;
 }
@@ -96,24 +115,16 @@ int links_destroy_replaced(const struct guard *guard, struct sockets *sockets,
 		slot = slot_of(&peer, cookie);
 	if (result || !slot || !(slot->flags & SLOT_UNANSWERED) || !(slot->flags & SLOT_DOOMED))
 		return result ? result : -ENOENT;
-	result = sockets_find(sockets, cookie, &victim);
+	result = links_socket(sockets, address, slot, &victim);
 	return result ? result : sockets_destroy(sockets, &victim);
 }
 
 int links_end_dial(struct sockets *sockets, const struct peer_address *address,
 		   const struct slot *claim)
 {
-	struct tcp_socket dial = { .cookie = claim->cookie,
-				   .remote = *address,
-				   .local_port = claim->local_port,
-				   .remote_port = claim->remote_port };
-	int result;
+	struct tcp_socket dial;
+	int result = links_socket(sockets, address, claim, &dial);
 
-	memcpy(dial.local.bytes, claim->local_address, sizeof(dial.local.bytes));
-	result = sockets_query(sockets, &dial, &dial);
-	/* One that is bound to an interface is found by that only. */
-	if (result == -ENOENT)
-		result = sockets_find(sockets, claim->cookie, &dial);
 	if (!result && dial.state != TCP_SYN_SENT)
 		result = -ENOENT;
 	return result ? result : sockets_destroy(sockets, &dial);

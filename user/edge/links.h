@@ -12,6 +12,14 @@
 #include "edge/sockets.h"
 
 /*
+ * The socket that holds this claim or link of a peer, looked up by what its slot knows, so it is quick whatever
+ * the number of sockets; one that is bound to an interface is looked for among all. -ENOENT: it is gone; else as
+ * sockets_find().
+ */
+int links_socket(struct sockets *sockets, const struct peer_address *address, const struct slot *slot,
+		 struct tcp_socket *ret_socket);
+
+/*
  * Destroy the sockets of all links of a peer. Each slot is freed first: a cut is no failure and
  * brings no backoff. Returns how many were destroyed; *ret_missing links had no socket in the
  * namespace of `sockets`. -ENOENT: no such peer; or the error of sockets_destroy().
@@ -36,8 +44,7 @@ int links_destroy_replaced(const struct guard *guard, struct sockets *sockets,
 			   const struct peer_address *address, __u64 cookie);
 
 /*
- * Destroy the socket of a dial that is under way. Looked up by what its claim knows, so it is quick
- * whatever the number of sockets. -ENOENT: it is gone, or no dial any more.
+ * Destroy the socket of a dial that is under way. -ENOENT: it is gone, or no dial any more.
  */
 int links_end_dial(struct sockets *sockets, const struct peer_address *address,
 		   const struct slot *claim);

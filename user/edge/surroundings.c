@@ -170,6 +170,7 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 		one->opening = list[i].state == TCP_SYN_RECV;
 		one->local_port = list[i].local_port;
 		one->remote_port = list[i].remote_port;
+		one->local = list[i].local;
 		if (!config->share_limit)
 			one->address.service = one->direction == DIRECTION_OUTBOUND ?
 						       one->remote_port :

@@ -314,6 +314,7 @@ static int adopt_sockets(struct run *run, struct range range, struct peer *peer)
 			.cookie = socket->cookie,
 			.local_port = socket->local_port,
 			.remote_port = socket->remote_port,
+			.local = socket->local,
 		};
 		struct link link = {
 			.cookie = action.cookie,

@@ -36,6 +36,7 @@ struct seen_socket {
 	bool opening;
 	__u16 local_port;              /* host byte order */
 	__u16 remote_port;
+	struct peer_address local;     /* this end */
 };
 
 /* What to do. In brackets what carries it out. */
@@ -64,6 +65,7 @@ struct check_action {
 	__u64 cookie;
 	__u16 local_port;
 	__u16 remote_port;
+	struct peer_address local; /* CHECK_ADOPT: this end of the socket */
 };
 
 /* Everything a check looks at; nothing in it is changed. */
