@@ -276,7 +276,7 @@ $(BPF_PARTS) $(SYN_TIMERS): Makefile $(BUILD)/.bpf | $(BUILD_TOOLS)
 		-c $(filter %.bpf.c,$^) -o $@
 
 $(WHOLE_OBJECT): $(BPF_PARTS)
-$(BPF_OBJECT): $(filter-out %/adopt.bpf.o %/nudge.bpf.o %/holders.bpf.o,$(BPF_PARTS))
+$(BPF_OBJECT): $(filter-out %/adopt.bpf.o %/nudge.bpf.o %/holders.bpf.o %/look.bpf.o,$(BPF_PARTS))
 $(WHOLE_OBJECT) $(BPF_OBJECT): $(BUILD)/.bpf
 	$(call say,BPFLINK,$@)
 	$(Q)$(BPFTOOL) gen object $@ $(filter %.bpf.o,$^)

@@ -2,18 +2,11 @@
 /*
  * The one door through which userspace changes a peer.
  *
- * Never attached: userspace runs it with BPF_PROG_TEST_RUN and a struct guard_command as the
- * packet, so that commands take the same rules under the same lock as the hooks. (Writing a whole
- * map value from userspace would undo whatever a hook changed between the read and the write.) A
- * classifier, because those can be run and can lock on every kernel from 5.10 on; the syscall
- * program type is younger.
+ * Userspace runs it on a struct guard_command, so that commands take the same rules under the same lock as the
+ * hooks. (Writing a whole map value from userspace would undo whatever a hook changed between the read and the
+ * write.)
  */
-#include "owned.bpf.h"
-
-#define ERROR_NO_ENTRY 2
-#define ERROR_BUSY 16
-#define ERROR_INVALID 22
-#define ERROR_NO_SPACE 28
+#include "run.bpf.h"
 
 /* 1: the operation is about a peer that need not be there yet. */
 static __always_inline int creates(enum command_operation operation)

@@ -1,10 +1,9 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * iter/tcp: see where a silent link is, or make TCP ask now whether its other end is still there.
+ * iter/tcp: make TCP ask now whether the other end of a silent link is still there.
  *
- * The daemon asks beside TCP first, and is told with which numbers. Of links that do not answer it writes the cookies
- * to `nudges` once more. Their keepalive timers are shortened:
- * one that has been idle for a second sends a probe at once, and a further one each second while
+ * The daemon writes to `nudges` the cookies of links that it has asked beside TCP in vain. Their keepalive timers are
+ * shortened: one that has been idle for a second sends a probe at once, and a further one each second while
  * none is answered (net/ipv4/tcp_timer.c, tcp_keepalive_timer). It is TCP itself that asks, on the
  * socket's own route and with whatever signature the connection has, and TCP that reads the answer:
  * an ACK is evidence of life, the RST of a host that has rebooted ends the link. With data on its
@@ -12,29 +11,7 @@
  *
  * How the socket was set before is kept in the map, and restored when the daemon knows enough.
  */
-#include <bpf/bpf_core_read.h>
-
 #include "iterate.bpf.h"
-
-struct sock {
-	__u32 sk_mark;
-} __attribute__((preserve_access_index));
-
-struct inet_sock {
-	struct sock sk;
-} __attribute__((preserve_access_index));
-
-struct inet_connection_sock {
-	struct inet_sock icsk_inet;
-} __attribute__((preserve_access_index));
-
-struct tcp_sock {
-	struct inet_connection_sock inet_conn;
-	__u32 rcv_nxt;
-	__u32 snd_una;
-	void *md5sig_info; /* CONFIG_TCP_MD5SIG */
-	void *ao_info;     /* since 6.7, CONFIG_TCP_AO */
-} __attribute__((preserve_access_index));
 
 #define NUDGE_SECONDS 1
 /* The greatest count (MAX_TCP_KEEPCNT): whether the link is dead is not for the keepalive timer to say. */
@@ -97,15 +74,6 @@ int nudge(struct bpf_iter__tcp *ctx)
 		option_write(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1);
 		option_write(sk, LEVEL_TCP, OPTION_KEEPIDLE, NUDGE_SECONDS);
 		entry->step = NUDGE_UNDER_WAY;
-	} else if (entry->step == NUDGE_LOOK) {
-		entry->unacknowledged = sk->snd_una;
-		entry->expected = sk->rcv_nxt;
-		entry->mark = sk->inet_conn.icsk_inet.sk.sk_mark;
-		if (bpf_core_field_exists(sk->md5sig_info))
-			entry->is_signed |= sk->md5sig_info != 0;
-		if (bpf_core_field_exists(sk->ao_info))
-			entry->is_signed |= sk->ao_info != 0;
-		entry->step = NUDGE_SEEN;
 	} else if (entry->step == NUDGE_END) {
 		option_restore(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1, entry->keepalive);
 		option_restore(sk, LEVEL_TCP, OPTION_KEEPINTVL, NUDGE_SECONDS,

@@ -379,6 +379,24 @@ struct guard_command {
 	__u32 reserved;
 };
 
+/*
+ * The packet of the `look` program: an established connection, and where it is. `frame_type` as in struct
+ * guard_command. The program's 32-bit retval: -ENOENT no such connection.
+ */
+struct link_sight {
+	__u64 cookie; /* of its socket */
+	__u32 unacknowledged; /* answer: SND.UNA of RFC 9293, the first number that the other end has not
+			       * acknowledged */
+	__u32 frame_type;
+	__u32 expected;  /* answer: RCV.NXT, the next number that is expected from it */
+	__u32 mark;      /* answer: SO_MARK */
+	__u32 is_signed; /* answer: 1 when its segments are (TCP-MD5, TCP-AO) */
+	__u16 local_port; /* host byte order */
+	__u16 remote_port;
+	struct peer_address local;
+	struct peer_address remote;
+};
+
 /* Bytes of the longest SYN that is kept for sending again: an IPv6 header and a TCP header with all its options. */
 #define SYN_BYTES_MAX 100
 
@@ -413,8 +431,6 @@ enum nudge_step {
 	NUDGE_BEGIN = 1,     /* written by the daemon: shorten the socket's keepalive timer */
 	NUDGE_UNDER_WAY = 2, /* written by the iterator: done, the members below say how it was before */
 	NUDGE_END = 3,       /* written by the daemon: set it back */
-	NUDGE_LOOK = 4,      /* written by the daemon: change nothing, note where the connection is */
-	NUDGE_SEEN = 5,      /* written by the iterator: noted */
 };
 
 /*
@@ -429,11 +445,6 @@ struct link_nudge {
 	__u32 interval_seconds; /* TCP_KEEPINTVL before */
 	__u32 probes;           /* TCP_KEEPCNT before */
 	__u32 user_timeout_ms;  /* TCP_USER_TIMEOUT before */
-	/* NUDGE_SEEN. */
-	__u32 unacknowledged;   /* SND.UNA of RFC 9293: the first number that the other end has not acknowledged */
-	__u32 expected;         /* RCV.NXT: the next number that is expected from it */
-	__u32 mark;             /* SO_MARK */
-	__u32 is_signed;        /* 1: its segments are (TCP-MD5, TCP-AO) */
 };
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
@@ -451,7 +462,8 @@ _Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
 _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");
+_Static_assert(sizeof(struct link_sight) == 80, "struct link_sight");
 _Static_assert(sizeof(struct adoption) == 48, "struct adoption");
-_Static_assert(sizeof(struct link_nudge) == 40, "struct link_nudge");
+_Static_assert(sizeof(struct link_nudge) == 24, "struct link_nudge");
 
 #endif

@@ -741,7 +741,7 @@ static void asks_no_other(void **state)
 /* What a daemon that died has left before the iterator has run is not carried out by the next one. */
 static void what_has_not_begun_is_forgotten(void **state)
 {
-	static const enum nudge_step steps[] = { NUDGE_BEGIN, NUDGE_LOOK, NUDGE_SEEN };
+	static const enum nudge_step steps[] = { NUDGE_BEGIN };
 	static const struct options set = { 1, 44, 5, 6, 20000 };
 	struct link_nudge left = {};
 	struct our_dial ours;
@@ -775,65 +775,61 @@ static bool sign(int fd, const char *address)
 	return false;
 }
 
-/* Of one connection: is it seen? */
-static bool look(int fd, struct link_nudge *seen)
+/* What names our dial, or the link that it has become. */
+static struct link_sight sight_of(int fd, const char *here, const char *there)
 {
-	__u64 cookie = cookie_of(fd);
-
-	assert_int_equal(guard_links_look(guard, &cookie, 1, seen), 0);
-	return seen->step == NUDGE_SEEN;
+	return (struct link_sight){ .cookie = cookie_of(fd),
+				    .local = key_of(here),
+				    .remote = key_of(there),
+				    .local_port = port_of(fd),
+				    .remote_port = PORT };
 }
 
 /* Where a connection is, for who asks beside TCP. */
 static void seen_where_it_is(void **state)
 {
-	struct our_dial link, dialing;
-	struct options before;
-	struct link_nudge seen, each[3];
-	__u64 unknown = ~0ULL, cookies[3];
-	int mark = 77;
-
 	(void)state;
-	link = link_to(THERE4);
-	before = options_of(link.fd);
-	assert_int_equal(setsockopt(link.fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)), 0);
-	if (guard_links_look(guard, &unknown, 1, &seen) == -EOPNOTSUPP) {
-		print_message("this kernel has no iterator over sockets\n");
-		skip();
-	}
-	assert_true(look(link.fd, &seen));
-	assert_int_equal(seen.unacknowledged, link.syn_ack.acknowledgment);
-	assert_int_equal(seen.expected, link.syn_ack.sequence + 1);
-	assert_int_equal(seen.mark, 77);
-	assert_int_equal(seen.is_signed, 0);
-	assert_options(link.fd, before);
-	assert_int_equal(send(link.fd, "data", 4, 0), 4);
-	assert_true(look(link.fd, &seen));
-	assert_int_equal(seen.unacknowledged, link.syn_ack.acknowledgment);
-	say(&link, "four", TH_ACK, 0);
-	await(look(link.fd, &seen) &&
-	      seen.expected == link.syn_ack.sequence + 5);
-	dialing = dial_out(OTHER4, PORT);
-	/* Of several each by itself: one that is none yet, one that is not there. */
-	cookies[0] = cookie_of(dialing.fd);
-	cookies[1] = cookie_of(link.fd);
-	cookies[2] = unknown;
-	assert_int_equal(guard_links_look(guard, cookies, 3, each), 0);
-	assert_int_equal(each[0].step, 0);
-	assert_int_equal(each[1].step, NUDGE_SEEN);
-	assert_int_equal(each[1].expected, seen.expected);
-	assert_int_equal(each[2].step, 0);
-	assert_int_equal(guard_nudge_read(guard, cookie_of(link.fd), &seen), -ENOENT);
-	if (!asks())
-		return;
-	assert_int_equal(nudge(cookie_of(link.fd), true), 1);
-	assert_false(look(link.fd, &seen));
-	nudge(cookie_of(link.fd), false);
-	assert_options(link.fd, before);
-	/* Some kernels sign nothing (CONFIG_TCP_MD5SIG). */
-	if (sign(link.fd, THERE4)) {
-		assert_true(look(link.fd, &seen));
-		assert_int_equal(seen.is_signed, 1);
+	for (int ipv6 = 0; ipv6 < 2; ipv6++) {
+		const char *here = ipv6 ? HERE6 : HERE4, *there = ipv6 ? THERE6 : THERE4;
+		struct our_dial link = link_to(there), dialing;
+		struct link_sight sight = sight_of(link.fd, here, there), seen;
+		struct options before = options_of(link.fd);
+		int mark = 77;
+
+		assert_int_equal(setsockopt(link.fd, SOL_SOCKET, SO_MARK, &mark, sizeof(mark)), 0);
+		seen = sight;
+		assert_int_equal(guard_link_look(guard, 0, &seen), 0);
+		assert_int_equal(seen.unacknowledged, link.syn_ack.acknowledgment);
+		assert_int_equal(seen.expected, link.syn_ack.sequence + 1);
+		assert_int_equal(seen.mark, 77);
+		assert_int_equal(seen.is_signed, 0);
+		assert_int_equal(seen.cookie, sight.cookie);
+		assert_options(link.fd, before);
+		assert_int_equal(send(link.fd, "data", 4, 0), 4);
+		assert_int_equal(guard_link_look(guard, 0, &seen), 0);
+		assert_int_equal(seen.unacknowledged, link.syn_ack.acknowledgment);
+		say(&link, "four", TH_ACK, 0);
+		await(guard_link_look(guard, 0, &seen) == 0 &&
+		      seen.expected == link.syn_ack.sequence + 5);
+		/* Not another one at the same addresses and ports, and what is none yet neither. */
+		seen = sight;
+		seen.cookie++;
+		assert_int_equal(guard_link_look(guard, 0, &seen), -ENOENT);
+		seen = sight;
+		seen.remote_port++;
+		assert_int_equal(guard_link_look(guard, 0, &seen), -ENOENT);
+		if (!ipv6) {
+			dialing = dial_out(OTHER4, PORT);
+			next_event(watch, dial_idle);
+			seen = sight_of(dialing.fd, HERE4, OTHER4);
+			assert_int_equal(guard_link_look(guard, 0, &seen), -ENOENT);
+		}
+		/* Some kernels sign nothing (CONFIG_TCP_MD5SIG). */
+		seen = sight;
+		if (!ipv6 && sign(link.fd, THERE4)) {
+			assert_int_equal(guard_link_look(guard, 0, &seen), 0);
+			assert_int_equal(seen.is_signed, 1);
+		}
 	}
 }
 

@@ -84,7 +84,6 @@ def assert_one_new_link(guard, cases):
 
 @each_family
 @core("IPv4")
-@needs("socket_options")
 def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
     """The peer is back, and its host answers for the old link with RST."""
     guard = lab.guard(**OPTIONS)
@@ -108,7 +107,6 @@ def link_of_a_peer_that_crashed_makes_room_at_its_knock(lab, family):
 
 @each_family
 @core()
-@needs("socket_options")
 def link_with_data_on_its_way_is_asked_beside_tcp(lab, family):
     """TCP would ask when it next repeats the data, which is as much later as nobody has answered."""
     guard = lab.guard(**OPTIONS)
@@ -282,7 +280,6 @@ def link_that_lives_after_all_outlives_what_came_in_its_place(lab, case):
 
 
 @each_family
-@needs("socket_options")
 def silent_link_outlives_a_thousand_knocks(lab, family):
     """Alive, silent, and knocked at by what may be anybody."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(family)
@@ -449,7 +446,6 @@ def link_keeps_what_its_service_sets_while_it_is_asked(lab):
 
 
 @test
-@needs("socket_options")
 def link_that_answers_is_not_touched(lab):
     """It is asked beside TCP, which changes nothing of the socket: TCP itself sends no probe."""
     guard = lab.guard(**OPTIONS)

@@ -31,8 +31,11 @@
 
 /* A service whose own keepalive takes longer than this to end a link gets it back sooner. */
 #define ASK_ON_MAX_NS (600 * NS_PER_SECOND)
-/* Links on trial at a time; further ones wait for the next dial or knock. */
-#define TRIALS_MAX 256
+/*
+ * Links on trial at a time, no more than can be nudged (NUDGES_MAX of bpf/maps.bpf.h); further ones wait for the next
+ * knock. Ten thousand SYNs a second in the names of as many quiet peers, which are alive, do not fill it.
+ */
+#define TRIALS_MAX 1024
 
 struct trial {
 	struct peer_address address;
@@ -67,44 +70,32 @@ static void look_soon(struct probing *probing)
 }
 
 /*
- * The question that TCP's keepalive asks, with TCP's own numbers. What comes of it is TCP's business: an RST ends
- * the link, an ACK is a sign of life; no answer says nothing. 0, or a negative errno: it has not left.
+ * Ask the question that TCP's keepalive asks, with TCP's own numbers. What comes of it is TCP's business: an RST ends
+ * the link, an ACK is a sign of life; no answer says nothing. A connection whose segments are signed (RFC 2385,
+ * RFC 5925) is left alone: to its other end a question that is not would look like an attack.
  */
-static int send_question(struct daemon *daemon, const struct tcp_socket *socket,
-			 const struct link_nudge *seen)
+static void ask(struct daemon *daemon, struct trial *trial, __u64 now)
 {
-	const struct packet_ends ends = { .local = socket->local,
-					  .remote = socket->remote,
-					  .local_port = socket->local_port,
-					  .remote_port = socket->remote_port,
-					  .unacknowledged = seen->unacknowledged,
-					  .expected = seen->expected };
+	struct packet_ends ends = { .local = trial->socket.local,
+				    .remote = trial->socket.remote,
+				    .local_port = trial->socket.local_port,
+				    .remote_port = trial->socket.remote_port };
+	struct link_sight sight = { .cookie = trial->socket.cookie,
+				    .local = ends.local,
+				    .remote = ends.remote,
+				    .local_port = ends.local_port,
+				    .remote_port = ends.remote_port };
 	__u8 packet[PACKET_PROBE_MAX];
 
-	return packets_send(daemon, packet, packet_probe(&ends, packet), &ends.remote, seen->mark,
-			    socket->interface);
-}
-
-/*
- * Ask beside TCP in all these trials. A connection whose segments are signed (RFC 2385, RFC 5925) is left alone:
- * to its other end a question that is not would look like an attack.
- */
-static void ask(struct daemon *daemon, struct trial *const *trials, size_t count, __u64 now)
-{
-	__u64 cookies[TRIALS_MAX];
-	struct link_nudge seen[TRIALS_MAX];
-
-	for (size_t i = 0; i < count; i++)
-		cookies[i] = trials[i]->socket.cookie;
-	if (!count || guard_links_look(daemon->guard, cookies, count, seen))
+	if (guard_link_look(daemon->guard, trial->socket.interface, &sight) || sight.is_signed)
 		return;
-	for (size_t i = 0; i < count; i++) {
-		if (seen[i].step != NUDGE_SEEN || seen[i].is_signed ||
-		    send_question(daemon, &trials[i]->socket, &seen[i]))
-			continue;
-		trials[i]->asked_ns = now;
-		trials[i]->asked++;
-	}
+	ends.unacknowledged = sight.unacknowledged;
+	ends.expected = sight.expected;
+	if (packets_send(daemon, packet, packet_probe(&ends, packet), &ends.remote, sight.mark,
+			 trial->socket.interface))
+		return;
+	trial->asked_ns = now;
+	trial->asked++;
 }
 
 /* Make TCP ask in all these trials. */
@@ -126,12 +117,10 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 {
 	bool knocked = names_cause_subject(event->cause) == SUBJECT_KNOCK;
 	struct probing *probing = daemon->probing;
-	struct trial *begun[PEER_SLOTS];
 	__u64 now = clock_now_ns();
 	struct guard_policy policy;
 	struct tcp_socket socket;
 	struct peer peer;
-	size_t count = 0;
 
 	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
@@ -162,9 +151,8 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 		*trial = (struct trial){ .address = event->address,
 					 .socket = socket,
 					 .life = { .began_ns = now, .knocked = knocked } };
-		begun[count++] = trial;
+		ask(daemon, trial, now);
 	}
-	ask(daemon, begun, count, now);
 	look_soon(probing);
 }
 
@@ -201,6 +189,18 @@ static int read_signs(struct daemon *daemon, const struct trial *trial, struct s
 	}
 	ret_signs->of_life = signs;
 	return 0;
+}
+
+/* Has the link been heard since it was asked? The hook has noted it then, so nobody else need be asked. */
+static bool heard_since(struct daemon *daemon, const struct trial *trial)
+{
+	const struct slot *slot;
+	struct peer peer;
+
+	if (guard_peer_read(daemon->guard, &trial->address, &peer))
+		return false;
+	slot = slot_of(&peer, trial->socket.cookie);
+	return slot && slot->kind == SLOT_LINK && slot->heard_ns > trial->life.began_ns;
 }
 
 static void heard(struct daemon *daemon, const struct trial *trial, __u64 now)
@@ -263,8 +263,8 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
 	struct probing *probing = daemon->probing;
-	struct trial *beside[TRIALS_MAX] = {}, *by_tcp[TRIALS_MAX] = {};
-	size_t kept = 0, beside_count = 0, by_tcp_count = 0, over_count = 0;
+	size_t kept = 0, by_tcp_count = 0, over_count = 0;
+	struct trial *by_tcp[TRIALS_MAX] = {};
 	__u64 now = clock_now_ns(), over[TRIALS_MAX];
 	bool enforcing;
 
@@ -277,7 +277,9 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 		enum life_verdict verdict = LIFE_UNKNOWN;
 		struct signs signs = {};
 
-		if (enforcing)
+		if (enforcing && heard_since(daemon, trial))
+			verdict = LIFE_ALIVE;
+		else if (enforcing)
 			verdict = read_signs(daemon, trial, &signs) ?
 					  LIFE_UNDECIDED :
 					  life_judge(&trial->life, &signs.of_life, now);
@@ -290,13 +292,12 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 		trial = &probing->trials[kept++];
 		if (signs.tcp_asks && trial->asked && trial->asked < LIFE_QUESTIONS &&
 		    now - trial->asked_ns >= NS_PER_SECOND)
-			beside[beside_count++] = trial;
+			ask(daemon, trial, now);
 		else if (!signs.tcp_asks && !trial->nudged &&
 			 (!trial->asked || life_wants_tcp(&trial->life, &signs.of_life, now)))
 			by_tcp[by_tcp_count++] = trial;
 	}
 	probing->count = kept;
-	ask(daemon, beside, beside_count, now);
 	make_tcp_ask(daemon, by_tcp, by_tcp_count);
 	if (over_count)
 		guard_nudge(daemon->guard, over, over_count, false, NULL);

@@ -51,8 +51,8 @@ static const struct {
 	[FEATURE_SOCKET_ITERATOR] = { "socket_iterator",
 				      "the end of a link older than the guard shows only in the periodic check" },
 	[FEATURE_SOCKET_OPTIONS] = { "socket_options",
-				     "a quiet link is not asked for a sign of life when its peer knocks, "
-				     "which then waits for deny_max; liveness sets nothing" },
+				     "TCP is not made to ask for a sign of life: where nothing answers for a quiet "
+				     "link its peer waits for deny_max; liveness sets nothing" },
 	[FEATURE_ADOPT_CALLBACKS] = { "adopt_callbacks",
 				      "the end of a link older than the guard shows when its socket is closed, "
 				      "no sooner" },
@@ -226,7 +226,7 @@ static struct guard *guard_new(const char *name)
 		guard->programs[i] = guard->links[i] = -1;
 	for (int i = 0; i < ITERATOR_COUNT; i++)
 		guard->iterators[i] = -1;
-	guard->command_fd = guard->cgroup_fd = -1;
+	guard->command_fd = guard->look_fd = guard->cgroup_fd = -1;
 	return guard;
 }
 
@@ -246,6 +246,8 @@ void guard_close(struct guard *guard)
 	}
 	if (guard->command_fd >= 0)
 		close(guard->command_fd);
+	if (guard->look_fd >= 0)
+		close(guard->look_fd);
 	for (int i = 0; i < ITERATOR_COUNT; i++)
 		if (guard->iterators[i] >= 0)
 			close(guard->iterators[i]);

@@ -224,12 +224,11 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 		size_t *ret_nudged);
 
 /*
- * Where the established connections of these sockets are: ret_seen[i].step is NUDGE_SEEN, and the members
- * for it are set; or 0: there is no such connection, or it is nudged. Runs the iterator in the calling
- * thread's network namespace. Errors as of guard_nudge(); nothing is seen then.
+ * Where an established connection is, which `sight` names by cookie, addresses and ports: fills in its answers. In
+ * the calling thread's network namespace; `interface` is the index of the one that its socket is bound to, 0: none.
+ * -ENOENT: there is no such connection; -EOPNOTSUPP: this process did not load the guard.
  */
-int guard_links_look(const struct guard *guard, const __u64 *cookies, size_t count,
-		     struct link_nudge *ret_seen);
+int guard_link_look(const struct guard *guard, __u32 interface, struct link_sight *sight);
 
 /* The last SYN of the dial of this socket. -ENOENT: none was kept for sending again. */
 int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *ret_syn);

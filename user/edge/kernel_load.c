@@ -241,6 +241,7 @@ static int open_loaded(struct connguard *skeleton, const char *name, int *cgroup
 		guard->links[i] = take_descriptor(&links[i]);
 	}
 	guard->cgroup_fd = take_descriptor(cgroup_fd);
+	guard->look_fd = fcntl(bpf_program__fd(skeleton->progs.look), F_DUPFD_CLOEXEC, 0);
 	for (int i = 0; i < ITERATOR_COUNT; i++) {
 		struct bpf_program *program =
 			bpf_object__find_program_by_name(skeleton->obj, iterators[i]);

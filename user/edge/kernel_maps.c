@@ -293,6 +293,25 @@ int guard_command(const struct guard *guard, const struct guard_command *command
 	return (int)options.retval;
 }
 
+int guard_link_look(const struct guard *guard, __u32 interface, struct link_sight *sight)
+{
+	struct __sk_buff context = { .ifindex = interface };
+	struct link_sight answer = *sight;
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = sight, .data_size_in = sizeof(*sight),
+		    .data_out = &answer, .data_size_out = sizeof(answer), .ctx_in = &context,
+		    .ctx_size_in = sizeof(context), .repeat = 1);
+
+	if (guard->look_fd < 0)
+		return -EOPNOTSUPP;
+	answer.frame_type = 0;
+	if (bpf_prog_test_run_opts(guard->look_fd, &options))
+		return -errno;
+	if (options.retval)
+		return (int)options.retval;
+	*sight = answer;
+	return 0;
+}
+
 int guard_command_host(const struct guard *guard, const struct guard_command *command)
 {
 	__u16 services[GUARD_PORTS_MAX];
@@ -455,35 +474,6 @@ int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, b
 	}
 	if (ret_nudged)
 		*ret_nudged = nudged;
-	return result;
-}
-
-int guard_links_look(const struct guard *guard, const __u64 *cookies, size_t count,
-		     struct link_nudge *ret_seen)
-{
-	struct output nothing __attribute__((cleanup(output_free))) = {};
-	const struct link_nudge look = { .step = NUDGE_LOOK };
-	int map = guard->maps[MAP_NUDGES], result = 0;
-	size_t written;
-
-	if (guard->iterators[ITERATOR_NUDGE] < 0)
-		return -EOPNOTSUPP;
-	for (written = 0; written < count && !result; written++)
-		/* Not one that is nudged: its settings are in the entry. */
-		if (bpf_map_update_elem(map, &cookies[written], &look, BPF_NOEXIST) && errno != EEXIST)
-			result = errno == E2BIG ? -ENOSPC : -errno;
-	if (!result)
-		result = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
-	for (size_t i = 0; i < written; i++) {
-		struct link_nudge nudge = {};
-		bool found = !bpf_map_lookup_elem(map, &cookies[i], &nudge);
-
-		ret_seen[i] = (struct link_nudge){};
-		if (!result && nudge.step == NUDGE_SEEN)
-			ret_seen[i] = nudge;
-		if (found && (nudge.step == NUDGE_SEEN || nudge.step == NUDGE_LOOK))
-			bpf_map_delete_elem(map, &cookies[i]);
-	}
 	return result;
 }
 

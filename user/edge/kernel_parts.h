@@ -63,6 +63,7 @@ struct guard {
 	char name[GUARD_NAME_MAX + 1];
 	int maps[MAP_COUNT];
 	int command_fd;
+	int look_fd; /* -1: this process did not load the guard */
 	/* -1: this process did not load the guard, or the kernel has no iterators */
 	int iterators[ITERATOR_COUNT];
 	/*

@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What others do does not keep the daemon from its work, however many links there are."""
+
+import os
+import time
+
+from harness import IPV4, PATIENCE, PORT, SECOND, now_ns, wait_for
+from registry import test
+from steps import assert_passed, resent_within
+from test_floods import Flood, accept_all
+from test_suspect import silent
+
+PEERS = 1000
+# Of 1024 addresses all but a few are those of a peer with a link.
+PREFIX = "10.82.240.0/22"
+
+
+def cpu_seconds(process):
+    with open(f"/proc/{process.pid}/stat", encoding="ascii") as file:
+        fields = file.read().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def linked_peers(lab, guard, count=PEERS):
+    """So many have knocked and say nothing."""
+    sources = [f"10.82.{240 + number // 256}.{number % 256}" for number in range(1, count + 1)]
+    for first in range(0, count, 100):
+        lab.left("volley", dials=[{"address": IPV4.home, "port": PORT, "source": source}
+                                  for source in sources[first:first + 100]])
+    wait_for(lambda: sum(peer["state"] == "linked" for peer in guard.peers()) >= count,
+             f"{count} peers are linked")
+
+
+@test
+def a_crashed_peer_is_back_while_others_knock_in_the_name_of_a_thousand(lab):
+    """Off-path: each of these SYNs puts a link that lives in doubt."""
+    guard = lab.own_guard(suspect_after="1s", min_uptime="0s")
+    accept_all(lab)
+    crashed = [lab.fresh() for _ in range(3)]
+    links = [assert_passed(peer.knock()) for peer in crashed]
+    linked_peers(lab, guard)
+    silent(guard, *[peer.address for peer in crashed])
+    host = crashed[0].host
+    revive = host.silence(*[peer.address for peer in crashed])
+    for link in links:
+        host("close", fd=link["fd"], reset=True)
+    began, before = now_ns(), cpu_seconds(guard.process)
+    syns = Flood(lab, IPV4, PREFIX, 60000, 3000)
+    time.sleep(2)
+    revive()
+    knocks = [peer.knock(blocking=False) for peer in crashed]
+    asked = []
+    while len(asked) < 10:
+        since = time.monotonic()
+        guard.status()
+        asked.append(time.monotonic() - since)
+        time.sleep(0.1)
+    outcomes = [host("settle", fd=knock["fd"], timeout=PATIENCE) for knock in knocks]
+    assert syns.running(), "the flood had ended before"
+    spent, lasted = cpu_seconds(guard.process) - before, (now_ns() - began) / SECOND
+    syns.kill()
+    assert all(outcome and outcome["errno"] == "success" for outcome in outcomes), outcomes
+    took = [(outcome["at"] - knock["began"]) / SECOND for knock, outcome in zip(knocks, outcomes)]
+    print(f"# back after {max(took):.2f} s; status in {max(asked) * 1000:.0f} ms at most; "
+          f"{100 * spent / lasted:.1f} % of a processor")
+    assert max(outcome["resent"] for outcome in outcomes) <= resent_within(host, 1), outcomes
