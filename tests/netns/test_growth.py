@@ -2,6 +2,7 @@
 """What others do does not keep the daemon from its work, however many links there are."""
 
 import os
+import signal
 import time
 
 from harness import IPV4, PATIENCE, PORT, SECOND, now_ns, wait_for
@@ -64,3 +65,22 @@ def a_crashed_peer_is_back_while_others_knock_in_the_name_of_a_thousand(lab):
     print(f"# back after {max(took):.2f} s; status in {max(asked) * 1000:.0f} ms at most; "
           f"{100 * spent / lasted:.1f} % of a processor")
     assert max(outcome["resent"] for outcome in outcomes) <= resent_within(host, 1), outcomes
+
+
+@test
+def many_due_peers_are_announced_without_a_loss(lab):
+    """More than the kernel's ring has room for: each is an event."""
+    count = 15000
+    guard = lab.own_guard(start=False, max_peers=str(count + 1000))
+    path = os.path.join(guard.directory, "peers")
+    with open(path, "w", encoding="utf-8") as file:
+        for number in range(count):
+            file.write(f"10.{100 + number // 65536}.{number // 256 % 256}.{number % 256}\n")
+    guard.write(dict(guard.options, peers=path))
+    guard.start()
+    wait_for(lambda: guard.counters().get("peer_due", 0) >= count,
+             lambda: f"all are announced: {guard.counters()}")
+    status = guard.status()
+    assert status["events_lost"] == 0 and status["healthy"], status
+    # There are more than one answer lists, so that it cannot be compared with the sockets afterwards.
+    assert guard.end(signal.SIGTERM) == 0

@@ -34,6 +34,11 @@
 #define LOSS_BEATS 5
 /* When every backoff is over at once, those who waited for it are told so spread over this. */
 #define REVIVED_WITHIN_NS NS_PER_SECOND
+/*
+ * Peers that are announced, or let go, before everything else has its turn: each is an event in the kernel's ring,
+ * which has room for some thousands, and of which as many are read at a time (EVENTS_AT_ONCE).
+ */
+#define DUE_AT_A_TIME 64
 /* The second look of a check, later than CHECK_LASTS_NS. */
 #define CONFIRM_SECONDS 1
 
@@ -144,7 +149,8 @@ static void on_deadline(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	if (read(fd, &expirations, sizeof(expirations)) < 0 && errno != EAGAIN)
 		log_warning("reading the deadline timer: %s", strerror(errno));
-	while (deadlines_pop_due(daemon->deadlines, clock_now_ns(), &address)) {
+	for (int i = 0; i < DUE_AT_A_TIME && deadlines_pop_due(daemon->deadlines, clock_now_ns(), &address);
+	     i++) {
 		let_go(daemon, &address);
 		announce(daemon, &address);
 	}
@@ -244,7 +250,7 @@ static void act(struct daemon *daemon, const struct check_action *action,
 		break;
 	case CHECK_ANNOUNCE_DUE:
 		if (!confirming)
-			announce(daemon, &action->address);
+			deadlines_set(daemon->deadlines, &action->address, input->now_ns);
 		break;
 	}
 }
