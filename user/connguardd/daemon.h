@@ -277,7 +277,7 @@ void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u6
 /* The peer's quiet link refuses nobody any more: its knock, which was held meanwhile, comes in. */
 void syns_let_in(struct daemon *daemon, const struct peer_address *address);
 
-/* The same, a second later: what was asked is answered, or its other end has ended it. */
+/* The same, a moment later: what was asked is answered, or its other end has ended it. */
 void syns_let_in_later(struct daemon *daemon, const struct peer_address *address);
 
 /* The same, when the hold that `event` tells of (knock_suspect) is over and the question undecided. */

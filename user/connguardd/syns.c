@@ -13,7 +13,7 @@
  * application closes that link, and not when its sender next repeats it: a dial that has lasted for long does
  * so every sixteen seconds. Not at once when the other end ends the link: many applications need a moment after
  * that, and turn away who comes in it. Then, and when the link has answered, which refuses the knock, it comes to
- * the hooks again a second later, as a young dial's would; and when the time is over for which it is held at most,
+ * the hooks again a fifth of a second later; and when the time is over for which it is held at most,
  * whatever has come of the question.
  */
 #include "connguardd/daemon.h"
@@ -44,8 +44,12 @@ static const unsigned int again_ms[] = { 20, 60, 200 };
 #define ROOM_AWAITED_MS 5000
 /* A knock is let in so long after it was held. */
 #define HELD_MAX_NS (5 * NS_PER_SECOND)
-/* Its sender would repeat it by then if it had begun now (RFC 6298). */
-#define REPEATED_AFTER_NS NS_PER_SECOND
+/*
+ * An application that learns of the end of its link has this moment before the next one comes. Not as long as the
+ * sender takes to repeat its SYN: until then our own application has dialed as well, and services give a dial up
+ * after a second.
+ */
+#define MOMENT_NS (200 * NS_PER_MS)
 /* The last question leaves shortly before the hold is over, and LIFE_PATIENCE_NS is for its answer. */
 #define HOLD_OVER_NS (LIFE_PATIENCE_NS + 200 * NS_PER_MS)
 /* Dials that are waited for at a time; of more, TCP's own timers see to the rest. */
@@ -243,7 +247,7 @@ static void let_in_by(struct daemon *daemon, const struct peer_address *address,
 
 void syns_let_in_later(struct daemon *daemon, const struct peer_address *address)
 {
-	let_in_by(daemon, address, clock_now_ns() + REPEATED_AFTER_NS);
+	let_in_by(daemon, address, clock_now_ns() + MOMENT_NS);
 }
 
 void syns_let_in_at_last(struct daemon *daemon, const struct guard_event *event)
