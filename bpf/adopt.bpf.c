@@ -44,7 +44,7 @@ int adopt(struct bpf_iter__tcp *ctx)
 			      SLOT_LINK :
 			      SLOT_FREE;
 	if (owned->kind == SLOT_LINK)
-		link_locate(&address, cookie, adoption->local_address);
+		link_locate(&address, cookie, adoption->local.bytes);
 	keep_honest(sk);
 	return 0;
 }

@@ -423,7 +423,7 @@ struct adoption {
 	enum link_direction direction;
 	__u16 local_port;
 	__u16 remote_port;
-	__u8 local_address[16]; /* network byte order, IPv4 mapped */
+	struct peer_address local; /* this end of it */
 };
 
 /* What the `nudge` iterator does with a socket, and what it has done. */
@@ -463,7 +463,7 @@ _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");
 _Static_assert(sizeof(struct link_sight) == 80, "struct link_sight");
-_Static_assert(sizeof(struct adoption) == 48, "struct adoption");
+_Static_assert(sizeof(struct adoption) == 56, "struct adoption");
 _Static_assert(sizeof(struct link_nudge) == 24, "struct link_nudge");
 
 #endif

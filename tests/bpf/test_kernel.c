@@ -1685,8 +1685,8 @@ static void adopts(void **state)
 	cookies[0] = cookie_of(dialed);
 	cookies[1] = cookie_of(accepted);
 	adoptions[0].local_port = adoptions[1].remote_port = port_of(dialed);
-	for (int i = 0; i < 2; i++)
-		memcpy(adoptions[i].local_address, ends[i].bytes, sizeof(ends[i].bytes));
+	adoptions[0].local = ends[0];
+	adoptions[1].local = ends[1];
 	assert_int_equal(guard_adopt(guard, cookies, adoptions, 2), 0);
 	assert_counted(watch, ENFORCED(link_adopted, 2));
 	discard_events(watch);

@@ -184,15 +184,15 @@ static void repaired(struct daemon *daemon, const struct check_action *action, c
  */
 static void adopt(struct daemon *daemon, const struct check_action *action, bool map_full)
 {
-	struct adoption adoption = { .address = action->address,
-				     .direction = action->direction,
-				     .local_port = action->local_port,
-				     .remote_port = action->remote_port };
+	const struct adoption adoption = { .address = action->address,
+					   .direction = action->direction,
+					   .local_port = action->local_port,
+					   .remote_port = action->remote_port,
+					   .local = action->local };
 	struct tcp_socket socket;
 	struct peer peer;
 	int result = -ENOSPC;
 
-	memcpy(adoption.local_address, action->local.bytes, sizeof(adoption.local_address));
 	/* To try it in vain would be counted as one more link that could not be held. */
 	if (!map_full || guard_peer_read(daemon->guard, &action->address, &peer) == 0)
 		result = guard_adopt(daemon->guard, &action->cookie, &adoption, 1);
@@ -202,12 +202,7 @@ static void adopt(struct daemon *daemon, const struct check_action *action, bool
 		return;
 	}
 	/* Gone by itself meanwhile, or still there and not guarded. */
-	socket = (struct tcp_socket){ .cookie = action->cookie,
-				      .local = action->local,
-				      .remote = action->address,
-				      .local_port = action->local_port,
-				      .remote_port = action->remote_port };
-	if (sockets_query(daemon->surroundings.sockets, &socket, &socket) == 0 &&
+	if (sockets_find(daemon->surroundings.sockets, action->cookie, &socket) == 0 &&
 	    socket.state == TCP_ESTABLISHED)
 		daemon->unguarded++;
 }

@@ -230,12 +230,11 @@ static int take_in(const struct guard *guard, struct surroundings *surroundings,
 		if (!seen[i].established || furnish_shown(guard, &seen[i].address, seen[i].cookie))
 			continue;
 		cookies[count] = seen[i].cookie;
-		adoptions[count] = (struct adoption){ .address = seen[i].address,
-						      .direction = seen[i].direction,
-						      .local_port = seen[i].local_port,
-						      .remote_port = seen[i].remote_port };
-		memcpy(adoptions[count++].local_address, seen[i].local.bytes,
-		       sizeof(seen[i].local.bytes));
+		adoptions[count++] = (struct adoption){ .address = seen[i].address,
+							.direction = seen[i].direction,
+							.local_port = seen[i].local_port,
+							.remote_port = seen[i].remote_port,
+							.local = seen[i].local };
 	}
 	result = count ? guard_adopt(guard, cookies, adoptions, count) : 0;
 	if (result)
