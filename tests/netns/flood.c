@@ -5,7 +5,8 @@
  * usage: flood DESTINATION PORT SOURCE/LENGTH COUNT RATE [SEQUENCE]
  *
  * COUNT SYNs to the port of DESTINATION, RATE a second, from random ports of random addresses of the
- * prefix SOURCE/LENGTH (IPv4 or IPv6, as DESTINATION), with random sequence numbers or all with SEQUENCE. Says "ready" when the first is about to leave and
+ * prefix SOURCE/LENGTH (IPv4 or IPv6, as DESTINATION), with random sequence numbers or all with SEQUENCE.
+ * Says "ready" when the first is about to leave and
  * "sent N in S s" at the end. Ends by itself after a minute, whatever it was asked for. Only for
  * namespaces that a test has made: it needs CAP_NET_RAW there, and knows nothing of connguard.
  */

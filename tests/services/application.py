@@ -54,6 +54,11 @@ class Application:
         """Does this pair speak IPv6?"""
         return number % 2 == 0
 
+    def uri(self, lane, number, side):
+        """Where an end of a pair listens, as the applications write it that name a protocol with it."""
+        address = lane.address(number, side)
+        return f"tcp://[{address}]:{self.ports[0]}" if ":" in address else f"tcp://{address}:{self.ports[0]}"
+
     def kinds(self):
         """Kinds of pairs whose times are of different nature, by name."""
         return {"": list(self.numbers)}

@@ -8,7 +8,6 @@ import subprocess
 import phases
 from application import LoggingApplication, find_program
 
-PORT = 22000
 # The default is hours to a test: reconnection 60 seconds. And nobody is asked for the way.
 CONFIGURATION = """\
 <configuration version="36">
@@ -32,7 +31,7 @@ DEVICE = '<device id="{id}" name="{role}"><address>{uri}</address></device>'
 
 class Syncthing(LoggingApplication):
     name = "Syncthing"
-    ports = (PORT,)
+    ports = (22000,)
     after = None
     phases = phases.MUTUAL
     stall_s = 1.5
@@ -56,11 +55,6 @@ class Syncthing(LoggingApplication):
                                       check=True, env=dict(os.environ, HOME=directory))
             self.devices[role] = directory, made.stdout.decode().split()[-1]
         return self.devices[role]
-
-    @staticmethod
-    def uri(lane, unit, side):
-        address = lane.address(unit, side)
-        return f"tcp://[{address}]:{PORT}" if ":" in address else f"tcp://{address}:{PORT}"
 
     def command(self, lane, host, unit):
         directory = lane.path(host, f"syncthing-{unit}")

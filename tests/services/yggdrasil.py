@@ -8,14 +8,12 @@ import subprocess
 import phases
 from application import LoggingApplication, find_program
 
-PORT = 9001
-
 
 class Yggdrasil(LoggingApplication):
     """Unguarded there are two links a pair, one from each end."""
 
     name = "Yggdrasil"
-    ports = (PORT,)
+    ports = (9001,)
     after = None
     phases = phases.MUTUAL
     # It tries again after a second, two, four and so on.
@@ -26,11 +24,6 @@ class Yggdrasil(LoggingApplication):
     def __init__(self):
         super().__init__()
         self.program = find_program("yggdrasil", "yggdrasil")
-
-    @staticmethod
-    def uri(lane, unit, side):
-        address = lane.address(unit, side)
-        return f"tcp://[{address}]:{PORT}" if ":" in address else f"tcp://{address}:{PORT}"
 
     def command(self, lane, host, unit):
         path = lane.path(host, f"yggdrasil-{unit}.json")

@@ -719,18 +719,24 @@ void render_events(const json_t *document)
 		render_event_of(document)(event);
 }
 
+/* `port`: " port N", or "". */
+static void due_line_at(const json_t *peer, const char *port)
+{
+	printf("%s%s  %" PRIu64 " failed%s\n", text_of(peer, "address"), port,
+	       (uint64_t)number_of(peer, "attempts"), is_set(peer, "known") ? "  known" : "");
+}
+
 static void due_line(const json_t *peer)
 {
-	printf("%s  %" PRIu64 " failed%s\n", text_of(peer, "address"),
-	       (uint64_t)number_of(peer, "attempts"), is_set(peer, "known") ? "  known" : "");
+	due_line_at(peer, "");
 }
 
 static void due_line_with_port(const json_t *peer)
 {
-	char port[TEXT_MAX];
+	char text[TEXT_MAX], port[32];
 
-	printf("%s port %s  %" PRIu64 " failed%s\n", text_of(peer, "address"), service_text(peer, port),
-	       (uint64_t)number_of(peer, "attempts"), is_set(peer, "known") ? "  known" : "");
+	snprintf(port, sizeof(port), " port %.16s", service_text(peer, text));
+	due_line_at(peer, port);
 }
 
 void (*render_due_peer_of(const json_t *document))(const json_t *peer)
