@@ -143,7 +143,11 @@ FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
-build-tests: all $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) $(CROSSING) ## build the test programs too
+# What other targets run is compiled too, so that no change leaves it behind.
+TEST_PROGRAMS := $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) $(CROSSING)
+COMPILED_ALONG := $(SYN_TIMERS) $(BENCH_LOAD) $(VM_HELPERS) $(FUZZ_OBJECTS)
+
+build-tests: all $(TEST_PROGRAMS) $(COMPILED_ALONG) ## build the test programs too
 
 build-demo: all $(RACER) $(WIRE) $(SYN_TIMERS)
 

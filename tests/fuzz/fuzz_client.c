@@ -18,10 +18,15 @@
 
 #define STREAM_OBJECTS_MAX 16
 
-/* An event, and the document that says how it is told. */
+/* An item of a stream, and the document that says how it is told. */
 static void render_event(const json_t *document)
 {
 	render_event_of(document)(document);
+}
+
+static void render_due_peer(const json_t *document)
+{
+	render_due_peer_of(document)(document);
 }
 
 /* Show the document in every way that there is, and look at what came out. */

@@ -52,7 +52,7 @@ enum manner {
 static struct event_base *base;
 static struct server *server;
 static struct daemon guarded;
-static char directory[96], path[108];
+static char directory[88], path[108];
 /* Whether the client whose requests come now is root. */
 static bool root_asks;
 static size_t handled;
