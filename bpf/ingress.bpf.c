@@ -154,9 +154,10 @@ static __always_inline int on_last_ack(const struct segment *segment,
 }
 
 /*
- * Keep a SYN that is held while a quiet link is asked, which may be what leaves no room for both dials of a
- * race where several links are allowed: its sender repeats it a second later, or, if it has
- * been at it for long, sixteen seconds. The daemon lets it in (syns.c). Not inline: the stack is small.
+ * Keep a SYN that the daemon lets in a little later (syns.c): its sender repeats it a second later, or, if it has
+ * been at it for long, sixteen seconds. It is held while a quiet link is asked, which may be what leaves no room for
+ * both dials of a race where several links are allowed; or it has met our own dial, which is ended for it. Not inline:
+ * the stack is small.
  */
 static __attribute__((noinline)) void knock_copy(struct __sk_buff *skb,
 						 const struct peer_address *address, __u64 now)
@@ -306,6 +307,8 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 		if (peer_is(peer, &happening.address, now))
 			decision = open_decide(peer, rules, happening.cookie, &knock);
 		bpf_spin_unlock(&peer->lock);
+		if (decision.cause == CAUSE_knock_open_lost && mode == MODE_ENFORCE)
+			knock_copy(skb, &happening.address, now);
 		return conclude(&decision, &happening, mode);
 	}
 	if (segment.flags != (TCP_SYN | TCP_ACK))

@@ -355,6 +355,7 @@ static const struct {
 	{ "sockets", offsetof(struct guard_maps, sockets) },
 	{ "handshakes", offsetof(struct guard_maps, handshakes) },
 	{ "nudges", offsetof(struct guard_maps, nudges) },
+	{ "held_syns", offsetof(struct guard_maps, held_syns) },
 	{ "counters", offsetof(struct guard_maps, counters) },
 	{ "events", offsetof(struct guard_maps, events) },
 };
@@ -488,6 +489,7 @@ void maps_reset(const struct guard_maps *maps)
 	set_revived(maps, 0);
 	empty(maps->peers, sizeof(struct peer_address));
 	empty(maps->exempt, sizeof(struct exempt_prefix));
+	empty(maps->held_syns, sizeof(struct peer_address));
 	assert_int_equal(bpf_obj_get_info_by_fd(maps->handshakes, &info, &length), 0);
 	for (__u32 i = 0; i < info.max_entries; i++)
 		put_handshake(maps, i, &none);

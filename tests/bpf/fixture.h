@@ -120,6 +120,7 @@ struct guard_maps {
 	int sockets;
 	int handshakes;
 	int nudges;
+	int held_syns;
 	int counters;
 	int events;
 };
@@ -153,7 +154,7 @@ void pinned_close(struct guard_maps *maps);
 struct guard_policy patient_policy(void);
 
 /*
- * Empty the peers, exempt and handshake maps; patient_policy(), MODE_ENFORCE, no daemon, nothing
+ * Empty the peers, exempt, handshake and held SYN maps; patient_policy(), MODE_ENFORCE, no daemon, nothing
  * revived.
  */
 void maps_reset(const struct guard_maps *maps);

@@ -1803,6 +1803,20 @@ static void assert_open_event(const struct guard_event *event, const struct our_
 	assert_int_equal(event->until_ns, 0);
 }
 
+/* Is it kept for the daemon to let it in, as it came? */
+static bool is_kept(const char *peer, const struct segment *segment)
+{
+	struct peer_address key = key_of(peer);
+	__u8 packet[PACKET_MAX];
+	struct ready_syn syn;
+
+	if (bpf_map_lookup_elem(maps.held_syns, &key, &syn))
+		return false;
+	assert_int_equal(syn.length, packet_of(segment, packet));
+	assert_memory_equal(syn.bytes, packet, syn.length);
+	return true;
+}
+
 /* Ours is the greater number: their SYN goes nowhere, and ours stays a dial that they can answer. */
 static void check_open_won(const char *peer)
 {
@@ -1850,6 +1864,7 @@ static void check_open_lost(const char *peer)
 	assert_open_event(&event, &ours);
 	assert_int_equal(get_peer(&maps, peer).slots[0].flags, SLOT_SENT | SLOT_MET);
 	assert_int_equal(get_peer(&maps, peer).flags, 0);
+	assert_false(is_kept(peer, &syn));
 	/* Their retransmission may come before the daemon does. */
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(answer_to(&syn, NULL), NO_ANSWER);
@@ -1857,6 +1872,7 @@ static void check_open_lost(const char *peer)
 		event = next_event(watch, knock_open_lost);
 		assert_open_event(&event, &ours);
 		assert_int_equal(event.other_cookie, cookie_of(ours.fd));
+		assert_true(is_kept(peer, &syn));
 		assert_no_event(watch);
 	}
 	assert_int_equal(get_peer(&maps, peer).slots[0].flags,

@@ -191,19 +191,25 @@ static void give_up_dials(struct daemon *daemon, const struct guard_event *event
 	}
 }
 
-/* A knock goes first: the dial that was given up for it ends before their handshake completes. */
-static void end_given_up(struct daemon *daemon, const struct guard_event *event)
+/*
+ * A knock goes first: the dial that was given up for it ends before their handshake completes. True: it has ended
+ * just now.
+ */
+static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 {
 	const struct slot *claim;
 	struct peer peer;
+	int result;
 
 	if (!event->enforced || !daemon_enforces(daemon) ||
 	    guard_peer_read(daemon->guard, &event->address, &peer))
-		return;
+		return false;
 	claim = slot_of(&peer, event->other_cookie);
-	if (claim && claim->kind == SLOT_CLAIM && claim->flags & SLOT_GIVEN_UP)
-		log_destroyed(&event->address,
-			      links_end_dial(daemon->surroundings.sockets, &event->address, claim));
+	if (!claim || claim->kind != SLOT_CLAIM || !(claim->flags & SLOT_GIVEN_UP))
+		return false;
+	result = links_end_dial(daemon->surroundings.sockets, &event->address, claim);
+	log_destroyed(&event->address, result);
+	return !result;
 }
 
 static void on_event(const struct guard_event *event, void *argument)
@@ -215,8 +221,12 @@ static void on_event(const struct guard_event *event, void *argument)
 	switch (event->cause) {
 	case CAUSE_knock_goes_first:
 	case CAUSE_knock_ack_waits:
-	case CAUSE_knock_open_lost:
 		end_given_up(daemon, event);
+		break;
+	case CAUSE_knock_open_lost:
+		/* Asked for anew its SYN would take as long again, and their TCP take that for the round trip. */
+		if (end_given_up(daemon, event))
+			syns_let_in(daemon, &event->address);
 		break;
 	case CAUSE_knock_open_won:
 		if (event->enforced)
