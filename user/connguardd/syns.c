@@ -31,10 +31,10 @@
 #include "pure/packet.h"
 
 /*
- * The first is asking again, the second comes when the other end has had the time to end its dial, and the
- * third if it was slow.
+ * The first is asking again: at once, for TCP takes the time since its own SYN for the round trip. The second comes
+ * when the other end has had the time to end its dial, and the third if it was slow.
  */
-static const unsigned int again_ms[] = { 20, 60, 200 };
+static const unsigned int again_ms[] = { 1, 60, 200 };
 /*
  * The answer that is held for a race is asked for anew when the race is over, and after the half second in which
  * Linux answers a repeated SYN once (tcp_invalid_ratelimit).
