@@ -437,7 +437,7 @@ static bool is_listed(int fd, __u32 state_mask)
 	size_t count;
 	bool found;
 
-	assert_int_equal(sockets_list(sockets, state_mask, &list, &count), 0);
+	assert_int_equal(sockets_list(sockets, state_mask, NULL, 0, &list, &count), 0);
 	found = listed(list, count, cookie_of(fd));
 	free(list);
 	return found;
@@ -467,7 +467,18 @@ static size_t count_of(__u32 state_mask)
 	struct tcp_socket *list;
 	size_t count;
 
-	assert_int_equal(sockets_list(sockets, state_mask, &list, &count), 0);
+	assert_int_equal(sockets_list(sockets, state_mask, NULL, 0, &list, &count), 0);
+	free(list);
+	return count;
+}
+
+/* Of these only those that have one of the ports at either end. */
+static size_t count_on(__u32 state_mask, const __u16 *ports, size_t port_count)
+{
+	struct tcp_socket *list;
+	size_t count;
+
+	assert_int_equal(sockets_list(sockets, state_mask, ports, port_count, &list, &count), 0);
 	free(list);
 	return count;
 }
@@ -562,7 +573,7 @@ static void check_connection(const struct connection *connection, const char *fr
 	const struct tcp_socket *ends[2];
 	size_t count, i;
 
-	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LINK, &list, &count), 0);
+	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LINK, NULL, 0, &list, &count), 0);
 	assert_int_equal(count, 2);
 	ends[0] = listed(list, count, cookie_of(connection->dialed));
 	ends[1] = listed(list, count, cookie_of(connection->accepted));
@@ -638,7 +649,7 @@ static void lists_listeners(void **state)
 	size_t count;
 
 	(void)state;
-	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LISTEN, &list, &count), 0);
+	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LISTEN, NULL, 0, &list, &count), 0);
 	assert_int_equal(count, 2);
 	found = listed(list, count, cookie_of(ipv4));
 	assert_non_null(found);
@@ -744,6 +755,42 @@ static void lists_by_state(void **state)
 }
 
 /* An established connection that is not accepted yet is a link already, in nobody's hands. */
+static void lists_by_port(void **state)
+{
+	static const __u16 nobodys[] = { 1, OTHER_PORT, 65535 };
+	int ipv4 = listener("0.0.0.0", PORT), ipv6 = listener("::", OTHER_PORT), dialing = silent_dial(SILENT4);
+	struct connection connection = connection_make(ipv4, HERE4, THERE4);
+	const __u16 dialers[] = { 2, port_of(connection.dialed) };
+	__u16 many[SOCKETS_PORTS_MAX + 1];
+	struct tcp_socket *list;
+	size_t count;
+
+	(void)state;
+	for (int i = 0; i < SOCKETS_PORTS_MAX; i++)
+		many[i] = (__u16)(10000 + i);
+	assert_int_equal(count_on(SOCKET_STATES_LINK, nobodys, 3), 0);
+	/* One end has it as its own, the other as the other's. */
+	assert_int_equal(count_on(SOCKET_STATES_LINK, dialers, 2), 2);
+	assert_int_equal(count_on(SOCKET_STATES_LINK, many, SOCKETS_PORTS_MAX), 0);
+	many[0] = PORT;
+	assert_int_equal(count_on(SOCKET_STATES_LINK, many, SOCKETS_PORTS_MAX), 2);
+	assert_int_equal(count_on(SOCKET_STATES_DIAL, many, 1), 1);
+	many[0] = 10000;
+	many[SOCKETS_PORTS_MAX - 1] = PORT;
+	assert_int_equal(count_on(SOCKET_STATES_LINK, many, SOCKETS_PORTS_MAX), 2);
+	assert_int_equal(count_on(SOCKET_STATES_DIAL, many, SOCKETS_PORTS_MAX), 1);
+	assert_int_equal(count_on(SOCKET_STATES_DIAL, dialers, 2), 0);
+	/* Of both families. */
+	assert_int_equal(count_on(SOCKET_STATES_LISTEN, nobodys, 3), 1);
+	assert_int_equal(count_of(SOCKET_STATES_LISTEN), 2);
+	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LINK, many, SOCKETS_PORTS_MAX + 1, &list, &count),
+			 -E2BIG);
+	connection_close(&connection);
+	close(dialing);
+	close(ipv4);
+	close(ipv6);
+}
+
 static void lists_unaccepted(void **state)
 {
 	int listening = listener("0.0.0.0", PORT), dialed = stream_socket(THERE4), accepted;
@@ -756,7 +803,7 @@ static void lists_unaccepted(void **state)
 	(void)state;
 	assert_int_equal(dial(dialed, THERE4, PORT), 0);
 	await_readable(listening);
-	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LINK, &list, &count), 0);
+	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LINK, NULL, 0, &list, &count), 0);
 	assert_int_equal(count, 2);
 	knock = list[0].cookie == cookie_of(dialed) ? &list[1] : &list[0];
 	assert_int_equal(knock->inode, 0);
@@ -826,7 +873,7 @@ static void lists_many(void **state)
 				 i % 3 == 1 ? connection_make(listening, HERE6, THERE6) :
 					      connection_make(listening, "::ffff:" HERE4,
 							      "::ffff:" THERE4);
-	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LINK, &list, &count), 0);
+	assert_int_equal(sockets_list(sockets, SOCKET_STATES_LINK, NULL, 0, &list, &count), 0);
 	assert_int_equal(count, 2 * MANY);
 	for (i = 0; i < MANY; i++) {
 		assert_non_null(listed(list, count, cookie_of(connections[i].dialed)));
@@ -1008,7 +1055,7 @@ static int destroy_unprivileged(void)
 		return 1;
 	if (sockets_open(&own))
 		return 2;
-	if (sockets_list(own, SOCKET_STATES_LINK, &list, &count) || count != 2)
+	if (sockets_list(own, SOCKET_STATES_LINK, NULL, 0, &list, &count) || count != 2)
 		return 3;
 	free(list);
 	if (sockets_destroy(own, &unprivileged_target) != -EPERM)
@@ -1510,6 +1557,7 @@ int main(void)
 		TEST(listening_port_is_of_now),
 		TEST(lists_dials),
 		TEST(lists_by_state),
+		TEST(lists_by_port),
 		TEST(lists_unaccepted),
 		TEST(leaves_request_sockets_out),
 		TEST(lists_full_syn_recv),

@@ -162,7 +162,7 @@ static void ask_for_all(struct sockets *sockets, __u32 mask)
 {
 	cleanup_free struct tcp_socket *list = NULL;
 	size_t count = 77, i;
-	int result = sockets_list(sockets, mask, &list, &count);
+	int result = sockets_list(sockets, mask, NULL, 0, &list, &count);
 
 	must(is_errno(result));
 	if (result) {

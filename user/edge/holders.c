@@ -3,22 +3,11 @@
 #include "edge/holders.h"
 
 #include <errno.h>
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/cleanup.h"
 #include "edge/processes.h"
-
-static bool on_port(const struct tcp_socket *socket, const __u16 *ports, size_t port_count)
-{
-	size_t i;
-
-	for (i = 0; i < port_count; i++)
-		if (socket->local_port == ports[i] || socket->remote_port == ports[i])
-			return true;
-	return false;
-}
 
 /* By sock_diag, whose list is ascending by cookie, and /proc. */
 static int read_from_proc(struct sockets *sockets, const __u16 *ports, size_t port_count,
@@ -29,13 +18,16 @@ static int read_from_proc(struct sockets *sockets, const __u16 *ports, size_t po
 	cleanup_free struct process_info *processes = NULL;
 	cleanup_free struct socket_holder *holders = NULL;
 	size_t listed = 0, wanted = 0, known = 0, i;
-	int error;
+	int error = 0;
 
-	error = sockets_list(sockets, SOCKET_STATES_LINK | SOCKET_STATES_DIAL, &list, &listed);
+	/* Without a port nothing is guarded. */
+	if (port_count)
+		error = sockets_list(sockets, SOCKET_STATES_LINK | SOCKET_STATES_DIAL, ports, port_count,
+				     &list, &listed);
 	if (error)
 		return error;
 	for (i = 0; i < listed; i++)
-		if (list[i].inode && on_port(&list[i], ports, port_count))
+		if (list[i].inode)
 			list[wanted++] = list[i];
 	if (wanted) {
 		inodes = calloc(wanted, sizeof(*inodes));

@@ -48,6 +48,7 @@ struct answer {
 	size_t count;
 	size_t capacity;
 	bool interrupted; /* the list may be inconsistent */
+	int error; /* of ours, or of the kernel's half-way; 0: none */
 	struct socket_vitals *vitals; /* of the one socket that was asked for; NULL: not wanted */
 };
 
@@ -161,63 +162,96 @@ static int errno_said(int said)
 }
 
 /*
- * Read up to the end of the answer to the last request, into `answer`. What is left of an earlier
- * request is passed over. The answer is read to its end also after an error of ours: the kernel
- * takes no new dump while one is under way.
+ * Read what has come of the answer to the last request, into `answer`: 1 when there is more, 0 at its end, or a
+ * negative errno, which after -ETIMEDOUT and errors of the socket is the end too. What is left of an earlier request
+ * is passed over. The answer is read to its end also after an error of ours: the kernel takes no new dump while one
+ * is under way.
  */
-static int answer_read(struct sockets *sockets, struct answer *answer)
+static int answer_read_on(struct sockets *sockets, struct answer *answer)
 {
 	const struct nlmsghdr *header;
 	const struct nlmsgerr *result;
-	int error = 0, length;
+	int length;
 	ssize_t received;
 
-	for (;;) {
-		received = mnl_socket_recvfrom(sockets->netlink, sockets->buffer, BUFFER_SIZE);
-		if (received < 0) {
-			if (errno == EINTR)
-				continue;
-			if (errno == EAGAIN || errno == EWOULDBLOCK)
-				return -ETIMEDOUT;
-			if (errno != ENOBUFS && errno != ENOSPC)
-				return -errno;
-			/* A message was lost. The end still comes, or the time-out. */
-			answer->interrupted = true;
+	received = mnl_socket_recvfrom(sockets->netlink, sockets->buffer, BUFFER_SIZE);
+	if (received < 0) {
+		if (errno == EINTR)
+			return 1;
+		if (errno == EAGAIN || errno == EWOULDBLOCK)
+			return -ETIMEDOUT;
+		if (errno != ENOBUFS && errno != ENOSPC)
+			return -errno;
+		/* A message was lost. The end still comes, or the time-out. */
+		answer->interrupted = true;
+		return 1;
+	}
+	header = (const struct nlmsghdr *)sockets->buffer;
+	length = (int)received;
+	/* libmnl takes a length beyond 2^31 for a negative one, which fits anywhere. */
+	for (; mnl_nlmsg_ok(header, length) && header->nlmsg_len <= (__u32)length;
+	     header = mnl_nlmsg_next(header, &length)) {
+		if (header->nlmsg_seq != sockets->sequence || header->nlmsg_pid != sockets->port_id)
 			continue;
-		}
-		header = (const struct nlmsghdr *)sockets->buffer;
-		length = (int)received;
-		/* libmnl takes a length beyond 2^31 for a negative one, which fits anywhere. */
-		for (; mnl_nlmsg_ok(header, length) && header->nlmsg_len <= (__u32)length;
-		     header = mnl_nlmsg_next(header, &length)) {
-			if (header->nlmsg_seq != sockets->sequence ||
-			    header->nlmsg_pid != sockets->port_id)
-				continue;
-			if (header->nlmsg_flags & NLM_F_DUMP_INTR)
-				answer->interrupted = true;
-			switch (header->nlmsg_type) {
-			case NLMSG_ERROR:
-				result = mnl_nlmsg_get_payload(header);
-				if (mnl_nlmsg_get_payload_len(header) < sizeof(*result))
-					return -EBADMSG;
-				return error ? error : errno_said(result->error);
-			case NLMSG_DONE:
-				/* The kernel ends a dump that failed half-way with its errno. */
-				if (!error && mnl_nlmsg_get_payload_len(header) >= sizeof(int))
-					error = errno_said(*(const int *)mnl_nlmsg_get_payload(header));
-				return error;
-			case SOCK_DIAG_BY_FAMILY:
-				if (!error)
-					error = answer_add(answer, header);
-				break;
-			}
+		if (header->nlmsg_flags & NLM_F_DUMP_INTR)
+			answer->interrupted = true;
+		switch (header->nlmsg_type) {
+		case NLMSG_ERROR:
+			result = mnl_nlmsg_get_payload(header);
+			if (mnl_nlmsg_get_payload_len(header) < sizeof(*result))
+				return -EBADMSG;
+			return answer->error ? answer->error : errno_said(result->error);
+		case NLMSG_DONE:
+			/* The kernel ends a dump that failed half-way with its errno. */
+			if (!answer->error && mnl_nlmsg_get_payload_len(header) >= sizeof(int))
+				answer->error = errno_said(*(const int *)mnl_nlmsg_get_payload(header));
+			return answer->error;
+		case SOCK_DIAG_BY_FAMILY:
+			if (!answer->error)
+				answer->error = answer_add(answer, header);
+			break;
 		}
 	}
+	return 1;
 }
 
-/* Ask and read the answer. `flags`: NLM_F_DUMP, or NLM_F_ACK so that every answer has an end. */
-static int request_run(struct sockets *sockets, __u16 type, __u16 flags,
-		       const struct inet_diag_req_v2 *request, struct answer *answer)
+/*
+ * A program that the kernel runs on each socket of a dump, to tell whether it is wanted: by its ports.
+ *
+ * An operation goes on `yes` bytes ahead when it holds and `no` bytes when not. Who gets exactly to the end is
+ * wanted, who gets beyond it is not. `yes` is a byte, and following it alone has to lead to the end: so each
+ * comparison is followed by a jump there, which always takes its `no`. (inet_diag_bc_run() and inet_diag_bc_audit()
+ * of net/ipv4/inet_diag.c.)
+ */
+struct port_filter {
+	struct inet_diag_bc_op program[2 * 3 * SOCKETS_PORTS_MAX + 1];
+	size_t length; /* bytes */
+};
+
+static void port_filter_make(struct port_filter *filter, const __u16 *ports, size_t port_count)
+{
+	const __u16 step = sizeof(*filter->program);
+	struct inet_diag_bc_op *next = filter->program, *last = next + 2 * 3 * port_count;
+
+	for (size_t i = 0; i < 2 * port_count; i++) {
+		*next++ = (struct inet_diag_bc_op){ .code = i % 2 ? INET_DIAG_BC_D_EQ :
+								    INET_DIAG_BC_S_EQ,
+						    .yes = 2 * step,
+						    .no = 3 * step };
+		/* The operand is in the place of an operation, its number in that of `no`. */
+		*next++ = (struct inet_diag_bc_op){ .no = ports[i / 2] };
+		*next = (struct inet_diag_bc_op){ .code = INET_DIAG_BC_JMP,
+						  .yes = step,
+						  .no = (__u16)((last + 1 - next) * step) };
+		next++;
+	}
+	*last = (struct inet_diag_bc_op){ .code = INET_DIAG_BC_JMP, .yes = step, .no = 2 * step };
+	filter->length = (last + 1 - filter->program) * step;
+}
+
+/* Ask. `flags`: NLM_F_DUMP, or NLM_F_ACK so that every answer has an end. `filter`: of a dump, NULL: all. */
+static int request_send(struct sockets *sockets, __u16 type, __u16 flags,
+			const struct inet_diag_req_v2 *request, const struct port_filter *filter)
 {
 	struct nlmsghdr *header = mnl_nlmsg_put_header(sockets->buffer);
 
@@ -225,10 +259,25 @@ static int request_run(struct sockets *sockets, __u16 type, __u16 flags,
 	header->nlmsg_flags = NLM_F_REQUEST | flags;
 	header->nlmsg_seq = ++sockets->sequence;
 	memcpy(mnl_nlmsg_put_extra_header(header, sizeof(*request)), request, sizeof(*request));
+	if (filter)
+		mnl_attr_put(header, INET_DIAG_REQ_BYTECODE, filter->length, filter->program);
 	while (mnl_socket_sendto(sockets->netlink, header, header->nlmsg_len) < 0)
 		if (errno != EINTR)
 			return -errno;
-	return answer_read(sockets, answer);
+	return 0;
+}
+
+/* Ask about one socket, and read the answer. */
+static int request_run(struct sockets *sockets, __u16 type, const struct inet_diag_req_v2 *request,
+		       struct answer *answer)
+{
+	int result = request_send(sockets, type, NLM_F_ACK, request, NULL);
+
+	if (!result)
+		do
+			result = answer_read_on(sockets, answer);
+		while (result > 0);
+	return result;
 }
 
 /* The request that names exactly this socket. An IPv4 address finds sockets of either family. */
@@ -260,13 +309,10 @@ static struct inet_diag_req_v2 request_exact(const struct tcp_socket *socket)
 
 int sockets_open(struct sockets **ret_sockets)
 {
-	struct inet_diag_req_v2 nothing = {
-		.sdiag_family = AF_INET,
-		.sdiag_protocol = IPPROTO_TCP,
-	};
 	struct timeval patience = { .tv_sec = ANSWER_SECONDS };
-	struct answer answer = { 0 };
+	struct tcp_socket *none;
 	struct sockets *sockets;
+	size_t count;
 	int error;
 
 	sockets = calloc(1, sizeof(*sockets));
@@ -287,8 +333,7 @@ int sockets_open(struct sockets **ret_sockets)
 	sockets->port_id = mnl_socket_get_portid(sockets->netlink);
 
 	/* A list of no state at all: only a kernel without sock_diag for TCP says ENOENT to it. */
-	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &nothing, &answer);
-	free(answer.list);
+	error = sockets_list(sockets, 0, NULL, 0, &none, &count);
 	if (error) {
 		error = error == -ENOENT ? -EOPNOTSUPP : error;
 		goto fail;
@@ -362,41 +407,112 @@ static size_t list_arrange(struct tcp_socket *list, size_t count, __u32 state_ma
 	return kept;
 }
 
-int sockets_list(struct sockets *sockets, __u32 state_mask, struct tcp_socket **ret_list,
-		 size_t *ret_count)
+struct socket_listing {
+	struct sockets *sockets;
+	__u32 state_mask;
+	const struct port_filter *filter; /* NULL: all ports */
+	struct port_filter ports;
+	struct answer answer;
+	int family;   /* index of the one that is being listed */
+	bool reading; /* its answer has not come to its end */
+	int attempts;
+};
+
+/* A v4-mapped socket is of AF_INET6: each socket is in one of the two dumps. */
+static const __u8 listed_families[] = { AF_INET, AF_INET6 };
+#define LISTED_FAMILIES ((int)(sizeof(listed_families) / sizeof(*listed_families)))
+
+static int listing_ask(struct socket_listing *listing)
 {
-	static const __u8 families[] = { AF_INET, AF_INET6 };
-	struct inet_diag_req_v2 request = {
+	const struct inet_diag_req_v2 request = {
+		.sdiag_family = listed_families[listing->family],
 		.sdiag_protocol = IPPROTO_TCP,
+		.idiag_states = listing->state_mask ? listing->state_mask | SOCKET_STATES_LISTEN : 0,
 	};
-	int error, attempt;
-	size_t i;
 
+	int error = request_send(listing->sockets, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request, listing->filter);
+
+	listing->reading = !error;
+	return error;
+}
+
+int sockets_list_begin(struct sockets *sockets, __u32 state_mask, const __u16 *ports, size_t port_count,
+		       struct socket_listing **ret_listing)
+{
+	struct socket_listing *listing;
+	int error;
+
+	if (port_count > SOCKETS_PORTS_MAX)
+		return -E2BIG;
+	listing = calloc(1, sizeof(*listing));
+	if (!listing)
+		return -ENOMEM;
+	listing->sockets = sockets;
 	/* A state that was not asked for is passed over, whatever the kernel says. */
-	state_mask &= ~(1U << TCP_TIME_WAIT);
-	request.idiag_states = state_mask | SOCKET_STATES_LISTEN;
-	for (attempt = 0; attempt < LIST_ATTEMPTS; attempt++) {
-		struct answer answer = { 0 };
-
-		/* A v4-mapped socket is of AF_INET6: each socket is in one of the two dumps. */
-		for (error = 0, i = 0; !error && i < sizeof(families); i++) {
-			request.sdiag_family = families[i];
-			error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_DUMP, &request,
-					    &answer);
-		}
-		if (error) {
-			free(answer.list);
-			return error;
-		}
-		if (answer.interrupted) {
-			free(answer.list);
-			continue;
-		}
-		*ret_count = list_arrange(answer.list, answer.count, state_mask);
-		*ret_list = answer.list;
-		return 0;
+	listing->state_mask = state_mask & ~(1U << TCP_TIME_WAIT);
+	if (port_count) {
+		port_filter_make(&listing->ports, ports, port_count);
+		listing->filter = &listing->ports;
 	}
-	return -EAGAIN;
+	error = listing_ask(listing);
+	if (error) {
+		free(listing);
+		return error;
+	}
+	*ret_listing = listing;
+	return 0;
+}
+
+int sockets_list_on(struct socket_listing *listing)
+{
+	int result = answer_read_on(listing->sockets, &listing->answer);
+
+	if (result > 0)
+		return 1;
+	listing->reading = false;
+	if (result)
+		return result;
+	if (++listing->family == LISTED_FAMILIES && listing->answer.interrupted) {
+		if (++listing->attempts == LIST_ATTEMPTS)
+			return -EAGAIN;
+		free(listing->answer.list);
+		listing->answer = (struct answer){ 0 };
+		listing->family = 0;
+	}
+	if (listing->family == LISTED_FAMILIES)
+		return 0;
+	result = listing_ask(listing);
+	return result ? result : 1;
+}
+
+void sockets_list_end(struct socket_listing *listing, struct tcp_socket **ret_list, size_t *ret_count)
+{
+	if (!listing)
+		return;
+	/* What was not read would be in the way of the next list. */
+	while (listing->reading)
+		listing->reading = answer_read_on(listing->sockets, &listing->answer) > 0;
+	if (ret_list) {
+		*ret_count = list_arrange(listing->answer.list, listing->answer.count, listing->state_mask);
+		*ret_list = take_pointer(listing->answer.list);
+	}
+	free(listing->answer.list);
+	free(listing);
+}
+
+int sockets_list(struct sockets *sockets, __u32 state_mask, const __u16 *ports, size_t port_count,
+		 struct tcp_socket **ret_list, size_t *ret_count)
+{
+	struct socket_listing *listing;
+	int result = sockets_list_begin(sockets, state_mask, ports, port_count, &listing);
+
+	if (result)
+		return result;
+	do
+		result = sockets_list_on(listing);
+	while (result > 0);
+	sockets_list_end(listing, result ? NULL : ret_list, ret_count);
+	return result;
 }
 
 int sockets_find(struct sockets *sockets, __u64 cookie, struct tcp_socket *ret_socket)
@@ -406,7 +522,7 @@ int sockets_find(struct sockets *sockets, __u64 cookie, struct tcp_socket *ret_s
 	size_t count;
 	int error;
 
-	error = sockets_list(sockets, ~SOCKET_STATES_LISTEN, &list, &count);
+	error = sockets_list(sockets, ~SOCKET_STATES_LISTEN, NULL, 0, &list, &count);
 	if (error)
 		return error;
 	found = count ? bsearch(&key, list, count, sizeof(key), compare_cookies) : NULL;
@@ -428,7 +544,7 @@ static int exact_query(struct sockets *sockets, const struct tcp_socket *socket,
 	if (address_unspecified(&socket->remote))
 		return -EINVAL;
 	request.idiag_ext = extensions;
-	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, NLM_F_ACK, &request, answer);
+	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, &request, answer);
 	/* ESTALE: found, with another cookie. No error and no socket: only a stand-in is left. */
 	if (error == -ESTALE || (!error && !answer->count))
 		error = -ENOENT;
@@ -475,7 +591,7 @@ int sockets_destroy(struct sockets *sockets, const struct tcp_socket *socket)
 	error = sockets_query(sockets, socket, &now);
 	if (error)
 		return error;
-	error = request_run(sockets, SOCK_DESTROY, NLM_F_ACK, &request, &answer);
+	error = request_run(sockets, SOCK_DESTROY, &request, &answer);
 	free(answer.list);
 	if (error == -ESTALE)
 		return -ENOENT;

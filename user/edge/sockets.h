@@ -80,18 +80,33 @@ int sockets_open(struct sockets **ret_sockets);
 /* NULL is allowed. */
 void sockets_close(struct sockets *sockets);
 
+/* Ports that one sockets_list() can ask for at most. */
+#define SOCKETS_PORTS_MAX 64
+
 /*
- * All TCP sockets, IPv4 and IPv6, whose state is in `state_mask` (enum socket_states), in ascending
- * order of their cookies, each once. *ret_list is the caller's to free() and may be NULL when
+ * All TCP sockets, IPv4 and IPv6, whose state is in `state_mask` (enum socket_states) and which have one of the
+ * ports (host byte order) at either end, in ascending order of their cookies, each once. `port_count` 0: whatever
+ * their ports. The kernel passes over the others, so that they cost next to nothing. *ret_list is the caller's to free() and may be NULL when
  * *ret_count is 0. TCP_TIME_WAIT is never listed.
  *
  * Not a snapshot: a socket that is made, closed or changes state meanwhile may or may not be
  * listed, and one that moves between hash chains may be missed; confirm before acting on an
  * absence. -EAGAIN: the list was inconsistent at every one of a few attempts; -ETIMEDOUT: the
- * kernel did not answer; -ENOMEM.
+ * kernel did not answer; -E2BIG: more ports than that; -ENOMEM.
  */
-int sockets_list(struct sockets *sockets, __u32 state_mask, struct tcp_socket **ret_list,
-		 size_t *ret_count);
+int sockets_list(struct sockets *sockets, __u32 state_mask, const __u16 *ports, size_t port_count,
+		 struct tcp_socket **ret_list, size_t *ret_count);
+
+/*
+ * The same piece by piece, for who has other things to do meanwhile. Begin; go on until it says 0 (1: there is more; or
+ * a negative errno, the end too); end, in any case, which hands the list out, or with `ret_list` NULL throws away what
+ * there is. Until then nothing else may be asked of `sockets`.
+ */
+struct socket_listing;
+int sockets_list_begin(struct sockets *sockets, __u32 state_mask, const __u16 *ports, size_t port_count,
+		       struct socket_listing **ret_listing);
+int sockets_list_on(struct socket_listing *listing);
+void sockets_list_end(struct socket_listing *listing, struct tcp_socket **ret_list, size_t *ret_count);
 
 /*
  * The present state of one socket, which is looked up by addresses, ports and interface and must

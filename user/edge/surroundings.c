@@ -144,8 +144,8 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 	int result;
 
 	result = sockets_list(surroundings->sockets,
-			      SOCKET_STATES_LINK | SOCKET_STATES_DIAL | SOCKET_STATES_CLOSING, &list,
-			      &count);
+			      SOCKET_STATES_LINK | SOCKET_STATES_DIAL | SOCKET_STATES_CLOSING,
+			      config->ports.number, config->ports.count, &list, &count);
 	if (!result)
 		result = host_addresses(&own, &own_count);
 	if (result)
@@ -197,7 +197,8 @@ int surroundings_strange_ports(struct surroundings *surroundings, const struct c
 {
 	cleanup_free struct tcp_socket *list = NULL;
 	size_t count, found = 0;
-	int result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, &list, &count);
+	int result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, config->ports.number,
+				  config->ports.count, &list, &count);
 
 	if (result)
 		return result;
