@@ -33,6 +33,8 @@
 
 #define PORT	  24000
 #define PEERS_MAX 64
+/* Of a larger one: a multiple of what the kernel reads at once, and some. */
+#define MANY_PEERS 5000
 /* Somebody who may read nothing. */
 #define NOBODY_ID 65534
 
@@ -1429,6 +1431,32 @@ static void services(void **state)
 }
 
 /* What has failed before the service, the network or the host was back is read as over. */
+/* All peers, piece by piece, in an array of the caller's. */
+static size_t walk_peers(const struct guard *guard, struct peer **ret_list)
+{
+	struct peer_walk walk;
+	const struct peer *piece;
+	struct peer *list = NULL;
+	size_t count = 0, piece_count;
+
+	assert_int_equal(guard_peers_walk(guard, &walk), 0);
+	for (;;) {
+		assert_int_equal(guard_peers_next(&walk, &piece, &piece_count), 0);
+		if (!piece_count)
+			break;
+		list = reallocarray(list, count + piece_count, sizeof(*list));
+		assert_non_null(list);
+		memcpy(list + count, piece, piece_count * sizeof(*list));
+		count += piece_count;
+	}
+	/* At the end it stays there. */
+	assert_int_equal(guard_peers_next(&walk, &piece, &piece_count), 0);
+	assert_int_equal(piece_count, 0);
+	guard_peers_leave(&walk);
+	*ret_list = list;
+	return count;
+}
+
 static void reads_as_revived(void **state)
 {
 	struct guard *guard = load_fresh();
@@ -1446,7 +1474,7 @@ static void reads_as_revived(void **state)
 	assert_int_equal(guard_peer_read(guard, &key, &peer), 0);
 	assert_int_equal(peer.next_attempt_ns, 0);
 	assert_int_equal(peer.attempts, 3);
-	assert_int_equal(guard_peers_read(guard, &list, &count), 0);
+	count = walk_peers(guard, &list);
 	assert_int_equal(count, 1);
 	assert_int_equal(list[0].next_attempt_ns, 0);
 	free(list);
@@ -1515,7 +1543,7 @@ static void peers(void **state)
 
 	(void)state;
 	write_policy(guard, MODE_ENFORCE);
-	assert_int_equal(guard_peers_read(guard, &list, &count), 0);
+	count = walk_peers(guard, &list);
 	assert_int_equal(count, 0);
 	free(list);
 	peer.attempts = 77;
@@ -1525,13 +1553,54 @@ static void peers(void **state)
 		snprintf(address, sizeof(address), "10.97.2.%d", i);
 		add_peer(guard, address);
 	}
-	assert_int_equal(guard_peers_read(guard, &list, &count), 0);
+	count = walk_peers(guard, &list);
 	assert_int_equal(count, PEERS_MAX);
 	for (size_t i = 0; i < count; i++) {
 		assert_int_equal(list[i].flags, PEER_KNOWN);
 		assert_int_equal(list[i].address.bytes[14], 2);
 		assert_false(seen[list[i].address.bytes[15]]);
 		seen[list[i].address.bytes[15]] = true;
+	}
+	free(list);
+	guard_close(guard);
+}
+
+/* More than one piece of the walk, of a map that becomes full; each peer once. */
+static void many_peers(void **state)
+{
+	struct guard_options options = options_for(guarded, own_netns);
+	static bool seen[MANY_PEERS];
+	struct peer added = { .flags = PEER_KNOWN, .limit = 3, .first_seen_ns = 77 }, *list;
+	struct guard_error error;
+	struct guard *guard;
+	bool taken_over;
+	size_t count;
+
+	(void)state;
+	options.max_peers = MANY_PEERS;
+	assert_int_equal(guard_load(&options, &guard, &taken_over, &error), 0);
+	memset(seen, 0, sizeof(seen));
+	added.address = key_of("10.97.0.0");
+	for (int i = 0; i < MANY_PEERS; i++) {
+		added.address.bytes[14] = (__u8)(i >> 8);
+		added.address.bytes[15] = (__u8)i;
+		assert_int_equal(guard_peer_add(guard, &added), 0);
+	}
+	/* What is there stays as it is. */
+	added.limit = 2;
+	assert_int_equal(guard_peer_add(guard, &added), -EEXIST);
+	added.address.bytes[13]++;
+	assert_int_equal(guard_peer_add(guard, &added), -ENOSPC);
+	count = walk_peers(guard, &list);
+	assert_int_equal(count, MANY_PEERS);
+	for (size_t i = 0; i < count; i++) {
+		int number = list[i].address.bytes[14] << 8 | list[i].address.bytes[15];
+
+		assert_int_equal(list[i].flags, PEER_KNOWN);
+		assert_int_equal(list[i].limit, 3);
+		assert_int_equal(list[i].first_seen_ns, 77);
+		assert_false(seen[number]);
+		seen[number] = true;
 	}
 	free(list);
 	guard_close(guard);
@@ -1790,6 +1859,7 @@ static int run_all(void)
 		TEST(reads_as_revived),
 		TEST(exempt),
 		TEST(peers),
+		TEST(many_peers),
 		TEST(counters),
 		TEST(probes),
 		TEST(events),

@@ -444,16 +444,11 @@ int guard_command_host(const struct guard *guard, const struct guard_command *co
 	return guard_command(guard, &one);
 }
 
-int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t *ret_count)
+int guard_kick_all(const struct guard *guard, size_t *ret_kicked)
 {
-	struct peer *peers = calloc(1, sizeof(*peers));
-
 	(void)guard;
-	must(peers);
-	peers->address = known;
-	peers->attempts = 1;
-	*ret_peers = peers;
-	*ret_count = 1;
+	must(root_asks);
+	*ret_kicked = 1;
 	return 0;
 }
 
@@ -512,6 +507,12 @@ size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_ev
 	must(daemon == &guarded);
 	ret_events[0] = (struct guard_event){ .address = known, .cause = CAUSE_dial_linked };
 	return 1;
+}
+
+const struct census *reconcile_census(const struct daemon *daemon)
+{
+	(void)daemon;
+	return NULL;
 }
 
 void upkeep_count_losses(struct daemon *daemon)

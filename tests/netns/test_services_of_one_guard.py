@@ -197,8 +197,6 @@ def have_their_known_peers_due_at_each(lab):
     stream = Events(guard, "due")
     lab.at_end(stream.stop)
     for port in PORTS:
-        guard.events.wait(address=peer.address, cause="peer_due", service=port)
-    for port in PORTS:
         stream.wait(address=peer.address, service=port)
     status, text = guard.cli("due")
     assert status == 0 and sorted(text.splitlines()) == [
@@ -207,9 +205,9 @@ def have_their_known_peers_due_at_each(lab):
     peer.listen(OTHER_PORT)
     assert_passed(dial(lab, peer, port=OTHER_PORT))
     guard.events.wait(address=peer.address, cause="link_outbound")
-    mark = len(guard.events.list)
-    guard.events.wait(mark, address=peer.address, cause="peer_due", service=PORT, count=3)
-    assert not guard.events.find(mark, address=peer.address, cause="peer_due", service=OTHER_PORT)
+    mark = len(stream.list)
+    stream.wait(mark, address=peer.address, service=PORT, count=3)
+    assert not stream.find(mark, address=peer.address, service=OTHER_PORT)
 
 
 @each("added", "taken away")

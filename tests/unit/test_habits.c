@@ -40,6 +40,16 @@ static void assert_none(struct habit habit)
 
 /* ---- several links ---- */
 
+static struct habit habit_shown_by(const struct peer *peers, size_t count, const struct guard_policy *policy,
+				   __u64 now_ns)
+{
+	struct habit_tally tally = {};
+
+	for (size_t i = 0; i < count; i++)
+		habit_count_peer(&tally, &peers[i], policy, now_ns);
+	return habit_of_peers(&tally);
+}
+
 /* A peer with so many links, all of this age. */
 static struct peer peer_with(__u8 number, int links, __u64 age_ns)
 {
@@ -61,14 +71,14 @@ static void several_lasting_links_of_nearly_all(void **state)
 	/* Six of eight, one of them with three; idle peers do not count. */
 	for (int i = 0; i < PEERS; i++)
 		peers[i] = peer_with(i, i < 5 ? 2 : i == 5 ? 3 : 1, policy.min_uptime_ns);
-	assert_habit(habit_of_peers(peers, PEERS, &policy, NOW), HABIT_SEVERAL_LINKS, 3, 6, 8);
+	assert_habit(habit_shown_by(peers, PEERS, &policy, NOW), HABIT_SEVERAL_LINKS, 3, 6, 8);
 	peers[7] = peer_with(7, 0, 0);
-	assert_habit(habit_of_peers(peers, PEERS, &policy, NOW), HABIT_SEVERAL_LINKS, 3, 6, 7);
+	assert_habit(habit_shown_by(peers, PEERS, &policy, NOW), HABIT_SEVERAL_LINKS, 3, 6, 7);
 	/* Of eight, five are not nearly all. */
 	peers[7] = peer_with(7, 1, policy.min_uptime_ns);
 	peers[5] = peer_with(5, 1, policy.min_uptime_ns);
-	assert_none(habit_of_peers(peers, PEERS, &policy, NOW));
-	assert_none(habit_of_peers(peers, 0, &policy, NOW));
+	assert_none(habit_shown_by(peers, PEERS, &policy, NOW));
+	assert_none(habit_shown_by(peers, 0, &policy, NOW));
 }
 
 static void young_doomed_and_dialing_are_no_lasting_links(void **state)
@@ -79,16 +89,16 @@ static void young_doomed_and_dialing_are_no_lasting_links(void **state)
 	(void)state;
 	for (int i = 0; i < 2; i++)
 		peers[i] = peer_with(i, 2, policy.min_uptime_ns);
-	assert_habit(habit_of_peers(peers, 2, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 2, 2);
+	assert_habit(habit_shown_by(peers, 2, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 2, 2);
 	/* The youngest one is a nanosecond short of it: it may be a duplicate about to be rejected. */
 	peers[0].slots[1].since_ns++;
-	assert_none(habit_of_peers(peers, 2, &policy, NOW));
-	assert_habit(habit_of_peers(peers, 2, &policy, NOW + 1), HABIT_SEVERAL_LINKS, 2, 2, 2);
+	assert_none(habit_shown_by(peers, 2, &policy, NOW));
+	assert_habit(habit_shown_by(peers, 2, &policy, NOW + 1), HABIT_SEVERAL_LINKS, 2, 2, 2);
 	peers[0].slots[1].flags = SLOT_DOOMED;
-	assert_none(habit_of_peers(peers, 2, &policy, NOW + 1));
+	assert_none(habit_shown_by(peers, 2, &policy, NOW + 1));
 	peers[0].slots[1].flags = 0;
 	peers[0].slots[1].kind = SLOT_CLAIM;
-	assert_none(habit_of_peers(peers, 2, &policy, NOW + 1));
+	assert_none(habit_shown_by(peers, 2, &policy, NOW + 1));
 }
 
 static void links_that_are_allowed_are_no_habit(void **state)
@@ -100,10 +110,10 @@ static void links_that_are_allowed_are_no_habit(void **state)
 	for (int i = 0; i < 2; i++)
 		peers[i] = peer_with(i, 2, policy.min_uptime_ns);
 	policy.max_links = 2;
-	assert_none(habit_of_peers(peers, 2, &policy, NOW));
+	assert_none(habit_shown_by(peers, 2, &policy, NOW));
 	policy.max_links = 1;
 	peers[0].limit = 2;
-	assert_none(habit_of_peers(peers, 2, &policy, NOW));
+	assert_none(habit_shown_by(peers, 2, &policy, NOW));
 }
 
 /* Each end keeps a link of its own; from that alone one peer says what the service means. */
@@ -117,21 +127,21 @@ static void one_peer_with_a_link_of_each_end(void **state)
 	mine->direction = DIRECTION_OUTBOUND;
 	theirs->direction = DIRECTION_INBOUND;
 	mine->heard_ns = theirs->heard_ns = NOW - SECOND;
-	assert_habit(habit_of_peers(peers, 1, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 1, 1);
+	assert_habit(habit_shown_by(peers, 1, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 1, 1);
 	/* One of two peers is not nearly all. */
-	assert_none(habit_of_peers(peers, 2, &policy, NOW));
+	assert_none(habit_shown_by(peers, 2, &policy, NOW));
 	/* Two of one direction may be two hosts behind one address, or a duplicate that nobody rejects. */
 	mine->direction = DIRECTION_INBOUND;
-	assert_none(habit_of_peers(peers, 1, &policy, NOW));
+	assert_none(habit_shown_by(peers, 1, &policy, NOW));
 	mine->direction = DIRECTION_OUTBOUND;
 	/* A link that a crash has left was not heard from since the next one came up. */
 	mine->since_ns -= SECOND;
 	mine->heard_ns = theirs->since_ns - 1;
-	assert_none(habit_of_peers(peers, 1, &policy, NOW));
+	assert_none(habit_shown_by(peers, 1, &policy, NOW));
 	mine->heard_ns++;
-	assert_habit(habit_of_peers(peers, 1, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 1, 1);
+	assert_habit(habit_shown_by(peers, 1, &policy, NOW), HABIT_SEVERAL_LINKS, 2, 1, 1);
 	theirs->since_ns++;
-	assert_none(habit_of_peers(peers, 1, &policy, NOW));
+	assert_none(habit_shown_by(peers, 1, &policy, NOW));
 }
 
 static void proposal_stays_in_the_range_of_the_setting(void **state)
@@ -142,7 +152,7 @@ static void proposal_stays_in_the_range_of_the_setting(void **state)
 	(void)state;
 	for (int i = 0; i < 2; i++)
 		peers[i] = peer_with(i, PEER_SLOTS, policy.min_uptime_ns);
-	assert_habit(habit_of_peers(peers, 2, &policy, NOW), HABIT_SEVERAL_LINKS, PEER_LINKS_MAX, 2, 2);
+	assert_habit(habit_shown_by(peers, 2, &policy, NOW), HABIT_SEVERAL_LINKS, PEER_LINKS_MAX, 2, 2);
 }
 
 /* ---- dialing back ---- */

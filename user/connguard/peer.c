@@ -39,32 +39,14 @@ static int run_command(const struct guard *guard, const struct guard_command *co
 
 static int kick_all_on_maps(const struct guard *guard, json_int_t *ret_count)
 {
-	cleanup_free struct peer *peers = NULL;
-	__u64 now = clock_now_ns();
-	json_int_t kicked = 0;
-	size_t count = 0, i;
-	int error;
+	size_t kicked;
+	int error = guard_kick_all(guard, &kicked);
 
-	error = guard_peers_read(guard, &peers, &count);
 	if (error) {
-		complain("reading the pinned maps: %s", strerror(-error));
+		complain("kicking all: %s", strerror(-error));
 		return CLI_FAILED;
 	}
-	for (i = 0; i < count; i++) {
-		struct guard_command command = { .address = peers[i].address,
-						 .operation = COMMAND_KICK };
-
-		if (peers[i].next_attempt_ns <= now && !peers[i].attempts)
-			continue;
-		error = guard_command(guard, &command);
-		/* A peer that is forgotten meanwhile has no backoff either. */
-		if (error && error != -ENOENT && error != -EBUSY) {
-			complain("kicking all: %s", strerror(-error));
-			return CLI_FAILED;
-		}
-		kicked++;
-	}
-	*ret_count = kicked;
+	*ret_count = (json_int_t)kicked;
 	return CLI_FINE;
 }
 

@@ -317,15 +317,23 @@ static void status_hooks(const json_t *hooks)
 	}
 }
 
-static void status_peers(const json_t *peers)
+static void status_peers(const json_t *peers, __u64 now)
 {
+	char ago[CLOCK_DURATION_TEXT_MAX], when[CLOCK_DURATION_TEXT_MAX + 24] = "";
+	__u64 counted = number_of(peers, "counted_ns");
+
+	/* A large map is counted with each check only. */
+	if (json_is_null(json_object_get(peers, "counted_ns")))
+		snprintf(when, sizeof(when), ", and more that are being counted");
+	else if (counted && counted < now)
+		snprintf(when, sizeof(when), " (counted %s ago)", span(now - counted, ago));
 	line("peers",
 	     "%" PRIu64 " of at most %" PRIu64 ": %" PRIu64 " linked, %" PRIu64 " dialing, %" PRIu64
-	     " in backoff, %" PRIu64 " idle, %" PRIu64 " exempt",
+	     " in backoff, %" PRIu64 " idle, %" PRIu64 " exempt%s",
 	     (uint64_t)number_of(peers, "count"), (uint64_t)number_of(peers, "max"),
 	     (uint64_t)number_of(peers, "linked"), (uint64_t)number_of(peers, "dialing"),
 	     (uint64_t)number_of(peers, "backoff"), (uint64_t)number_of(peers, "idle"),
-	     (uint64_t)number_of(peers, "exempt"));
+	     (uint64_t)number_of(peers, "exempt"), when);
 }
 
 static void status_exempt(const json_t *prefixes)
@@ -387,7 +395,7 @@ void render_status(const json_t *document)
 	status_daemon(document);
 	status_confinement(json_object_get(document, "confinement"));
 	status_hooks(json_object_get(document, "hooks"));
-	status_peers(json_object_get(document, "peers"));
+	status_peers(json_object_get(document, "peers"), number_of(document, "now_ns"));
 	status_policy(json_object_get(document, "policy"));
 	status_exempt(json_object_get(document, "exempt_prefixes"));
 	status_counters(json_object_get(document, "counters"));

@@ -5,7 +5,8 @@
  *     main.c        command line, signals, the loop
  *     lifecycle.c   from configuration to a guard in the kernel, reload, the end
  *     powers.c      what is given up once the guard is there
- *     upkeep.c      time and truth: due peers, the ends of backoffs, the periodic check, own addresses
+ *     upkeep.c      time: due peers, the ends of backoffs, the heartbeat
+ *     reconcile.c   truth: the periodic check of the map against the sockets
  *     places.c      the cgroup, the network namespace and the pins come and go: notice, and follow
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
@@ -33,6 +34,7 @@
 #include "edge/kernel.h"
 #include "edge/server.h"
 #include "edge/surroundings.h"
+#include "pure/census.h"
 #include "pure/check.h"
 #include "pure/config.h"
 #include "pure/deadlines.h"
@@ -51,6 +53,9 @@ enum problem {
 	PROBLEM_EVENTS,    /* events were lost just now */
 	PROBLEM_COUNT,
 };
+
+/* The check under way, and what the last one suspected; reconcile.c's alone. */
+struct reconcile;
 
 /* Links that are being asked for a sign of life; probing.c's alone. */
 struct probing;
@@ -83,7 +88,7 @@ struct daemon {
 
 	struct event_base *base;
 	struct server *server;
-	struct event *ring_event, *deadline_event, *check_event, *confirm_event, *heartbeat_event;
+	struct event *ring_event, *deadline_event, *heartbeat_event;
 	struct event *place_event;
 	int deadline_fd; /* a timerfd, CLOCK_BOOTTIME: due peers do not wait for a suspend to end twice */
 
@@ -93,7 +98,7 @@ struct daemon {
 	char problems[PROBLEM_COUNT][640]; /* sentences; empty: none */
 
 	struct deadlines *deadlines;
-	struct check_memory *check_memory;
+	struct reconcile *reconcile;
 	struct throttle *throttle;
 	struct probing *probing;
 	struct revival *revival;
@@ -106,13 +111,11 @@ struct daemon {
 	size_t spared_next;
 	__u64 events_lost;           /* as counted when a check last began to make up for them */
 	__u64 unheld;                /* dials and links that were not held, as counted then */
-	unsigned int unguarded;      /* links that the last check could not take under guard */
-	unsigned int beats_unguarded; /* heartbeats since that was tried */
+	unsigned int beats_unguarded; /* heartbeats since links were tried that could not be taken under guard */
 	unsigned int beats_without_loss; /* heartbeats since events were lost */
 	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as last seen: surroundings_strange_ports() */
 	size_t strange_port_count;
 	int exempt_result;           /* of the last writing of the exempt map: said when it changes */
-	__u64 repairs;               /* slots and links that the check had to put right; zero is normal */
 };
 
 /* ---- lifecycle.c ---- */
@@ -163,17 +166,38 @@ void upkeep_stop(struct daemon *daemon);
 void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns);
 void upkeep_not_due(struct daemon *daemon, const struct peer_address *address);
 
-/* Check now, and again soon: something may differ from the sockets. */
-void upkeep_check_now(struct daemon *daemon);
+/* Queue the ends of backoffs whose beginnings no event has told: of the time without a daemon, or lost. */
+void upkeep_queue_backoffs(struct daemon *daemon, const struct peer *peers, size_t count, __u64 now);
 
 /* See whether events were lost since: a problem for as long as it goes on, and a little longer. */
 void upkeep_count_losses(struct daemon *daemon);
 
-/* The check's interval has changed. */
-void upkeep_reschedule(struct daemon *daemon);
-
 /* Every backoff is over: whoever waited for its end has not to any more, within a second. */
 void upkeep_revived(struct daemon *daemon);
+
+/* ---- reconcile.c ---- */
+
+/* Check at the configured interval from now on, and whenever reconcile_now() asks for it. */
+int reconcile_start(struct daemon *daemon);
+void reconcile_stop(struct daemon *daemon);
+
+/*
+ * Check now, and again soon: something may differ from the sockets. A large map is checked in pieces, between which
+ * everything else has its turn. `again`: who follows is told once more of the peers that are due and announced.
+ */
+void reconcile_now(struct daemon *daemon, bool again);
+
+/* The configuration has changed, the interval of the check and the ports among it. */
+void reconcile_reconfigured(struct daemon *daemon);
+
+/* Peers that are counted for each answer at most: some milliseconds of work. */
+#define COUNTED_AT_ONCE 10000
+
+/* The peers as the last check has counted them, if they are more than that; else NULL. */
+const struct census *reconcile_census(const struct daemon *daemon);
+
+/* Links that the last check could not take under guard. */
+size_t reconcile_unguarded(const struct daemon *daemon);
 
 /* ---- places.c ---- */
 
@@ -210,6 +234,9 @@ size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_ev
  * links_destroy_surplus() does, or 0 in another mode.
  */
 int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
+
+/* Tell the followers of due peers of this one. */
+void happenings_publish_due(struct daemon *daemon, const struct peer_address *address, __u64 now);
 
 /* ---- probing.c ---- */
 

@@ -212,6 +212,18 @@ static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 	return !result;
 }
 
+void happenings_publish_due(struct daemon *daemon, const struct peer_address *address, __u64 now)
+{
+	struct peer peer;
+	json_t *object;
+
+	if (!server_followed(daemon->server, STREAM_DUE) || guard_peer_read(daemon->guard, address, &peer))
+		return;
+	object = view_due_peer(&peer, now);
+	server_publish(daemon->server, STREAM_DUE, object);
+	json_decref(object);
+}
+
 static void on_event(const struct guard_event *event, void *argument)
 {
 	struct daemon *daemon = argument;
@@ -329,16 +341,8 @@ static void on_event(const struct guard_event *event, void *argument)
 		server_publish(daemon->server, STREAM_EVENTS, object);
 		json_decref(object);
 	}
-	if (event->cause == CAUSE_peer_due && server_followed(daemon->server, STREAM_DUE)) {
-		struct peer peer;
-
-		if (guard_peer_read(daemon->guard, &event->address, &peer) == 0) {
-			json_t *object = view_due_peer(&peer, event->time_ns);
-
-			server_publish(daemon->server, STREAM_DUE, object);
-			json_decref(object);
-		}
-	}
+	if (event->cause == CAUSE_peer_due)
+		happenings_publish_due(daemon, &event->address, event->time_ns);
 	log_event(daemon, event);
 }
 

@@ -127,6 +127,8 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = syns_start(daemon);
 	if (!result)
+		result = reconcile_start(daemon);
+	if (!result)
 		result = upkeep_start(daemon);
 	if (result) {
 		/*
@@ -136,6 +138,11 @@ int daemon_start(struct daemon *daemon)
 		daemon_stop(daemon, !taken_over);
 		return result;
 	}
+	/*
+	 * The first look at once: what nobody watched while there was no daemon, backoffs that have
+	 * begun, and the peers that are due. Nobody follows yet.
+	 */
+	reconcile_now(daemon, false);
 	snprintf(path, sizeof(path), PROTOCOL_RUN_DIRECTORY "/%s.sock", daemon->name);
 	result = server_open(daemon->base, path, requests_handle, daemon, &daemon->server);
 	if (result) {
@@ -207,7 +214,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	if (ports_changed)
 		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config));
 	log_set_level(config.log_level);
-	upkeep_reschedule(daemon);
+	reconcile_reconfigured(daemon);
 	say_doubts(&daemon->config);
 	log_info("configuration reloaded");
 	return 0;
@@ -221,6 +228,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	int result;
 
 	server_close(daemon->server);
+	reconcile_stop(daemon);
 	upkeep_stop(daemon);
 	syns_stop(daemon);
 	packets_stop(daemon);

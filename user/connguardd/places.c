@@ -151,7 +151,7 @@ static void follow(struct daemon *daemon)
 		log_info("%d link%s that came up meanwhile taken under guard", adopted,
 			 adopted == 1 ? "" : "s");
 	/* What the old place had and this one has not is to be found out soon. */
-	upkeep_check_now(daemon);
+	reconcile_now(daemon, true);
 }
 
 void places_look(struct daemon *daemon)

@@ -140,6 +140,8 @@ static int request_status(const struct call *call)
 	origin.events = events;
 	origin.event_count = happenings_recent(call->daemon, events);
 	upkeep_count_losses(call->daemon);
+	origin.census = reconcile_census(call->daemon);
+	origin.counted_max = COUNTED_AT_ONCE;
 	origin.problems = problems;
 	origin.problem_count = problems_list(call->daemon, problems);
 	origin.strange_ports = call->daemon->strange_ports;
@@ -242,26 +244,17 @@ static int request_due(const struct call *call)
 static int request_kick(const struct call *call)
 {
 	struct guard_command command = { .operation = COMMAND_KICK };
-	cleanup_free struct peer *peers = NULL;
-	json_int_t kicked = 0;
-	size_t count;
+	size_t kicked;
 	int result;
 
 	if (json_object_get(call->request->arguments, "address")) {
 		result = address_argument(call, &command.address);
 		return result ? result : command_one(call, &command);
 	}
-	result = guard_peers_read(call->daemon->guard, &peers, &count);
-	if (result)
-		return result;
-	for (size_t i = 0; i < count; i++) {
-		command.address = peers[i].address;
-		if ((peers[i].next_attempt_ns || peers[i].attempts) &&
-		    guard_command(call->daemon->guard, &command) == 0)
-			kicked++;
-	}
-	*call->ret_result = json_pack("{s:I}", "kicked", kicked);
-	return 0;
+	result = guard_kick_all(call->daemon->guard, &kicked);
+	if (!result)
+		*call->ret_result = json_pack("{s:I}", "kicked", (json_int_t)kicked);
+	return result;
 }
 
 static int request_limit(const struct call *call)

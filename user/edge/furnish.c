@@ -123,43 +123,92 @@ static int compare_known(const void *left, const void *right)
 		      sizeof(((const struct known_peer *)left)->address.bytes));
 }
 
-static int add_known(const struct guard *guard, const struct known_peer *known)
+/* Make the peer a known one, whose entry is there. */
+static int know(const struct guard *guard, const struct known_peer *known, const struct peer_address *address)
 {
-	struct guard_command command = { .operation = COMMAND_ADD, .address = known->address };
-	int result = guard_command_host(guard, &command);
+	struct guard_command command = { .operation = COMMAND_ADD, .address = *address };
+	int result = guard_command(guard, &command);
 
 	if (result)
 		return result;
 	/* Also 0: a limit that has left the file, or that a command set meanwhile, is over. */
 	command.operation = COMMAND_LIMIT;
 	command.value = known->limit;
-	return guard_command_host(guard, &command);
+	return guard_command(guard, &command);
+}
+
+/* Put an entry into the map for a known peer that it has none of. */
+static int add_known(const struct guard *guard, const struct known_peer *known, const struct peer_address *address,
+		     __u64 now)
+{
+	struct peer peer = { .limit = known->limit };
+	int result;
+
+	peer_is(&peer, address, now);
+	peer.flags = PEER_KNOWN;
+	result = guard_peer_add(guard, &peer);
+	/* It has come meanwhile. */
+	return result == -EEXIST ? know(guard, known, address) : result;
+}
+
+/* What the map has of known peers, and what it should not have as such any more. */
+static int look_for_known(const struct guard *guard, const struct known_peer *known, size_t count,
+			  const __u16 *services, size_t service_count, bool *there)
+{
+	struct guard_command unknow = { .operation = COMMAND_UNKNOW };
+	cleanup_peer_walk struct peer_walk walk = {};
+	const struct peer *peers;
+	size_t peer_count;
+	int result = guard_peers_walk(guard, &walk);
+
+	do {
+		if (!result)
+			result = guard_peers_next(&walk, &peers, &peer_count);
+		for (size_t i = 0; !result && i < peer_count; i++) {
+			const struct known_peer wanted = { .address = peers[i].address }, *found = NULL;
+			bool is_known = peers[i].flags & PEER_KNOWN;
+
+			if (count)
+				found = bsearch(&wanted, known, count, sizeof(*known), compare_known);
+			unknow.address = peers[i].address;
+			if (!found && is_known)
+				guard_command(guard, &unknow);
+			if (!found)
+				continue;
+			for (size_t at = 0; at < service_count; at++)
+				if (services[at] == peers[i].address.service)
+					there[(found - known) * service_count + at] = true;
+			if (!is_known || peers[i].limit != found->limit)
+				result = know(guard, found, &peers[i].address);
+		}
+	} while (!result && peer_count);
+	return result;
 }
 
 int furnish_known(const struct guard *guard, struct known_peer *known, size_t count)
 {
-	cleanup_free struct peer *peers = NULL;
-	size_t peer_count;
-	int result = 0;
+	__u16 services[GUARD_PORTS_MAX];
+	cleanup_free bool *there = NULL;
+	__u64 now = clock_now_ns();
+	size_t service_count = 0;
+	int result = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 
-	for (size_t i = 0; !result && i < count; i++)
-		result = add_known(guard, &known[i]);
-	if (!result)
-		result = guard_peers_read(guard, &peers, &peer_count);
 	if (result)
 		return result;
+	there = calloc(count * service_count + 1, sizeof(*there));
+	if (!there)
+		return -ENOMEM;
 	if (count)
 		qsort(known, count, sizeof(*known), compare_known);
-	for (size_t i = 0; i < peer_count; i++) {
-		const struct known_peer wanted = { .address = peers[i].address };
-		const struct guard_command command = { .operation = COMMAND_UNKNOW,
-						       .address = peers[i].address };
+	result = look_for_known(guard, known, count, services, service_count, there);
+	for (size_t i = 0; !result && i < count * service_count; i++) {
+		struct peer_address address = known[i / service_count].address;
 
-		if (peers[i].flags & PEER_KNOWN &&
-		    !(count && bsearch(&wanted, known, count, sizeof(*known), compare_known)))
-			guard_command(guard, &command);
+		address.service = services[i % service_count];
+		if (!there[i])
+			result = add_known(guard, &known[i / service_count], &address, now);
 	}
-	return 0;
+	return result;
 }
 
 /* ---- links that are there already ---- */
@@ -184,31 +233,38 @@ static bool port_configured(const struct config *config, __u16 port)
 	return false;
 }
 
+static void let_go_of(const struct guard *guard, const struct config *config, const struct peer *peer)
+{
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		const struct guard_command command = { .operation = COMMAND_RELEASE,
+						       .address = peer->address,
+						       .cookie = slot->cookie,
+						       .value = CAUSE_link_unguarded };
+
+		if (slot->kind != SLOT_LINK || port_configured(config, slot->local_port) ||
+		    port_configured(config, slot->remote_port))
+			continue;
+		/* -ENOENT: it has ended meanwhile. */
+		guard_command(guard, &command);
+	}
+}
+
 /* Free the slots of links that the present ports would not make links. */
 static int let_go(const struct guard *guard, const struct config *config)
 {
-	cleanup_free struct peer *peers = NULL;
+	cleanup_peer_walk struct peer_walk walk = {};
+	const struct peer *peers;
 	size_t count;
-	int result = guard_peers_read(guard, &peers, &count);
+	int result = guard_peers_walk(guard, &walk);
 
-	if (result)
-		return result;
-	for (size_t i = 0; i < count; i++) {
-		for (int j = 0; j < PEER_SLOTS; j++) {
-			const struct slot *slot = &peers[i].slots[j];
-			const struct guard_command command = { .operation = COMMAND_RELEASE,
-							       .address = peers[i].address,
-							       .cookie = slot->cookie,
-							       .value = CAUSE_link_unguarded };
-
-			if (slot->kind != SLOT_LINK || port_configured(config, slot->local_port) ||
-			    port_configured(config, slot->remote_port))
-				continue;
-			/* -ENOENT: it has ended meanwhile. */
-			guard_command(guard, &command);
-		}
-	}
-	return 0;
+	do {
+		if (!result)
+			result = guard_peers_next(&walk, &peers, &count);
+		for (size_t i = 0; !result && i < count; i++)
+			let_go_of(guard, config, &peers[i]);
+	} while (!result && count);
+	return result;
 }
 
 static int take_in(const struct guard *guard, struct surroundings *surroundings,

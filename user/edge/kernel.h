@@ -178,10 +178,31 @@ int guard_counters_read(const struct guard *guard, enum counters_index index,
 int guard_peer_read(const struct guard *guard, const struct peer_address *address,
 		    struct peer *ret_peer);
 /*
- * All peers, in an array that the caller frees. A peer added or deleted meanwhile may or may not be
- * in it; each peer is a consistent copy.
+ * A walk over all peers, some hundreds at a time: a map may have a million. Each peer is a consistent copy, as the
+ * hooks will see it, and comes once; one that is added or deleted meanwhile may or may not come. Belongs to the
+ * guard, which must outlive it.
  */
-int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t *ret_count);
+struct peer_walk {
+	int map;
+	__u64 revived_ns;
+	bool began, ended;
+	__u32 place; /* the kernel's */
+	__u32 capacity;
+	struct peer_address *keys;
+	struct peer *peers;
+};
+
+/* Begin. What it holds is given back by guard_peers_leave(), which a zeroed walk allows too. */
+int guard_peers_walk(const struct guard *guard, struct peer_walk *ret_walk);
+/* The next piece, the walk's until the next call. *ret_count is 0 at the end. */
+int guard_peers_next(struct peer_walk *walk, const struct peer **ret_peers, size_t *ret_count);
+void guard_peers_leave(struct peer_walk *walk);
+#define cleanup_peer_walk __attribute__((cleanup(guard_peers_leave)))
+/*
+ * Put a peer into the map, under its address. -EEXIST: it has an entry, which only commands may change; -ENOSPC: the
+ * map is full.
+ */
+int guard_peer_add(const struct guard *guard, const struct peer *peer);
 /* Capacity of the peers map. */
 __u32 guard_peers_max(const struct guard *guard);
 
@@ -205,6 +226,9 @@ int guard_command(const struct guard *guard, const struct guard_command *command
  * another error: of the first that failed, and the rest was done.
  */
 int guard_command_host(const struct guard *guard, const struct guard_command *command);
+
+/* End the backoffs of all peers (COMMAND_KICK). *ret_kicked: of so many. */
+int guard_kick_all(const struct guard *guard, size_t *ret_kicked);
 
 /*
  * Take established sockets under guard: writes the adoptions, runs the iterator in the calling

@@ -18,6 +18,10 @@
 
 /* Bytes asked of an iterator at a time: the kernel's buffer is eight pages (kernel/bpf/bpf_iter.c). */
 #define ITERATOR_STEP 32768
+/* Links that one walk over all sockets takes under guard: ADOPTIONS_MAX of bpf/maps.bpf.h. */
+#define ADOPTIONS_AT_ONCE 65536
+/* Peers that one guard_peers_next() reads, or more where a bucket has them: a fraction of a millisecond of work. */
+#define PEERS_AT_ONCE 256
 /* Events that one guard_events_drain() reads at most: a millisecond of work or so. */
 #define EVENTS_AT_ONCE 64
 
@@ -186,51 +190,92 @@ int guard_peer_read(const struct guard *guard, const struct peer_address *addres
 	return result ? result : peer_read(guard, address, revival.since_ns, ret_peer);
 }
 
+int guard_peer_add(const struct guard *guard, const struct peer *peer)
+{
+	if (!bpf_map_update_elem(guard->maps[MAP_PEERS], &peer->address, peer, BPF_NOEXIST))
+		return 0;
+	return errno == E2BIG ? -ENOSPC : -errno;
+}
+
 __u32 guard_peers_max(const struct guard *guard)
 {
 	return guard->max_peers;
 }
 
-int guard_peers_read(const struct guard *guard, struct peer **ret_peers, size_t *ret_count)
+/* Room for a piece of the walk: a bucket of the map comes whole, or -ENOSPC asks for more. */
+static int walk_reserve(struct peer_walk *walk, __u32 capacity)
 {
-	cleanup_free struct peer *peers = NULL;
-	struct peer_address key, last, *previous = NULL;
-	size_t count = 0, capacity = 0;
-	struct guard_revival revival;
+	struct peer_address *keys = reallocarray(walk->keys, capacity, sizeof(*keys));
+	struct peer *peers;
 
-	if (element_read(guard, MAP_REVIVAL, &revival))
-		return -errno;
-	/*
-	 * A deletion under way makes the kernel start over from the first key: the capacity of the
-	 * map ends that.
-	 */
-	for (__u32 steps = 0; steps < 2 * guard->max_peers; steps++) {
-		if (bpf_map_get_next_key(guard->maps[MAP_PEERS], previous, &key)) {
-			if (errno == ENOENT)
-				break;
-			return -errno;
-		}
-		if (count == capacity) {
-			size_t wanted = capacity ? 2 * capacity : 64;
-			struct peer *larger = reallocarray(peers, wanted, sizeof(*peers));
-
-			if (!larger)
-				return -ENOMEM;
-			peers = larger;
-			capacity = wanted;
-		}
-		if (peer_read(guard, &key, revival.since_ns, &peers[count]) == 0) {
-			/* An entry that a hook has created and not named yet. */
-			peers[count].address = key;
-			count++;
-		}
-		last = key;
-		previous = &last;
-	}
-	*ret_peers = peers;
-	peers = NULL;
-	*ret_count = count;
+	if (!keys)
+		return -ENOMEM;
+	walk->keys = keys;
+	peers = reallocarray(walk->peers, capacity, sizeof(*peers));
+	if (!peers)
+		return -ENOMEM;
+	walk->peers = peers;
+	walk->capacity = capacity;
 	return 0;
+}
+
+int guard_peers_walk(const struct guard *guard, struct peer_walk *ret_walk)
+{
+	struct guard_revival revival;
+	struct peer_walk walk = { .map = guard->maps[MAP_PEERS] };
+	int result = element_read(guard, MAP_REVIVAL, &revival);
+
+	if (!result) {
+		walk.revived_ns = revival.since_ns;
+		result = walk_reserve(&walk, PEERS_AT_ONCE);
+	}
+	if (result)
+		guard_peers_leave(&walk);
+	else
+		*ret_walk = walk;
+	return result;
+}
+
+int guard_peers_next(struct peer_walk *walk, const struct peer **ret_peers, size_t *ret_count)
+{
+	LIBBPF_OPTS(bpf_map_batch_opts, options, .elem_flags = BPF_F_LOCK);
+	__u32 count = 0, next = 0;
+	int result;
+
+	*ret_count = 0;
+	while (!walk->ended && !*ret_count) {
+		count = walk->capacity;
+		result = bpf_map_lookup_batch(walk->map, walk->began ? &walk->place : NULL, &next,
+					      walk->keys, walk->peers, &count, &options) ?
+				 -errno :
+				 0;
+		if (result == -ENOSPC) {
+			result = walk_reserve(walk, 2 * walk->capacity);
+			if (result)
+				return result;
+			continue;
+		}
+		if (result && result != -ENOENT)
+			return result;
+		walk->ended = result == -ENOENT;
+		walk->began = true;
+		walk->place = next;
+		*ret_count = count;
+	}
+	for (__u32 i = 0; i < *ret_count; i++) {
+		/* As the hooks will see it; and an entry that a hook has created and not named yet has a name. */
+		peer_revive(&walk->peers[i], walk->revived_ns);
+		walk->peers[i].address = walk->keys[i];
+	}
+	*ret_peers = walk->peers;
+	return 0;
+}
+
+void guard_peers_leave(struct peer_walk *walk)
+{
+	free(walk->keys);
+	free(walk->peers);
+	*walk = (struct peer_walk){};
 }
 
 int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *prefix,
@@ -332,6 +377,32 @@ int guard_command_host(const struct guard *guard, const struct guard_command *co
 	return result || done ? result : -ENOENT;
 }
 
+int guard_kick_all(const struct guard *guard, size_t *ret_kicked)
+{
+	struct guard_command command = { .operation = COMMAND_KICK };
+	cleanup_peer_walk struct peer_walk walk = {};
+	const struct peer *peers;
+	size_t count, kicked = 0;
+	int result = guard_peers_walk(guard, &walk), one;
+
+	do {
+		if (!result)
+			result = guard_peers_next(&walk, &peers, &count);
+		for (size_t i = 0; !result && i < count; i++) {
+			if (!peers[i].next_attempt_ns && !peers[i].attempts)
+				continue;
+			command.address = peers[i].address;
+			one = guard_command(guard, &command);
+			/* A peer that is forgotten meanwhile has no backoff either. */
+			if (one && one != -ENOENT && one != -EBUSY)
+				return one;
+			kicked += !one;
+		}
+	} while (!result && count);
+	*ret_kicked = kicked;
+	return result;
+}
+
 /* What an iterator wrote. */
 struct output {
 	char *bytes;
@@ -405,10 +476,27 @@ int guard_holders(const struct guard *guard, struct socket_holder **ret_holders,
 	return 0;
 }
 
+/* As many as the kernel's map has room for. */
+static int adopt_batch(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
+		       size_t count)
+{
+	struct output nothing __attribute__((cleanup(output_free))) = {};
+	int result = 0;
+
+	for (size_t i = 0; i < count && !result; i++)
+		if (bpf_map_update_elem(guard->maps[MAP_ADOPTIONS], &cookies[i], &adoptions[i],
+					BPF_ANY))
+			result = -errno;
+	if (!result)
+		result = iterate(guard->iterators[ITERATOR_ADOPT], &nothing);
+	for (size_t i = 0; i < count; i++)
+		bpf_map_delete_elem(guard->maps[MAP_ADOPTIONS], &cookies[i]);
+	return result;
+}
+
 int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
 		size_t count)
 {
-	struct output nothing __attribute__((cleanup(output_free))) = {};
 	int result = 0;
 
 	if (guard->iterators[ITERATOR_ADOPT] < 0) {
@@ -427,14 +515,10 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 		}
 		return result;
 	}
-	for (size_t i = 0; i < count && !result; i++)
-		if (bpf_map_update_elem(guard->maps[MAP_ADOPTIONS], &cookies[i], &adoptions[i],
-					BPF_ANY))
-			result = -errno;
-	if (!result)
-		result = iterate(guard->iterators[ITERATOR_ADOPT], &nothing);
-	for (size_t i = 0; i < count; i++)
-		bpf_map_delete_elem(guard->maps[MAP_ADOPTIONS], &cookies[i]);
+	for (size_t done = 0, batch; done < count && !result; done += batch) {
+		batch = count - done < ADOPTIONS_AT_ONCE ? count - done : ADOPTIONS_AT_ONCE;
+		result = adopt_batch(guard, cookies + done, adoptions + done, batch);
+	}
 	return result;
 }
 

@@ -131,23 +131,25 @@ static bool own_address(const struct peer_address *address, const struct peer_ad
 	return false;
 }
 
-int surroundings_sockets(struct surroundings *surroundings, const struct config *config,
-			 struct seen_socket **ret_seen, size_t *ret_count)
+int surroundings_list_begin(const struct config *config, struct sockets *sockets,
+			    struct socket_listing **ret_listing)
+{
+	return sockets_list_begin(sockets, SOCKET_STATES_LINK | SOCKET_STATES_DIAL | SOCKET_STATES_CLOSING,
+				  config->ports.number, config->ports.count, ret_listing);
+}
+
+int surroundings_seen(struct surroundings *surroundings, const struct config *config,
+		      const struct tcp_socket *list, size_t count, struct seen_socket **ret_seen,
+		      size_t *ret_count)
 {
 	const struct socket_filter filter = { .ports = config->ports.number,
 					      .port_count = config->ports.count,
 					      .cgroups = surroundings->cgroups };
 	cleanup_free struct peer_address *own = NULL;
-	cleanup_free struct tcp_socket *list = NULL;
-	cleanup_free struct seen_socket *seen = NULL;
-	size_t count, own_count, seen_count = 0;
-	int result;
+	struct seen_socket *seen;
+	size_t own_count, seen_count = 0;
+	int result = host_addresses(&own, &own_count);
 
-	result = sockets_list(surroundings->sockets,
-			      SOCKET_STATES_LINK | SOCKET_STATES_DIAL | SOCKET_STATES_CLOSING,
-			      config->ports.number, config->ports.count, &list, &count);
-	if (!result)
-		result = host_addresses(&own, &own_count);
 	if (result)
 		return result;
 	/*
@@ -171,15 +173,33 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 		one->local_port = list[i].local_port;
 		one->remote_port = list[i].remote_port;
 		one->local = list[i].local;
+		one->interface = list[i].interface;
 		if (!config->share_limit)
 			one->address.service = one->direction == DIRECTION_OUTBOUND ?
 						       one->remote_port :
 						       one->local_port;
 		seen_count++;
 	}
-	*ret_seen = take_pointer(seen);
+	*ret_seen = seen;
 	*ret_count = seen_count;
 	return 0;
+}
+
+int surroundings_sockets(struct surroundings *surroundings, const struct config *config,
+			 struct seen_socket **ret_seen, size_t *ret_count)
+{
+	cleanup_free struct tcp_socket *list = NULL;
+	struct socket_listing *listing;
+	size_t count = 0;
+	int result = surroundings_list_begin(config, surroundings->sockets, &listing);
+
+	if (result)
+		return result;
+	do
+		result = sockets_list_on(listing);
+	while (result > 0);
+	sockets_list_end(listing, result ? NULL : &list, &count);
+	return result ? result : surroundings_seen(surroundings, config, list, count, ret_seen, ret_count);
 }
 
 /* Whether a listener hears nobody but this host. */

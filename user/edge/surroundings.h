@@ -58,6 +58,16 @@ int surroundings_sockets(struct surroundings *surroundings, const struct config 
 			 struct seen_socket **ret_seen, size_t *ret_count);
 
 /*
+ * The same in two steps, for who has other things to do meanwhile: begin a listing of the sockets that may be the
+ * guard's, on `sockets` of the guarded network namespace; and of a list that it has handed out, those that are.
+ */
+int surroundings_list_begin(const struct config *config, struct sockets *sockets,
+			    struct socket_listing **ret_listing);
+int surroundings_seen(struct surroundings *surroundings, const struct config *config,
+		      const struct tcp_socket *list, size_t count, struct seen_socket **ret_seen,
+		      size_t *ret_count);
+
+/*
  * The guarded ports on which somebody listens with a socket that was made outside the guard's
  * cgroup, in the order of the configuration. A connection belongs to the cgroup of its listener: what
  * such a one accepts is not guarded. *ret_ports has room for all of the configuration's.

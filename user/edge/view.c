@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "pure/address_text.h"
+#include "pure/census.h"
 #include "pure/habits.h"
 #include "pure/names.h"
 
@@ -248,29 +249,6 @@ static json_t *view_slots(const struct view_rules *rules, const struct peer *pee
 	return slots;
 }
 
-/*
- * One word for where a peer stands. A link or a claim says more than an exemption, which shows on
- * its own.
- */
-static const char *peer_state(const struct peer *peer, __u64 now)
-{
-	bool linked = false, dialing = false;
-
-	for (int i = 0; i < PEER_SLOTS; i++) {
-		linked = linked || slot_is_link(&peer->slots[i]);
-		dialing = dialing || slot_is_claim(&peer->slots[i], now);
-	}
-	if (linked)
-		return "linked";
-	if (dialing)
-		return "dialing";
-	if (peer_exempt(peer, now))
-		return "exempt";
-	if (peer->next_attempt_ns > now)
-		return "backoff";
-	return "idle";
-}
-
 static json_t *view_exemption(const struct peer *peer, __u64 now)
 {
 	if (!peer_exempt(peer, now))
@@ -302,7 +280,7 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer)
 			 "s:o, s:o, s:o, s:o, s:o}",
 			 "address", address_text(&peer->address),
 			 "service", service_or_null(&peer->address),
-			 "state", peer_state(peer, now),
+			 "state", census_state_name(census_state(peer, now)),
 			 "known", (peer->flags & PEER_KNOWN) != 0,
 			 "dialed", (peer->flags & PEER_DIALED) != 0,
 			 "due", peer_due(peer, now),
@@ -623,6 +601,56 @@ static int deliver(json_t *document, json_t **ret_document)
 	return 0;
 }
 
+/*
+ * The peers that are wanted, by address, in an array of the caller's. -EMSGSIZE: more than one document may list;
+ * only so many are kept in memory.
+ */
+static int collect_peers(const struct guard *guard, const struct view_origin *origin,
+			 bool (*wanted)(const struct peer *peer, const void *argument), const void *argument,
+			 struct peer **ret_peers, size_t *ret_count)
+{
+	cleanup_peer_walk struct peer_walk walk = {};
+	cleanup_free struct peer *peers = NULL;
+	size_t count = 0, capacity = 0, piece_count;
+	const struct peer *piece;
+	int error = guard_peers_walk(guard, &walk);
+
+	do {
+		if (!error)
+			error = guard_peers_next(&walk, &piece, &piece_count);
+		for (size_t i = 0; !error && i < piece_count; i++) {
+			if (!wanted(&piece[i], argument))
+				continue;
+			if (origin->peers_max && count == origin->peers_max)
+				return -EMSGSIZE;
+			if (count == capacity) {
+				struct peer *larger;
+
+				capacity = 2 * capacity + 64;
+				larger = reallocarray(peers, capacity, sizeof(*peers));
+				if (!larger)
+					return -ENOMEM;
+				peers = larger;
+			}
+			peers[count++] = piece[i];
+		}
+	} while (!error && piece_count);
+	if (error)
+		return error;
+	if (count)
+		qsort(peers, count, sizeof(*peers), by_address);
+	*ret_peers = take_pointer(peers);
+	*ret_count = count;
+	return 0;
+}
+
+static bool any_peer(const struct peer *peer, const void *argument)
+{
+	(void)peer;
+	(void)argument;
+	return true;
+}
+
 int view_peers(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
 {
 	cleanup_rules struct loaded_rules loaded = {};
@@ -636,13 +664,9 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 	if (!error)
 		error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 	if (!error)
-		error = guard_peers_read(guard, &peers, &count);
+		error = collect_peers(guard, origin, any_peer, NULL, &peers, &count);
 	if (error)
 		return error;
-	if (origin->peers_max && count > origin->peers_max)
-		return -EMSGSIZE;
-	if (count)
-		qsort(peers, count, sizeof(*peers), by_address);
 	array = json_array();
 	for (i = 0; i < count; i++)
 		json_array_append_new(array, view_peer(&loaded.rules, &peers[i]));
@@ -653,36 +677,42 @@ int view_peers(const struct guard *guard, const struct view_origin *origin, json
 		       ret_document);
 }
 
+struct due_when {
+	__u64 now;
+	bool announced_only; /* what is not announced yet would be refused */
+};
+
+static bool due_peer(const struct peer *peer, const void *argument)
+{
+	const struct due_when *when = argument;
+
+	return peer_due(peer, when->now) && (peer->due_ns || !when->announced_only);
+}
+
 int view_due(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
 {
+	struct due_when when = { .now = origin->now };
 	cleanup_free struct peer *peers = NULL;
 	struct guard_daemon daemon = {};
 	__u16 services[GUARD_PORTS_MAX];
 	struct guard_policy policy;
-	size_t count = 0, service_count = 0, due = 0, i;
-	bool announced_only;
+	size_t service_count = 0, due = 0, i;
 	json_t *array;
 	int error;
 
-	error = guard_peers_read(guard, &peers, &count);
-	if (!error)
-		error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
+	error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 	if (!error)
 		error = guard_policy_read(guard, &policy);
 	if (!error)
 		error = guard_daemon_read(guard, &daemon);
 	if (error)
 		return error;
-	/* Who reads this dials: what is not announced yet would be refused. */
-	announced_only = policy.dial_policy == DIAL_POLICY_CENTRAL &&
-			 daemon.alive_until_ns > origin->now;
-	for (i = 0; i < count; i++)
-		if (peer_due(&peers[i], origin->now) && (peers[i].due_ns || !announced_only))
-			peers[due++] = peers[i];
-	if (origin->peers_max && due > origin->peers_max)
-		return -EMSGSIZE;
-	if (due)
-		qsort(peers, due, sizeof(*peers), by_address);
+	/* Who reads this dials. */
+	when.announced_only = policy.dial_policy == DIAL_POLICY_CENTRAL &&
+			      daemon.alive_until_ns > origin->now;
+	error = collect_peers(guard, origin, due_peer, &when, &peers, &due);
+	if (error)
+		return error;
 	array = json_array();
 	for (i = 0; i < due; i++)
 		json_array_append_new(array, view_due_peer(&peers[i], origin->now));
@@ -891,27 +921,20 @@ static json_t *view_counters(const struct guard_counters *counters)
 	return object;
 }
 
-/* How many peers are in which state; counted over the whole map. */
-static json_t *view_census(const struct guard *guard, const struct peer *peers, size_t count,
-			   __u64 now, json_t *problems)
+/* How many peers are in which state. */
+static json_t *view_census(const struct guard *guard, const struct census *census, json_t *problems)
 {
-	static const char *const states[] = { "linked", "dialing", "backoff", "idle", "exempt" };
-	int counts[sizeof(states) / sizeof(*states)] = {};
 	__u32 max = guard_peers_max(guard);
-	json_t *census;
-	size_t i, state;
+	json_t *object;
 
-	for (i = 0; i < count; i++)
-		for (state = 0; state < sizeof(states) / sizeof(*states); state++)
-			if (!strcmp(peer_state(&peers[i], now), states[state]))
-				counts[state]++;
-	if (count >= max)
+	if (census->count >= max)
 		say(problems, "the peers map is full (%zu): further peers are allowed without a guard",
-		    count);
-	census = json_pack("{s:o, s:o}", "count", number(count), "max", number(max));
-	for (state = 0; state < sizeof(states) / sizeof(*states); state++)
-		json_object_set_new(census, states[state], json_integer(counts[state]));
-	return census;
+		    census->count);
+	object = json_pack("{s:o, s:o, s:o}", "count", number(census->count), "max", number(max), "counted_ns",
+			   census->partial ? json_null() : number(census->taken_ns));
+	for (int state = 0; state < CENSUS_STATES; state++)
+		json_object_set_new(object, census_state_name(state), number(census->in_state[state]));
+	return object;
 }
 
 /*
@@ -985,34 +1008,18 @@ static void say_strange(const struct view_origin *origin, json_t *notes)
 		    origin->strange_ports[i]);
 }
 
-/* Peers of which no further link can be tracked. */
-static void say_full_peers(const struct peer *peers, size_t count, json_t *notes)
+/* What to know before enforcing, beside the habits. */
+static void say_before_enforcing(const struct census *census, size_t port_count, size_t service_count,
+				 json_t *notes)
 {
-	char text[ADDRESS_TEXT_MAX] = "";
-	size_t full = 0;
+	char text[ADDRESS_TEXT_MAX];
 
-	for (size_t i = 0; i < count; i++) {
-		int links = 0;
-
-		for (int k = 0; k < PEER_SLOTS; k++)
-			links += peers[i].slots[k].kind == SLOT_LINK;
-		if (links < PEER_SLOTS)
-			continue;
-		if (!full++)
-			address_to_text(&peers[i].address, text);
-	}
-	if (full)
+	/* Of these no further link can be tracked. */
+	if (census->full)
 		say(notes,
 		    "%zu peer(s), %s among them, have %d links, which is all that is tracked of one peer: "
 		    "further ones are not seen, and max_links is at most %d",
-		    full, text, PEER_SLOTS, PEER_LINKS_MAX);
-}
-
-/* What to know before enforcing, beside the habits. */
-static void say_before_enforcing(const struct peer *peers, size_t count, size_t port_count,
-				 size_t service_count, json_t *notes)
-{
-	say_full_peers(peers, count, notes);
+		    census->full, address_to_text(&census->full_peer, text), PEER_SLOTS, PEER_LINKS_MAX);
 	if (port_count > 1 && service_count > 1)
 		say(notes,
 		    "%zu ports are guarded, each as a service of its own: a link at one is no duplicate of a "
@@ -1079,6 +1086,27 @@ static json_t *view_habit(const struct habit *habit, json_t *notes)
 			 "shown", number(habit->shown), "seen", number(habit->seen));
 }
 
+/* Over the whole map, or as much of it as one answer may count. */
+static int take_census(const struct guard *guard, const struct guard_policy *policy,
+		       const struct view_origin *origin, struct census *ret_census)
+{
+	cleanup_peer_walk struct peer_walk walk = {};
+	struct census census = { .taken_ns = origin->now };
+	const struct peer *peers;
+	size_t count;
+	int error = guard_peers_walk(guard, &walk);
+
+	do {
+		if (!error)
+			error = guard_peers_next(&walk, &peers, &count);
+		for (size_t i = 0; !error && i < count; i++)
+			census_count(&census, &peers[i], policy);
+		census.partial = origin->counted_max && census.count > origin->counted_max;
+	} while (!error && count && !census.partial);
+	*ret_census = census;
+	return error;
+}
+
 int view_status(const struct guard *guard, const struct view_origin *origin, json_t **ret_document)
 {
 	cleanup_rules struct loaded_rules loaded = {};
@@ -1086,11 +1114,11 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	struct hook_state hooks[HOOK_COUNT] = {};
 	bool features[FEATURE_COUNT] = {};
 	__u16 port_list[GUARD_PORTS_MAX], services[GUARD_PORTS_MAX];
-	cleanup_free struct peer *peers = NULL;
 	cleanup_free char *cgroup = NULL;
 	json_t *problems, *notes, *ports, *prefixes, *document;
-	size_t port_count = 0, service_count = 0, peer_count = 0, i;
+	size_t port_count = 0, service_count = 0, i;
 	struct habit habit, short_links = {};
+	struct census census;
 	int error, removed = 0;
 	__u64 lost;
 
@@ -1106,9 +1134,12 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	if (!error)
 		error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 	if (!error)
-		error = guard_peers_read(guard, &peers, &peer_count);
+		error = origin->census ? 0 :
+					 take_census(guard, &loaded.rules.policy, origin, &census);
 	if (error)
 		return error;
+	if (origin->census)
+		census = *origin->census;
 	if (origin->features)
 		memcpy(features, origin->features, sizeof(features));
 	else
@@ -1136,14 +1167,14 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	say_mode(&loaded, notes);
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
 	say_strange(origin, notes);
-	habit = habit_of_peers(peers, peer_count, &loaded.rules.policy, origin->now);
+	habit = habit_of_peers(&census.habit);
 	if (habit.kind == HABIT_NONE)
 		habit = habit_of_events(origin->events, origin->event_count, &loaded.rules.policy,
 					origin->now);
 	if (loaded.rules.mode == MODE_OBSERVE) {
 		short_links = habit_of_ends(origin->events, origin->event_count, &loaded.rules.policy,
 					    origin->now);
-		say_before_enforcing(peers, peer_count, port_count, service_count, notes);
+		say_before_enforcing(&census, port_count, service_count, notes);
 	}
 
 	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
@@ -1162,7 +1193,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "hooks", view_hooks(hooks, problems, notes),
 			     "features", view_features(features, notes),
 			     "policy", view_policy(&loaded.rules.policy),
-			     "peers", view_census(guard, peers, peer_count, origin->now, problems),
+			     "peers", view_census(guard, &census, problems),
 			     "exempt_prefixes", prefixes,
 			     "habit", view_habit(&habit, notes),
 			     "short_links",

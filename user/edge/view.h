@@ -48,6 +48,8 @@ struct view_origin {
 	size_t strange_port_count;
 	const __u16 *services; /* of the guard, peer_address.service (events only) */
 	size_t service_count;
+	const struct census *census; /* the peers as counted before; NULL: count them now (status only) */
+	size_t counted_max; /* peers to be counted now at most; 0: any number (status only) */
 	size_t peers_max; /* peers that one document may list; 0: any number */
 	const struct confinement *confinement; /* of the daemon; NULL: no daemon (status only) */
 };
@@ -67,7 +69,7 @@ struct view_origin {
  *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie",
  *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns", "liveness_ns",
  *             "suspect_after_ns", "deny_max_ns", "keep_dials": bool},
- *  "peers": {"count", "max", "linked", "dialing", "backoff", "idle", "exempt"},
+ *  "peers": {"count", "max", "counted_ns": number|null (so far: there are more), "linked", "dialing", "backoff", "idle", "exempt"},
  *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
  *                       "until_ns", "left_ns": number|null (for good)}],
  *  "habit": null | {"kind": "several_links"|"dial_back", "max_links" (what would suit it), "shown" (by so many

@@ -31,14 +31,13 @@ struct check_memory {
 	size_t count;
 };
 
-/* One check under way. */
-struct run {
-	const struct check_input *input;
-	const struct check_memory *memory;
+struct check {
+	struct check_input input;
+	struct check_memory *memory;
 	const struct seen_socket **sockets; /* by address, then cookie; those with a cookie only */
 	bool *of_peer;                      /* per element of `sockets`: a peer of the map has it */
 	size_t socket_count;
-	struct check_action *actions;
+	struct check_action *actions; /* of the piece in hand */
 	size_t action_count;
 	size_t action_capacity;
 	struct suspicion *suspicions;
@@ -46,7 +45,7 @@ struct run {
 	size_t suspicion_capacity;
 };
 
-/* The sockets of one peer: elements first to end - 1 of run.sockets. */
+/* The sockets of one peer: elements first to end - 1 of check.sockets. */
 struct range {
 	size_t first;
 	size_t end;
@@ -113,45 +112,45 @@ static int reserve(void *pointer_to_array, size_t count, size_t *capacity, size_
 	return 0;
 }
 
-static int act(struct run *run, const struct check_action *action)
+static int act(struct check *check, const struct check_action *action)
 {
-	if (reserve(&run->actions, run->action_count, &run->action_capacity, sizeof(*action)))
+	if (reserve(&check->actions, check->action_count, &check->action_capacity, sizeof(*action)))
 		return -ENOMEM;
-	run->actions[run->action_count++] = *action;
+	check->actions[check->action_count++] = *action;
 	return 0;
 }
 
 /* Note a difference. 1: it is no passing state, 0: it may be one, or -ENOMEM. */
-static int suspect(struct run *run, enum check_kind kind, const struct peer_address *address,
+static int suspect(struct check *check, enum check_kind kind, const struct peer_address *address,
 		   __u64 cookie)
 {
 	struct suspicion suspicion = { .address = *address,
 				       .cookie = cookie,
 				       .kind = kind,
-				       .since_ns = run->input->now_ns };
+				       .since_ns = check->input.now_ns };
 	const struct suspicion *before =
-		run->memory->count ? bsearch(&suspicion, run->memory->suspicions, run->memory->count,
+		check->memory->count ? bsearch(&suspicion, check->memory->suspicions, check->memory->count,
 					     sizeof(suspicion), compare_suspicions) :
 				     NULL;
 
 	if (before)
 		suspicion.since_ns = before->since_ns;
-	if (reserve(&run->suspicions, run->suspicion_count, &run->suspicion_capacity,
+	if (reserve(&check->suspicions, check->suspicion_count, &check->suspicion_capacity,
 		    sizeof(suspicion)))
 		return -ENOMEM;
-	run->suspicions[run->suspicion_count++] = suspicion;
-	return run->input->now_ns - suspicion.since_ns >= CHECK_LASTS_NS;
+	check->suspicions[check->suspicion_count++] = suspicion;
+	return check->input.now_ns - suspicion.since_ns >= CHECK_LASTS_NS;
 }
 
 /* The first socket whose peer is `address` or greater. */
-static size_t first_socket(const struct run *run, const struct peer_address *address)
+static size_t first_socket(const struct check *check, const struct peer_address *address)
 {
-	size_t low = 0, high = run->socket_count;
+	size_t low = 0, high = check->socket_count;
 
 	while (low < high) {
 		size_t middle = low + (high - low) / 2;
 
-		if (compare_addresses(&run->sockets[middle]->address, address) < 0)
+		if (compare_addresses(&check->sockets[middle]->address, address) < 0)
 			low = middle + 1;
 		else
 			high = middle;
@@ -159,49 +158,49 @@ static size_t first_socket(const struct run *run, const struct peer_address *add
 	return low;
 }
 
-static struct range sockets_of(const struct run *run, const struct peer_address *address)
+static struct range sockets_of(const struct check *check, const struct peer_address *address)
 {
-	struct range range = { .first = first_socket(run, address) };
+	struct range range = { .first = first_socket(check, address) };
 
-	for (range.end = range.first; range.end < run->socket_count; range.end++)
-		if (!address_equal(&run->sockets[range.end]->address, address))
+	for (range.end = range.first; range.end < check->socket_count; range.end++)
+		if (!address_equal(&check->sockets[range.end]->address, address))
 			break;
 	return range;
 }
 
-static const struct seen_socket *find_socket(const struct run *run, struct range range,
+static const struct seen_socket *find_socket(const struct check *check, struct range range,
 					     __u64 cookie)
 {
 	size_t index;
 
 	for (index = range.first; index < range.end; index++)
-		if (run->sockets[index]->cookie == cookie)
-			return run->sockets[index];
+		if (check->sockets[index]->cookie == cookie)
+			return check->sockets[index];
 	return NULL;
 }
 
 /* Whether the socket of a link slot is there and established. */
-static bool link_lives(const struct run *run, struct range range, const struct slot *slot)
+static bool link_lives(const struct check *check, struct range range, const struct slot *slot)
 {
-	const struct seen_socket *socket = find_socket(run, range, slot->cookie);
+	const struct seen_socket *socket = find_socket(check, range, slot->cookie);
 
 	return socket && socket->established;
 }
 
 /* Whether it will be soon, if its last ACK comes. Nobody can build on it, but it is no drift. */
-static bool link_opens(const struct run *run, struct range range, const struct slot *slot)
+static bool link_opens(const struct check *check, struct range range, const struct slot *slot)
 {
-	const struct seen_socket *socket = find_socket(run, range, slot->cookie);
+	const struct seen_socket *socket = find_socket(check, range, slot->cookie);
 
 	return socket && socket->opening;
 }
 
-static bool has_established(const struct run *run, struct range range)
+static bool has_established(const struct check *check, struct range range)
 {
 	size_t index;
 
 	for (index = range.first; index < range.end; index++)
-		if (run->sockets[index]->established)
+		if (check->sockets[index]->established)
 			return true;
 	return false;
 }
@@ -217,7 +216,7 @@ static const struct slot *find_slot(const struct peer *peer, __u64 cookie)
 }
 
 /* Links that are not to be destroyed and whose sockets live. */
-static unsigned int count_live_links(const struct run *run, struct range range,
+static unsigned int count_live_links(const struct check *check, struct range range,
 				     const struct peer *peer)
 {
 	unsigned int count = 0;
@@ -225,13 +224,13 @@ static unsigned int count_live_links(const struct run *run, struct range range,
 
 	for (i = 0; i < PEER_SLOTS; i++)
 		if (peer->slots[i].kind == SLOT_LINK && !(peer->slots[i].flags & SLOT_DOOMED) &&
-		    link_lives(run, range, &peer->slots[i]))
+		    link_lives(check, range, &peer->slots[i]))
 			count++;
 	return count;
 }
 
 /* Free the slots that have no live socket behind them. */
-static int release_slots(struct run *run, struct range range, struct peer *peer)
+static int release_slots(struct check *check, struct range range, struct peer *peer)
 {
 	int i;
 
@@ -243,36 +242,36 @@ static int release_slots(struct run *run, struct range range, struct peer *peer)
 		int lasts;
 
 		if (slot->kind == SLOT_LINK &&
-		    (link_lives(run, range, slot) || link_opens(run, range, slot))) {
+		    (link_lives(check, range, slot) || link_opens(check, range, slot))) {
 			continue;
 		} else if (slot->kind == SLOT_CLAIM) {
 			/*
 			 * Before its SYN a socket is in no list; such a claim expires within
 			 * seconds.
 			 */
-			if (!(slot->flags & SLOT_SENT) || find_socket(run, range, slot->cookie))
+			if (!(slot->flags & SLOT_SENT) || find_socket(check, range, slot->cookie))
 				continue;
 		} else if (slot->kind == SLOT_FREE) {
 			continue;
 		}
-		lasts = suspect(run, CHECK_RELEASE, &peer->address, slot->cookie);
+		lasts = suspect(check, CHECK_RELEASE, &peer->address, slot->cookie);
 		if (lasts < 0)
 			return lasts;
 		if (!lasts)
 			continue;
-		if (act(run, &action))
+		if (act(check, &action))
 			return -ENOMEM;
-		slot_release(peer, action.cookie, CAUSE_link_released, run->input->now_ns);
+		slot_release(peer, action.cookie, CAUSE_link_released, check->input.now_ns);
 	}
 	return 0;
 }
 
 /* If every link that lives is doomed, let the first of them be a link like any other. */
-static int spare_last(struct run *run, struct range range, struct peer *peer)
+static int spare_last(struct check *check, struct range range, struct peer *peer)
 {
 	int i;
 
-	if (count_live_links(run, range, peer))
+	if (count_live_links(check, range, peer))
 		return 0;
 	for (i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer->slots[i];
@@ -281,28 +280,28 @@ static int spare_last(struct run *run, struct range range, struct peer *peer)
 					       .cookie = slot->cookie };
 		int lasts;
 
-		if (slot->kind != SLOT_LINK || !link_lives(run, range, slot))
+		if (slot->kind != SLOT_LINK || !link_lives(check, range, slot))
 			continue;
-		lasts = suspect(run, CHECK_SPARE, &peer->address, slot->cookie);
+		lasts = suspect(check, CHECK_SPARE, &peer->address, slot->cookie);
 		if (lasts < 0)
 			return lasts;
 		/* A link without a socket is in its way until the check has released that. */
 		if (!lasts ||
-		    link_spare(peer, run->input->policy, action.cookie, run->input->now_ns)
+		    link_spare(peer, &check->input.policy, action.cookie, check->input.now_ns)
 				    .cause == CAUSE_none)
 			return 0;
-		return act(run, &action);
+		return act(check, &action);
 	}
 	return 0;
 }
 
 /* Take the established sockets that no slot shows as links under guard. */
-static int adopt_sockets(struct run *run, struct range range, struct peer *peer)
+static int adopt_sockets(struct check *check, struct range range, struct peer *peer)
 {
 	size_t index;
 
 	for (index = range.first; index < range.end; index++) {
-		const struct seen_socket *socket = run->sockets[index];
+		const struct seen_socket *socket = check->sockets[index];
 		const struct slot *slot = find_slot(peer, socket->cookie);
 		struct check_action action = {
 			.kind = CHECK_ADOPT,
@@ -315,10 +314,11 @@ static int adopt_sockets(struct run *run, struct range range, struct peer *peer)
 			.local_port = socket->local_port,
 			.remote_port = socket->remote_port,
 			.local = socket->local,
+			.interface = socket->interface,
 		};
 		struct link link = {
 			.cookie = action.cookie,
-			.now = run->input->now_ns,
+			.now = check->input.now_ns,
 			.direction = action.direction,
 			.adopted = 1,
 			.local_port = action.local_port,
@@ -328,24 +328,24 @@ static int adopt_sockets(struct run *run, struct range range, struct peer *peer)
 
 		if (!socket->established || (slot && slot->kind == SLOT_LINK))
 			continue;
-		lasts = suspect(run, CHECK_ADOPT, &socket->address, socket->cookie);
+		lasts = suspect(check, CHECK_ADOPT, &socket->address, socket->cookie);
 		if (lasts < 0)
 			return lasts;
 		if (!lasts ||
-		    link_up(peer, run->input->policy, &link).cause == CAUSE_link_unheld)
+		    link_up(peer, &check->input.policy, &link).cause == CAUSE_link_unheld)
 			continue;
-		if (act(run, &action))
+		if (act(check, &action))
 			return -ENOMEM;
 	}
 	return 0;
 }
 
 /* Destroy the links too many, as long as one that lives remains. */
-static int destroy_doomed(struct run *run, struct range range, const struct peer *peer)
+static int destroy_doomed(struct check *check, struct range range, const struct peer *peer)
 {
 	int i;
 
-	if (!count_live_links(run, range, peer))
+	if (!count_live_links(check, range, peer))
 		return 0;
 	for (i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer->slots[i];
@@ -359,18 +359,18 @@ static int destroy_doomed(struct run *run, struct range range, const struct peer
 		};
 
 		if (slot->kind != SLOT_LINK || !(slot->flags & SLOT_DOOMED) ||
-		    !link_lives(run, range, slot))
+		    !link_lives(check, range, slot))
 			continue;
-		if (act(run, &action))
+		if (act(check, &action))
 			return -ENOMEM;
 	}
 	return 0;
 }
 
-static int check_peer(struct run *run, const struct peer *seen)
+static int check_peer(struct check *check, const struct peer *seen)
 {
-	struct range range = sockets_of(run, &seen->address);
-	const struct check_input *input = run->input;
+	struct range range = sockets_of(check, &seen->address);
+	const struct check_input *input = &check->input;
 	__u64 now_ns = input->now_ns, inactive_since_ns;
 	struct check_action action = { .address = seen->address };
 	struct peer peer = *seen, forgotten;
@@ -381,49 +381,51 @@ static int check_peer(struct run *run, const struct peer *seen)
 	if (peer.flags & PEER_LEAVING)
 		return 0;
 	for (index = range.first; index < range.end; index++)
-		run->of_peer[index] = true;
+		check->of_peer[index] = true;
 
 	if (claims_expire(&peer, now_ns).cause == CAUSE_claim_expired) {
 		action.kind = CHECK_EXPIRE;
-		if (act(run, &action))
+		if (act(check, &action))
 			return -ENOMEM;
 	}
-	result = release_slots(run, range, &peer);
+	result = release_slots(check, range, &peer);
 	if (!result)
-		result = spare_last(run, range, &peer);
+		result = spare_last(check, range, &peer);
 	if (!result)
-		result = adopt_sockets(run, range, &peer);
+		result = adopt_sockets(check, range, &peer);
 	if (!result)
-		result = destroy_doomed(run, range, &peer);
+		result = destroy_doomed(check, range, &peer);
 	/*
 	 * An established socket that is about to be adopted is a link that the map does not know
 	 * yet.
 	 */
-	if (result || has_established(run, range))
+	if (result || has_established(check, range))
 		return result;
 
 	inactive_since_ns = now_ns > input->forget_after_ns ? now_ns - input->forget_after_ns : 0;
 	forgotten = peer;
-	if (peer_forget(&forgotten, now_ns, inactive_since_ns))
+	if (peer_forget(&forgotten, now_ns, inactive_since_ns)) {
 		action.kind = CHECK_FORGET;
-	else if (peer_due(&peer, now_ns))
+	} else if (peer_due(&peer, now_ns)) {
 		action.kind = CHECK_ANNOUNCE_DUE;
-	else
+		action.announced = peer.due_ns != 0;
+	} else {
 		return 0;
-	return act(run, &action);
+	}
+	return act(check, &action);
 }
 
 /* Sockets of peers that the map does not have. */
-static int check_strangers(struct run *run)
+static int check_strangers(struct check *check)
 {
 	size_t index = 0;
 	int result;
 
-	while (index < run->socket_count) {
-		struct range range = sockets_of(run, &run->sockets[index]->address);
-		struct peer stranger = { .address = run->sockets[index]->address };
+	while (index < check->socket_count) {
+		struct range range = sockets_of(check, &check->sockets[index]->address);
+		struct peer stranger = { .address = check->sockets[index]->address };
 
-		result = run->of_peer[index] ? 0 : adopt_sockets(run, range, &stranger);
+		result = check->of_peer[index] ? 0 : adopt_sockets(check, range, &stranger);
 		if (result)
 			return result;
 		index = range.end;
@@ -431,54 +433,79 @@ static int check_strangers(struct run *run)
 	return 0;
 }
 
-static int index_sockets(struct run *run)
+static int index_sockets(struct check *check)
 {
-	const struct check_input *input = run->input;
+	const struct check_input *input = &check->input;
 	size_t index;
 
 	if (!input->socket_count)
 		return 0;
-	run->sockets = reallocarray(NULL, input->socket_count, sizeof(const struct seen_socket *));
-	run->of_peer = calloc(input->socket_count, sizeof(*run->of_peer));
-	if (!run->sockets || !run->of_peer)
+	check->sockets = reallocarray(NULL, input->socket_count, sizeof(const struct seen_socket *));
+	check->of_peer = calloc(input->socket_count, sizeof(*check->of_peer));
+	if (!check->sockets || !check->of_peer)
 		return -ENOMEM;
 	for (index = 0; index < input->socket_count; index++)
 		if (input->sockets[index].cookie)
-			run->sockets[run->socket_count++] = &input->sockets[index];
-	qsort(run->sockets, run->socket_count, sizeof(*run->sockets), compare_sockets);
+			check->sockets[check->socket_count++] = &input->sockets[index];
+	qsort(check->sockets, check->socket_count, sizeof(*check->sockets), compare_sockets);
 	return 0;
 }
 
-static void run_end(struct run *run)
+int check_begin(const struct check_input *input, struct check_memory *memory, struct check **ret_check)
 {
-	free(run->sockets);
-	free(run->of_peer);
-	free(run->actions);
-	free(run->suspicions);
+	struct check *check = calloc(1, sizeof(*check));
+
+	if (!check)
+		return -ENOMEM;
+	check->input = *input;
+	check->memory = memory;
+	if (index_sockets(check)) {
+		check_free(check);
+		return -ENOMEM;
+	}
+	*ret_check = check;
+	return 0;
 }
 
-int check_run(const struct check_input *input, struct check_memory *memory,
-	      struct check_action **ret_actions, size_t *ret_count)
+int check_peers(struct check *check, const struct peer *peers, size_t count,
+		const struct check_action **ret_actions, size_t *ret_count)
 {
-	__attribute__((cleanup(run_end))) struct run run = { .input = input, .memory = memory };
-	size_t index;
+	int result = 0;
+
+	check->action_count = 0;
+	for (size_t index = 0; index < count && !result; index++)
+		result = check_peer(check, &peers[index]);
+	*ret_actions = check->actions;
+	*ret_count = result ? 0 : check->action_count;
+	return result;
+}
+
+int check_end(struct check *check, const struct check_action **ret_actions, size_t *ret_count)
+{
 	int result;
 
-	result = index_sockets(&run);
-	for (index = 0; index < input->peer_count && !result; index++)
-		result = check_peer(&run, &input->peers[index]);
-	if (!result)
-		result = check_strangers(&run);
+	check->action_count = 0;
+	result = check_strangers(check);
+	*ret_actions = check->actions;
+	*ret_count = result ? 0 : check->action_count;
 	if (result)
 		return result;
-
-	if (run.suspicion_count)
-		qsort(run.suspicions, run.suspicion_count, sizeof(*run.suspicions),
+	if (check->suspicion_count)
+		qsort(check->suspicions, check->suspicion_count, sizeof(*check->suspicions),
 		      compare_suspicions);
-	free(memory->suspicions);
-	memory->suspicions = take_pointer(run.suspicions);
-	memory->count = run.suspicion_count;
-	*ret_actions = take_pointer(run.actions);
-	*ret_count = run.action_count;
+	free(check->memory->suspicions);
+	check->memory->suspicions = take_pointer(check->suspicions);
+	check->memory->count = check->suspicion_count;
 	return 0;
+}
+
+void check_free(struct check *check)
+{
+	if (!check)
+		return;
+	free(check->sockets);
+	free(check->of_peer);
+	free(check->actions);
+	free(check->suspicions);
+	free(check);
 }

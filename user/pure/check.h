@@ -37,6 +37,7 @@ struct seen_socket {
 	__u16 local_port;              /* host byte order */
 	__u16 remote_port;
 	struct peer_address local;     /* this end */
+	__u32 interface;               /* index of the one that it is bound to, 0: none */
 };
 
 /* What to do. In brackets what carries it out. */
@@ -53,7 +54,7 @@ enum check_kind {
 	CHECK_DESTROY = 5,
 	/* address: delete the peer if it is still inactive (COMMAND_FORGET) */
 	CHECK_FORGET = 6,
-	/* address: announce the peer if it is still idle (COMMAND_ANNOUNCE) */
+	/* address, announced: announce the peer if it is still idle (COMMAND_ANNOUNCE) */
 	CHECK_ANNOUNCE_DUE = 7,
 };
 
@@ -65,21 +66,21 @@ struct check_action {
 	__u64 cookie;
 	__u16 local_port;
 	__u16 remote_port;
-	struct peer_address local; /* CHECK_ADOPT: this end of the socket */
+	struct peer_address local; /* CHECK_ADOPT: this end of the socket, and its interface */
+	__u32 interface;
+	bool announced;            /* CHECK_ANNOUNCE_DUE: it has been since it is due */
 };
 
-/* Everything a check looks at; nothing in it is changed. */
+/* What a check looks at beside the peers; nothing in it is changed. */
 struct check_input {
-	const struct peer *peers; /* a snapshot of the peers map */
-	size_t peer_count;
 	/*
 	 * All sockets of the guard whose peer is guarded: not loopback, not this host's own
 	 * addresses. A list that could not be read completely must not be checked: absent sockets
-	 * would look dead.
+	 * would look dead. Borrowed until the check is freed.
 	 */
 	const struct seen_socket *sockets;
 	size_t socket_count;
-	const struct guard_policy *policy;
+	struct guard_policy policy;
 	__u64 now_ns;
 	__u64 forget_after_ns; /* a peer inactive for so long is forgotten */
 };
@@ -94,9 +95,18 @@ struct check_memory *check_memory_new(void);
 void check_memory_free(struct check_memory *memory);
 
 /*
- * Check once. The actions are in the order in which they must be taken: for each peer EXPIRE,
- * RELEASE, SPARE, ADOPT, DESTROY, then FORGET or ANNOUNCE_DUE; *ret_actions is the caller's to
- * free, NULL when there are none. -ENOMEM: nothing is returned and the memory is as before.
+ * A check under way. It is given the peers map piece by piece, for that may be large, and each peer once; what
+ * changes meanwhile differs for a moment and is no repair.
+ */
+struct check;
+
+/* Begin with the sockets, which are listed before the first peer is read. -ENOMEM. The caller's: check_free(). */
+int check_begin(const struct check_input *input, struct check_memory *memory, struct check **ret_check);
+
+/*
+ * Look at a piece of the map. The actions are in the order in which they must be taken: for each peer EXPIRE,
+ * RELEASE, SPARE, ADOPT, DESTROY, then FORGET or ANNOUNCE_DUE; *ret_actions is the check's until the next call.
+ * -ENOMEM: nothing is returned, and the check can only be freed.
  *
  * EXPIRE, DESTROY, FORGET and ANNOUNCE_DUE follow from the rules and are given at once:
  *   EXPIRE        a claim of the peer has expired
@@ -112,7 +122,16 @@ void check_memory_free(struct check_memory *memory);
  *   ADOPT         an established socket that no slot shows as a link, if the peer has a slot left
  *                 for it
  */
-int check_run(const struct check_input *input, struct check_memory *memory,
-	      struct check_action **ret_actions, size_t *ret_count);
+int check_peers(struct check *check, const struct peer *peers, size_t count,
+		const struct check_action **ret_actions, size_t *ret_count);
+
+/*
+ * The whole map was given: look at the sockets whose peers were not in it, and remember what is suspected. Actions
+ * and errors as of check_peers(); on failure the memory is as before.
+ */
+int check_end(struct check *check, const struct check_action **ret_actions, size_t *ret_count);
+
+/* NULL is allowed. Without check_end() the memory is as before. */
+void check_free(struct check *check);
 
 #endif

@@ -57,31 +57,31 @@ static bool each_end_keeps_one(const struct peer *peer, __u64 age_ns, __u64 now_
 	return outbound && inbound && heard;
 }
 
-struct habit habit_of_peers(const struct peer *peers, size_t count, const struct guard_policy *policy,
-			    __u64 now_ns)
+void habit_count_peer(struct habit_tally *tally, const struct peer *peer, const struct guard_policy *policy,
+		      __u64 now_ns)
 {
-	struct habit habit = {};
-	bool one_each = false;
+	__u32 links = lasting_links(peer, policy->min_uptime_ns, now_ns);
 
-	for (size_t i = 0; i < count; i++) {
-		__u32 links = lasting_links(&peers[i], policy->min_uptime_ns, now_ns);
+	if (!links)
+		return;
+	tally->linked++;
+	if (links <= peer_limit(peer, policy))
+		return;
+	tally->with_several++;
+	tally->each_end_keeps_one |= each_end_keeps_one(peer, policy->min_uptime_ns, now_ns);
+	if (links > tally->most)
+		tally->most = links;
+}
 
-		if (!links)
-			continue;
-		habit.seen++;
-		if (links <= peer_limit(&peers[i], policy))
-			continue;
-		habit.shown++;
-		one_each |= each_end_keeps_one(&peers[i], policy->min_uptime_ns, now_ns);
-		if (links > habit.max_links)
-			habit.max_links = links;
-	}
-	if ((habit.shown < HABIT_PEERS_MIN && !one_each) || !nearly(habit.shown, habit.seen))
+struct habit habit_of_peers(const struct habit_tally *tally)
+{
+	if ((tally->with_several < HABIT_PEERS_MIN && !tally->each_end_keeps_one) ||
+	    !nearly(tally->with_several, tally->linked))
 		return (struct habit){};
-	if (habit.max_links > PEER_LINKS_MAX)
-		habit.max_links = PEER_LINKS_MAX;
-	habit.kind = HABIT_SEVERAL_LINKS;
-	return habit;
+	return (struct habit){ .kind = HABIT_SEVERAL_LINKS,
+			       .max_links = tally->most > PEER_LINKS_MAX ? PEER_LINKS_MAX : tally->most,
+			       .shown = tally->with_several,
+			       .seen = tally->linked };
 }
 
 /* ---- dialing back ---- */

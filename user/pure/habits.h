@@ -11,6 +11,7 @@
 #ifndef PURE_HABITS_H
 #define PURE_HABITS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <connguard/abi.h>
@@ -50,13 +51,26 @@ struct habit {
 	__u32 by_peer;   /* HABIT_SHORT_LINKS: so many of those that show it were ended by the peer */
 };
 
+/* What peers show of their links, counted one by one; begins zeroed. */
+struct habit_tally {
+	__u32 linked;       /* peers with lasting links */
+	__u32 with_several; /* of these, more than they may have */
+	__u32 most;         /* lasting links of one of those */
+	bool each_end_keeps_one;
+};
+
 /*
- * HABIT_SEVERAL_LINKS or HABIT_NONE. What counts are links that are older than the policy's min_uptime:
- * a duplicate that an application rejects does not live so long. Of a single peer they must be of both
- * directions, and each heard from when all of them were there: one that a crash has left is none.
+ * What counts are links that are older than the policy's min_uptime: a duplicate that an application rejects does
+ * not live so long.
  */
-struct habit habit_of_peers(const struct peer *peers, size_t count, const struct guard_policy *policy,
-			    __u64 now_ns);
+void habit_count_peer(struct habit_tally *tally, const struct peer *peer, const struct guard_policy *policy,
+		      __u64 now_ns);
+
+/*
+ * HABIT_SEVERAL_LINKS or HABIT_NONE. Of a single peer the links must be of both directions, and each heard from when
+ * all of them were there: one that a crash has left is none.
+ */
+struct habit habit_of_peers(const struct habit_tally *tally);
 
 /*
  * HABIT_DIAL_BACK or HABIT_NONE. `events` are oldest first. A first link that is younger than
