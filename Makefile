@@ -139,7 +139,7 @@ FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 # ---- targets ---------------------------------------------------------------------------------------
 
 .PHONY: all build-tests build-demo build-bench build-vm build-fuzz build-services test test-vm \
-	test-services demo bench crossing soak fuzz model lint install uninstall clean help FORCE
+	test-services demo bench growth crossing soak fuzz model lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
@@ -190,6 +190,12 @@ bench: ## install what is missing, build, compare with nftables rules and with n
 	$(Q)scripts/bootstrap.sh build demo
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-bench
 	$(Q)CONNGUARD_BUILD='$(BUILD)' tests/bench/compare.sh
+
+growth: ## install what is missing, build, measure the daemon's work as others do more; needs root and 6 GB
+	$(Q)scripts/bootstrap.sh build test
+	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-tests
+	$(Q)BUILD='$(BUILD)' CONNGUARD_BUILD='$(BUILD)' \
+		BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" tests/growth/growth.py
 
 crossing: ## install what is missing, build, ROUNDS of dials that cross, in each configuration; needs root (SEED=N)
 	$(Q)scripts/bootstrap.sh build test
