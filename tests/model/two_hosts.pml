@@ -510,7 +510,12 @@ inline end_given_up()
 		TELL("the daemon ends, for a knock, the dial");
 		assert(!yielded[at]);
 		yielded[at] = 1;
-		CLOSED(ENDING_ABORTED)
+		CLOSED(ENDING_ABORTED);
+		/* syns_let_in() of user/connguardd/syns.c: the SYN that has met it comes to the listener. */
+		if
+		:: SAME_TUPLE -> knock()
+		:: else
+		fi
 	:: else
 	fi
 }

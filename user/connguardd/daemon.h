@@ -301,7 +301,10 @@ void syns_stop(struct daemon *daemon);
 /* The backoff is over: the SYN of a dial that was kept leaves, now. */
 void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
-/* The peer's quiet link refuses nobody any more: its knock, which was held meanwhile, comes in. */
+/*
+ * What a knock of the peer was held for, or what it met, is over (a quiet link, our own dial on its 4-tuple): it comes
+ * in.
+ */
 void syns_let_in(struct daemon *daemon, const struct peer_address *address);
 
 /* The same, a moment later: what was asked is answered, or its other end has ended it. */

@@ -4,7 +4,8 @@
  *
  * A dial that was kept is let go when the backoff ends; TCP would send its SYN at its next try, which may be
  * seconds later. Of two ends that dial from the port on which they listen one gives its dial up for the
- * other's, whose SYN it had to drop for that. And of two dials that cross after an outage, the answer to
+ * other's, whose SYN it had to drop for that: the other asks again, and the SYN that has ended the dial comes to the
+ * listener. And of two dials that cross after an outage, the answer to
  * the older is dropped for the other's sake, which the other end may have given up already, or because there
  * is no room beside a quiet link, which ends a moment later. So the daemon sends a copy of the SYN, once more
  * than TCP does: what TCP sends, and when, stays as it is.
