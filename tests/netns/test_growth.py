@@ -6,9 +6,9 @@ import signal
 import time
 import typing
 
-from harness import IPV4, PATIENCE, PORT, SECOND, now_ns, wait_for
-from registry import test
-from steps import assert_passed, resent_within
+from harness import IPV4, IPV6, PATIENCE, PORT, SECOND, now_ns, wait_for
+from registry import each, test
+from steps import assert_knock_refused, assert_passed, fail_dial, link_out, resent_within
 from test_floods import Flood, accept_all
 from test_suspect import silent
 
@@ -107,3 +107,34 @@ def many_due_peers_are_announced_without_a_loss(lab):
     assert status["peers"]["idle"] == count and status["peers"]["counted_ns"] < status["now_ns"], status
     # There are more than one answer lists, so that it cannot be compared with the sockets afterwards.
     assert guard.end(signal.SIGTERM) == 0
+
+
+@each(IPV4, IPV6)
+def one_visitor_with_many_addresses_fills_the_map_and_keeps_nobody_out(lab, family):
+    """Each of its addresses links and leaves. Peers with state, named ones and those that we dial stay."""
+    guard = lab.own_guard(start=False, max_peers="64", min_uptime="0s", initial="60s", max="60s")
+    path = os.path.join(guard.directory, "peers")
+    named, linked, failed, dialed = (lab.fresh(family) for _ in range(4))
+    with open(path, "w", encoding="utf-8") as file:
+        file.write(f"{named.address}\n")
+    guard.write(dict(guard.options, peers=path))
+    guard.start()
+    watch = guard.watch()
+    accept_all(lab)
+    link_out(lab, linked)
+    fail_dial(lab, watch, failed)
+    link_out(lab, dialed).close()
+    watch.event(dialed, "link_ended")
+    visitor = [lab.fresh(family) for _ in range(200)]
+    for peer in visitor:
+        link = assert_passed(peer.knock())
+        peer.host("close", fd=link["fd"])
+    for peer in (named, linked, failed, dialed):
+        assert guard.peer(peer.address), f"{peer.address} is forgotten"
+    wait_for(lambda: guard.status()["healthy"], lambda: guard.status()["problems"])
+    # Whoever comes now is guarded.
+    late = lab.fresh(family)
+    assert_passed(late.knock())
+    wait_for(lambda: guard.state(late.address) == "linked", "the last one is linked")
+    assert_knock_refused(watch, late)
+    assert guard.log(1000).count("the peers map was full") >= 1, guard.log()

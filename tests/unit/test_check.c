@@ -517,7 +517,14 @@ static void forgotten_peers(void **state)
 	peer = add_peer(world, 6);
 	peer->last_active_ns = 1;
 	peer->flags = 0;
-	assert_string_equal(check(world), "forget 1;due 2;due 3;due 4;forget 6;");
+	/* Who only knocks is forgotten within minutes. */
+	peer = add_peer(world, 7);
+	peer->last_active_ns = NOW - CHECK_KNOCKER_FORGOTTEN_NS;
+	peer->flags = 0;
+	peer = add_peer(world, 8);
+	peer->last_active_ns = NOW - CHECK_KNOCKER_FORGOTTEN_NS + 1;
+	peer->flags = 0;
+	assert_string_equal(check(world), "forget 1;due 2;due 3;due 4;forget 6;forget 7;");
 }
 
 static void young_host_forgets_nobody(void **state)

@@ -7,6 +7,7 @@
  *     powers.c      what is given up once the guard is there
  *     upkeep.c      time: due peers, the ends of backoffs, the heartbeat
  *     reconcile.c   truth: the periodic check of the map against the sockets
+ *     room.c        a full peers map: who goes
  *     places.c      the cgroup, the network namespace and the pins come and go: notice, and follow
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
@@ -57,6 +58,9 @@ enum problem {
 /* The check under way, and what the last one suspected; reconcile.c's alone. */
 struct reconcile;
 
+/* The search for those who go; room.c's alone. */
+struct room;
+
 /* Links that are being asked for a sign of life; probing.c's alone. */
 struct probing;
 
@@ -99,6 +103,7 @@ struct daemon {
 
 	struct deadlines *deadlines;
 	struct reconcile *reconcile;
+	struct room *room;
 	struct throttle *throttle;
 	struct probing *probing;
 	struct revival *revival;
@@ -198,6 +203,14 @@ const struct census *reconcile_census(const struct daemon *daemon);
 
 /* Links that the last check could not take under guard. */
 size_t reconcile_unguarded(const struct daemon *daemon);
+
+/* ---- room.c ---- */
+
+int room_start(struct daemon *daemon);
+void room_stop(struct daemon *daemon);
+
+/* A peer found no room in the map: make some, if there is anybody who can go. */
+void room_make(struct daemon *daemon);
 
 /* ---- places.c ---- */
 

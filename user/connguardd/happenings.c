@@ -228,6 +228,7 @@ static void on_event(const struct guard_event *event, void *argument)
 {
 	struct daemon *daemon = argument;
 	__u64 now = clock_now_ns();
+	struct peer peer;
 
 	/* First what cannot wait. */
 	switch (event->cause) {
@@ -259,6 +260,11 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_unheld:
 		if (event->other_cookie)
 			destroy_unheld(daemon, event);
+		/* fall through */
+	case CAUSE_dial_unheld:
+		/* It has no entry: there was no room for one. */
+		if (guard_peer_read(daemon->guard, &event->address, &peer) == -ENOENT)
+			room_make(daemon);
 		break;
 	case CAUSE_link_duplicate:
 		happenings_destroy(daemon, &event->address, event->other_cookie);

@@ -127,6 +127,8 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = syns_start(daemon);
 	if (!result)
+		result = room_start(daemon);
+	if (!result)
 		result = reconcile_start(daemon);
 	if (!result)
 		result = upkeep_start(daemon);
@@ -229,6 +231,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 
 	server_close(daemon->server);
 	reconcile_stop(daemon);
+	room_stop(daemon);
 	upkeep_stop(daemon);
 	syns_stop(daemon);
 	packets_stop(daemon);

@@ -136,9 +136,7 @@ static void act(struct daemon *daemon, const struct check_action *action)
 		break;
 	case CHECK_FORGET:
 		command.operation = COMMAND_FORGET;
-		command.until_ns = reconcile->now_ns > daemon->config.forget_after_ns ?
-					   reconcile->now_ns - daemon->config.forget_after_ns :
-					   0;
+		command.until_ns = action->inactive_since_ns;
 		guard_command(daemon->guard, &command);
 		break;
 	case CHECK_ANNOUNCE_DUE:

@@ -371,7 +371,7 @@ static int check_peer(struct check *check, const struct peer *seen)
 {
 	struct range range = sockets_of(check, &seen->address);
 	const struct check_input *input = &check->input;
-	__u64 now_ns = input->now_ns, inactive_since_ns;
+	__u64 now_ns = input->now_ns, idle_ns;
 	struct check_action action = { .address = seen->address };
 	struct peer peer = *seen, forgotten;
 	size_t index;
@@ -402,16 +402,21 @@ static int check_peer(struct check *check, const struct peer *seen)
 	if (result || has_established(check, range))
 		return result;
 
-	inactive_since_ns = now_ns > input->forget_after_ns ? now_ns - input->forget_after_ns : 0;
+	idle_ns = input->forget_after_ns;
+	/* Who has only ever knocked was met by its own will, and will be again. */
+	if (!(peer.flags & PEER_DIALED) && idle_ns > CHECK_KNOCKER_FORGOTTEN_NS)
+		idle_ns = CHECK_KNOCKER_FORGOTTEN_NS;
+	action.inactive_since_ns = now_ns > idle_ns ? now_ns - idle_ns : 0;
 	forgotten = peer;
-	if (peer_forget(&forgotten, now_ns, inactive_since_ns)) {
+	if (peer_forget(&forgotten, now_ns, action.inactive_since_ns)) {
 		action.kind = CHECK_FORGET;
-	} else if (peer_due(&peer, now_ns)) {
-		action.kind = CHECK_ANNOUNCE_DUE;
-		action.announced = peer.due_ns != 0;
-	} else {
-		return 0;
+		return act(check, &action);
 	}
+	action.inactive_since_ns = 0;
+	if (!peer_due(&peer, now_ns))
+		return 0;
+	action.kind = CHECK_ANNOUNCE_DUE;
+	action.announced = peer.due_ns != 0;
 	return act(check, &action);
 }
 

@@ -23,6 +23,9 @@
  */
 #define CHECK_LASTS_NS 500000000ULL
 
+/* A peer that has only ever knocked is forgotten when it was idle for so long: anybody can make any number of them. */
+#define CHECK_KNOCKER_FORGOTTEN_NS (10 * 60 * 1000000000ULL)
+
 /* A real TCP socket of the guard (its namespace, cgroup and ports), as the kernel listed it. */
 struct seen_socket {
 	__u64 cookie;                  /* 0: the kernel names none (TIME_WAIT): ignored */
@@ -52,7 +55,7 @@ enum check_kind {
 	CHECK_ADOPT = 4,
 	/* address, cookie, direction, ports: destroy the socket of a link too many (sock_diag) */
 	CHECK_DESTROY = 5,
-	/* address: delete the peer if it is still inactive (COMMAND_FORGET) */
+	/* address, inactive_since_ns: delete the peer if it is still inactive (COMMAND_FORGET) */
 	CHECK_FORGET = 6,
 	/* address, announced: announce the peer if it is still idle (COMMAND_ANNOUNCE) */
 	CHECK_ANNOUNCE_DUE = 7,
@@ -68,6 +71,7 @@ struct check_action {
 	__u16 remote_port;
 	struct peer_address local; /* CHECK_ADOPT: this end of the socket, and its interface */
 	__u32 interface;
+	__u64 inactive_since_ns;   /* CHECK_FORGET */
 	bool announced;            /* CHECK_ANNOUNCE_DUE: it has been since it is due */
 };
 
@@ -82,7 +86,7 @@ struct check_input {
 	size_t socket_count;
 	struct guard_policy policy;
 	__u64 now_ns;
-	__u64 forget_after_ns; /* a peer inactive for so long is forgotten */
+	__u64 forget_after_ns; /* a peer inactive for so long is forgotten, one that has only knocked no later than above */
 };
 
 /* What the last check suspected and since when. */

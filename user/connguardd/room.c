@@ -1,0 +1,144 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Room in the peers map. See daemon.h.
+ *
+ * A full map is no end: whoever comes then passes without a guard, once, and at once the learned peers that nobody
+ * needs go (pure/eviction.h), an eighth of the map or so. Peers with state, and those that are named, never do: where
+ * all have state there is no room, and `status` says so.
+ */
+#include "connguardd/daemon.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <connguard/rules.h>
+
+#include "base/clock.h"
+#include "base/log.h"
+#include "pure/eviction.h"
+
+/* Of the map, so much is made free at a time: */
+#define SHARE 8
+/* but not more than some milliseconds of work. */
+#define EVICTED_MAX 4096
+/* A map is full when so small a part of it is free; what comes and goes meanwhile is seen or not. */
+#define NEARLY 16
+/* The map is walked for so long before everything else has its turn. */
+#define PIECE_NS (2 * NS_PER_MS)
+/* Where there was nobody to go, it is not looked again before. */
+#define IN_VAIN_NS NS_PER_SECOND
+
+struct room {
+	struct event *piece;
+	struct eviction *eviction; /* NULL: nothing under way */
+	struct peer_walk walk;
+	size_t count; /* peers that were looked at */
+	__u64 not_before_ns;
+};
+
+static void forget(struct room *room)
+{
+	guard_peers_leave(&room->walk);
+	eviction_free(room->eviction);
+	room->eviction = NULL;
+}
+
+/* The choice is made. */
+static void evict(struct daemon *daemon)
+{
+	struct guard_command command = { .operation = COMMAND_FORGET, .until_ns = clock_now_ns() };
+	struct room *room = daemon->room;
+	const struct peer_address *addresses;
+	size_t count = eviction_chosen(room->eviction, &addresses), gone = 0;
+
+	/* Else there was no memory, and it helps nobody that others go. */
+	if (room->count < guard_peers_max(daemon->guard) - guard_peers_max(daemon->guard) / NEARLY)
+		count = 0;
+	for (size_t i = 0; i < count; i++) {
+		command.address = addresses[i];
+		/* -EBUSY: it has state by now. */
+		gone += guard_command(daemon->guard, &command) == 0;
+	}
+	forget(room);
+	if (gone) {
+		log_info("the peers map was full: %zu that were idle are forgotten", gone);
+		/* What came meanwhile may be a link already. */
+		reconcile_now(daemon, false);
+	} else {
+		room->not_before_ns = clock_now_ns() + IN_VAIN_NS;
+	}
+}
+
+static void look_on(struct daemon *daemon)
+{
+	static const struct timeval at_once;
+	struct room *room = daemon->room;
+	__u64 now = clock_now_ns(), began = now;
+	const struct peer *peers;
+	size_t count;
+	int result;
+
+	do {
+		result = guard_peers_next(&room->walk, &peers, &count);
+		for (size_t i = 0; !result && i < count; i++)
+			eviction_consider(room->eviction, &peers[i], now);
+		room->count += count;
+		now = clock_now_ns();
+	} while (!result && count && now - began < PIECE_NS);
+	if (!result && count) {
+		evtimer_add(room->piece, &at_once);
+	} else if (!result) {
+		evict(daemon);
+	} else {
+		log_warning("looking for idle peers: %s", strerror(-result));
+		forget(room);
+	}
+}
+
+void room_make(struct daemon *daemon)
+{
+	struct room *room = daemon->room;
+	size_t wanted = guard_peers_max(daemon->guard) / SHARE;
+	int result;
+
+	if (room->eviction || clock_now_ns() < room->not_before_ns)
+		return;
+	room->count = 0;
+	room->eviction = eviction_new(wanted < EVICTED_MAX ? wanted : EVICTED_MAX);
+	result = room->eviction ? guard_peers_walk(daemon->guard, &room->walk) : -ENOMEM;
+	if (result) {
+		log_warning("looking for idle peers: %s", strerror(-result));
+		forget(room);
+		return;
+	}
+	look_on(daemon);
+}
+
+static void on_piece(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd;
+	(void)what;
+	look_on(argument);
+}
+
+int room_start(struct daemon *daemon)
+{
+	struct room *room = daemon->room = calloc(1, sizeof(*room));
+
+	if (!room)
+		return -ENOMEM;
+	room->piece = evtimer_new(daemon->base, on_piece, daemon);
+	return room->piece ? 0 : -ENOMEM;
+}
+
+void room_stop(struct daemon *daemon)
+{
+	if (!daemon->room)
+		return;
+	forget(daemon->room);
+	if (daemon->room->piece)
+		event_free(daemon->room->piece);
+	free(daemon->room);
+	daemon->room = NULL;
+}
