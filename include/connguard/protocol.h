@@ -57,6 +57,9 @@
  */
 #define PROTOCOL_UNREAD_MAX (64 * 1024 * 1024)
 
+/* Why a peer is not forgotten. */
+#define PROTOCOL_NOT_IDLE "the peer has a link, a dial, a backoff, a limit or an exemption, or is named in the peers file"
+
 /*
  * X(name, changes, arguments): every request. `changes` 1: root only.
  * Arguments are members of the request: "address" (text), "port" (integer, a guarded one), "limit" (integer
@@ -70,6 +73,7 @@
 	X(events, 0, "[follow]") \
 	X(due, 0, "[follow]") \
 	X(kick, 1, "[address]; none: every peer") \
+	X(forget, 1, "[address]; none: every learned peer without state") \
 	X(limit, 1, "address, limit") \
 	X(allow, 1, "address or prefix, seconds; -1: for good, 0: no longer") \
 	X(cut, 1, "address") \

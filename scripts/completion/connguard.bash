@@ -6,7 +6,7 @@
 
 _connguard() {
 	local word=${COMP_WORDS[COMP_CWORD]} previous=${COMP_WORDS[COMP_CWORD - 1]}
-	local commands='status peers explain events due kick cut limit allow panic resume reload load
+	local commands='status peers explain events due kick forget cut limit allow panic resume reload load
 		unload help version'
 	local command='' name=() i
 
@@ -43,8 +43,9 @@ _connguard() {
 	resume) words='--name --observe' ;;
 	load) words='--name --config --port --cgroup --netns' ;;
 	unload) words='--name --force' ;;
-	explain | cut | limit | kick | allow)
+	explain | cut | limit | kick | forget | allow)
 		[[ $command != kick ]] || words+=' --all'
+		[[ $command != forget ]] || words+=' --idle'
 		[[ $command != allow ]] || words+=' --for --for-good --end'
 		if [[ $word != -* ]]; then
 			words+=" $(connguard "${name[@]}" peers 2>/dev/null |

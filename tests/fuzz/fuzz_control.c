@@ -429,7 +429,7 @@ int guard_command(const struct guard *guard, const struct guard_command *command
 {
 	(void)guard;
 	must(command->operation == COMMAND_KICK || command->operation == COMMAND_LIMIT ||
-	     command->operation == COMMAND_ALLOW);
+	     command->operation == COMMAND_ALLOW || command->operation == COMMAND_FORGET);
 	must(root_asks);
 	must(command->operation != COMMAND_LIMIT || command->value <= PEER_LINKS_MAX);
 	return address_equal(&command->address, &known) ? 0 : -ENOENT;
@@ -449,6 +449,14 @@ int guard_kick_all(const struct guard *guard, size_t *ret_kicked)
 	(void)guard;
 	must(root_asks);
 	*ret_kicked = 1;
+	return 0;
+}
+
+int guard_forget_idle(const struct guard *guard, size_t *ret_forgotten)
+{
+	(void)guard;
+	must(root_asks);
+	*ret_forgotten = 1;
 	return 0;
 }
 

@@ -97,6 +97,7 @@ def as_user(guard, text, user=NOBODY, group=NOBODY):
 
 
 CHANGES = [request("kick"), request("kick", address="10.0.0.1"),
+           request("forget"), request("forget", address="10.0.0.1"),
            request("limit", address="10.0.0.1", limit=2),
            request("allow", address="10.0.0.1", seconds=60), request("cut", address="10.0.0.1"),
            request("reload")]

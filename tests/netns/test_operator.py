@@ -89,6 +89,35 @@ def kick_all(lab):
     assert watch.grown()["peer_kicked"] >= 3, watch.grown()
 
 
+@each("with a daemon", "without one")
+@core()
+def forget_drops_an_idle_peer_and_no_other(lab, way):
+    guard = lab.own_guard(initial="60s", max="60s", min_uptime="0s")
+    idle, linked, failed, limited = (lab.fresh() for _ in range(4))
+    others = [lab.fresh() for _ in range(3)]
+    watch = guard.watch()
+    listen_home(lab)
+    guard.tell("limit", limited.address, "2")
+    link_out(lab, linked)
+    fail_dial(lab, watch, failed)
+    for peer in (idle, *others):
+        link_out(lab, peer).close()
+        watch.event(peer, "link_ended")
+    if way == "without one":
+        guard.end(signal.SIGQUIT)
+    guard.tell("forget", idle.address)
+    for peer in (linked, failed, limited):
+        status, text = guard.cli("forget", peer.address)
+        assert status == 1 and "has a link" in text, (status, text)
+    assert {peer["address"] for peer in guard.peers()} == {
+        peer.address for peer in (linked, failed, limited, *others)}
+    assert guard.tell("forget", "--idle").strip() == "forgot 3 peer(s)"
+    assert {peer["address"] for peer in guard.peers()} == {
+        peer.address for peer in (linked, failed, limited)}
+    # Met again it is as new.
+    link_out(lab, idle)
+
+
 @each_family
 @core("IPv4", "IPv6")
 def cut_destroys_the_link_and_is_no_failure(lab, family):
@@ -363,7 +392,7 @@ def a_foreign_detach_does_not_take_the_programs_away(lab):
 
 
 @each("", "no-such-command", "explain", "explain not-an-address", "explain 10.0.0.1 10.0.0.2",
-      "explain 10.0.0.1 0", "explain 10.0.0.1 70000", "explain 10.0.0.1 24000 24001", "status --follow", "kick", "limit 10.0.0.1", "limit 10.0.0.1 many", "limit 10.0.0.1 9",
+      "explain 10.0.0.1 0", "explain 10.0.0.1 70000", "explain 10.0.0.1 24000 24001", "status --follow", "kick", "forget", "forget --all", "limit 10.0.0.1", "limit 10.0.0.1 many", "limit 10.0.0.1 9",
       "allow 10.0.0.1", "allow 10.0.0.1 --for never", "allow 10.0.0.0/99 --for 1h", "cut",
       "--no-such-option status")
 def wrong_usage_exits_2(lab, line):
@@ -373,7 +402,7 @@ def wrong_usage_exits_2(lab, line):
     assert text.strip(), "without a word"
 
 
-@each("status", "peers", "explain 10.0.0.1", "events", "due", "kick 10.0.0.1", "panic", "resume",
+@each("status", "peers", "explain 10.0.0.1", "events", "due", "kick 10.0.0.1", "forget --idle", "panic", "resume",
       "unload", "cut 10.0.0.1", "limit 10.0.0.1 2", "allow 10.0.0.1 --for 1h")
 def without_any_guard_exits_1(lab, line):
     status, text = run(CLI, "-n", "cgt-no-such-guard", *line.split(), check=False)
@@ -381,7 +410,7 @@ def without_any_guard_exits_1(lab, line):
     assert "cgt-no-such-guard" in text, text
 
 
-@each("kick", "cut")
+@each("kick", "forget", "cut")
 def of_an_unknown_peer_exits_1(lab, command):
     guard = lab.guard()
     status, text = guard.cli(command, "192.0.2.123")

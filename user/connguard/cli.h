@@ -32,13 +32,14 @@ enum cli_option {
 	OPTION_OBSERVE = 1 << 4,
 	OPTION_LOAD = 1 << 5, /* --config, --port, --cgroup, --netns */
 	OPTION_FORCE = 1 << 6,
+	OPTION_IDLE = 1 << 7,
 };
 
 /* The command line, taken apart. Texts point into argv. */
 struct cli {
 	char name[GUARD_NAME_MAX + 1]; /* of the guard; found when not given */
 	bool name_given;
-	bool json, follow, all, for_good, end, observe, force;
+	bool json, follow, all, idle, for_good, end, observe, force;
 	const char *duration;      /* of --for; NULL: not given */
 	struct config_sources sources; /* --config, --port, --cgroup, --netns */
 	char **arguments;          /* what follows the command's name */
@@ -90,6 +91,7 @@ int command_explain(struct cli *cli);
 int command_events(struct cli *cli);
 int command_due(struct cli *cli);
 int command_kick(struct cli *cli);
+int command_forget(struct cli *cli);
 int command_limit(struct cli *cli);
 int command_allow(struct cli *cli);
 int command_cut(struct cli *cli);

@@ -20,6 +20,8 @@ const struct cli_command cli_commands[] = {
 	{ "due", "[--follow]", "peers with no link, no claim and no backoff left", 0, 0,
 	  READS | OPTION_FOLLOW, false, command_due },
 	{ "kick", "ADDRESS | --all", "clear the backoff now", 0, 1, OPTION_ALL, false, command_kick },
+	{ "forget", "ADDRESS | --idle", "drop a learned peer that has no link, backoff or limit", 0, 1, OPTION_IDLE,
+	  false, command_forget },
 	{ "cut", "ADDRESS", "destroy the peer's links", 1, 1, 0, false, command_cut },
 	{ "limit", "ADDRESS LINKS", "how many links this peer may have; 0: as the policy says", 2, 2, 0,
 	  false, command_limit },
@@ -50,8 +52,8 @@ int command_help(struct cli *cli)
 	printf("\n"
 	       "  -n, --name NAME   of the guard; default: the only one there is\n"
 	       "  -j, --json        a JSON document in place of text, for the commands that read\n\n"
-	       "of several ports each is a service of its own: kick, cut, limit and allow change an address\n"
-	       "at all of them; 'explain ADDRESS PORT' asks about one.\n\n"
+	       "of several ports each is a service of its own: kick, forget, cut, limit and allow change an\n"
+	       "address at all of them; 'explain ADDRESS PORT' asks about one.\n\n"
 	       "exit status: 0 yes or fine, 1 failed, 2 usage, 3 a dial or a knock would not pass (explain)\n");
 	return CLI_FINE;
 }

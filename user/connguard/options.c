@@ -92,7 +92,8 @@ int cli_parse(int argc, char **argv, struct cli *ret_cli, const struct cli_comma
 		{ "end", no_argument, NULL, 'e' },	    { "observe", no_argument, NULL, 'o' },
 		{ "config", required_argument, NULL, 'c' }, { "port", required_argument, NULL, 'p' },
 		{ "cgroup", required_argument, NULL, 'G' }, { "netns", required_argument, NULL, 'N' },
-		{ "force", no_argument, NULL, 'F' },	    { NULL, 0, NULL, 0 },
+		{ "force", no_argument, NULL, 'F' },	    { "idle", no_argument, NULL, 'i' },
+		{ NULL, 0, NULL, 0 },
 	};
 	const struct cli_command *command = NULL;
 	struct cli cli = { .name = "default" };
@@ -127,6 +128,10 @@ int cli_parse(int argc, char **argv, struct cli *ret_cli, const struct cli_comma
 		case 'a':
 			cli.all = true;
 			given |= OPTION_ALL;
+			break;
+		case 'i':
+			cli.idle = true;
+			given |= OPTION_IDLE;
 			break;
 		case 'd':
 			cli.duration = optarg;

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <connguard/protocol.h>
 #include <connguard/rules.h>
 
 #include "base/cleanup.h"
@@ -30,6 +31,8 @@ static int run_command(const struct guard *guard, const struct guard_command *co
 		complain("the guard knows no peer %s", address_to_text(&command->address, text));
 	else if (error == -ENOSPC)
 		complain("the peers map is full");
+	else if (error == -EBUSY && command->operation == COMMAND_FORGET)
+		complain("%s", PROTOCOL_NOT_IDLE);
 	else
 		complain("%s: %s", address_to_text(&command->address, text), strerror(-error));
 	return CLI_FAILED;
@@ -37,55 +40,77 @@ static int run_command(const struct guard *guard, const struct guard_command *co
 
 /* ---- kick ---- */
 
-static int kick_all_on_maps(const struct guard *guard, json_int_t *ret_count)
+/*
+ * A command on one peer, or, with `every`, on each that wants it: `on_maps` does that without a daemon, which calls the
+ * number `counted`. *ret_count: on so many.
+ */
+static int command_one_or_every(struct cli *cli, struct guard_command *command, bool every,
+				int (*on_maps)(const struct guard *guard, size_t *ret_count),
+				const char *counted, size_t *ret_count)
 {
-	size_t kicked;
-	int error = guard_kick_all(guard, &kicked);
+	const char *name = command->operation == COMMAND_KICK ? "kick" : "forget";
+	cleanup_document json_t *result = NULL;
+	cleanup_maps struct guard *guard = NULL;
+	int error;
 
-	if (error) {
-		complain("kicking all: %s", strerror(-error));
-		return CLI_FAILED;
+	if (every == (cli->argument_count == 1)) {
+		complain("usage: connguard %s ADDRESS, or connguard %s --%s", name, name,
+			 command->operation == COMMAND_KICK ? "all" : "idle");
+		return CLI_USAGE;
 	}
-	*ret_count = (json_int_t)kicked;
-	return CLI_FINE;
+	if (!every && !argument_address(cli->arguments[0], &command->address))
+		return CLI_USAGE;
+	switch (reach_daemon(cli, json_pack("{s:s, s:s*}", "request", name, "address",
+					    every ? NULL : cli->arguments[0]), &result)) {
+	case REACH_DONE:
+		*ret_count = (size_t)json_integer_value(json_object_get(result, counted));
+		return CLI_FINE;
+	case REACH_FAILED:
+		return CLI_FAILED;
+	case REACH_ABSENT:
+		break;
+	}
+	guard = reach_maps(cli);
+	if (!guard)
+		return CLI_FAILED;
+	if (!every)
+		return run_command(guard, command);
+	error = on_maps(guard, ret_count);
+	if (!error)
+		return CLI_FINE;
+	complain("%s: %s", name, strerror(-error));
+	return CLI_FAILED;
 }
 
 int command_kick(struct cli *cli)
 {
 	struct guard_command command = { .operation = COMMAND_KICK };
-	cleanup_document json_t *result = NULL;
-	cleanup_maps struct guard *guard = NULL;
-	json_int_t count = 1;
-	json_t *request;
-	int status;
+	size_t count;
+	int status = command_one_or_every(cli, &command, cli->all, guard_kick_all, "kicked", &count);
 
-	if (cli->all == (cli->argument_count == 1)) {
-		complain("usage: connguard kick ADDRESS, or connguard kick --all");
-		return CLI_USAGE;
-	}
-	if (!cli->all && !argument_address(cli->arguments[0], &command.address))
-		return CLI_USAGE;
-	request = json_pack("{s:s, s:s*}", "request", "kick", "address",
-			    cli->all ? NULL : cli->arguments[0]);
-	switch (reach_daemon(cli, request, &result)) {
-	case REACH_DONE:
-		if (cli->all)
-			count = json_integer_value(json_object_get(result, "kicked"));
-		break;
-	case REACH_FAILED:
-		return CLI_FAILED;
-	case REACH_ABSENT:
-		guard = reach_maps(cli);
-		if (!guard)
-			return CLI_FAILED;
-		status = cli->all ? kick_all_on_maps(guard, &count) : run_command(guard, &command);
-		if (status != CLI_FINE)
-			return status;
-	}
+	if (status != CLI_FINE)
+		return status;
 	if (cli->all)
-		printf("kicked %" JSON_INTEGER_FORMAT " peer(s): no backoff is left\n", count);
+		printf("kicked %zu peer(s): no backoff is left\n", count);
 	else
 		printf("kicked %s: no backoff is left\n", cli->arguments[0]);
+	return CLI_FINE;
+}
+
+/* ---- forget ---- */
+
+int command_forget(struct cli *cli)
+{
+	struct guard_command command = { .operation = COMMAND_FORGET, .until_ns = clock_now_ns() };
+	size_t count;
+	int status = command_one_or_every(cli, &command, cli->idle, guard_forget_idle, "forgotten", &count);
+
+	if (status != CLI_FINE)
+		return status;
+	if (cli->idle)
+		printf("forgot %zu peer(s)\n", count);
+	else
+		printf("forgot %s\n", cli->arguments[0]);
 	return CLI_FINE;
 }
 

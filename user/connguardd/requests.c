@@ -257,6 +257,24 @@ static int request_kick(const struct call *call)
 	return result;
 }
 
+static int request_forget(const struct call *call)
+{
+	struct guard_command command = { .operation = COMMAND_FORGET, .until_ns = clock_now_ns() };
+	size_t forgotten;
+	int result;
+
+	if (json_object_get(call->request->arguments, "address")) {
+		result = address_argument(call, &command.address);
+		if (!result)
+			result = command_one(call, &command);
+		return result == -EBUSY ? fail(call, result, PROTOCOL_NOT_IDLE) : result;
+	}
+	result = guard_forget_idle(call->daemon->guard, &forgotten);
+	if (!result)
+		*call->ret_result = json_pack("{s:I}", "forgotten", (json_int_t)forgotten);
+	return result;
+}
+
 static int request_limit(const struct call *call)
 {
 	struct guard_command command = { .operation = COMMAND_LIMIT };

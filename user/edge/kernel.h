@@ -230,6 +230,9 @@ int guard_command_host(const struct guard *guard, const struct guard_command *co
 /* End the backoffs of all peers (COMMAND_KICK). *ret_kicked: of so many. */
 int guard_kick_all(const struct guard *guard, size_t *ret_kicked);
 
+/* Forget all learned peers without any state (COMMAND_FORGET). *ret_forgotten: so many. */
+int guard_forget_idle(const struct guard *guard, size_t *ret_forgotten);
+
 /*
  * Take established sockets under guard: writes the adoptions, runs the iterator in the calling
  * thread's network namespace, falls back to COMMAND_ADOPT where the kernel lacks the iterator.

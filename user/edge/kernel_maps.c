@@ -15,6 +15,7 @@
 #include <connguard/rules.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 
 /* Bytes asked of an iterator at a time: the kernel's buffer is eight pages (kernel/bpf/bpf_iter.c). */
 #define ITERATOR_STEP 32768
@@ -377,30 +378,56 @@ int guard_command_host(const struct guard *guard, const struct guard_command *co
 	return result || done ? result : -ENOENT;
 }
 
-int guard_kick_all(const struct guard *guard, size_t *ret_kicked)
+/* Run a command on each peer that wants it, as far as it is still so. *ret_done: on so many. */
+static int command_all(const struct guard *guard, struct guard_command command,
+		       bool (*wants)(const struct peer *peer), size_t *ret_done)
 {
-	struct guard_command command = { .operation = COMMAND_KICK };
 	cleanup_peer_walk struct peer_walk walk = {};
 	const struct peer *peers;
-	size_t count, kicked = 0;
+	size_t count, done = 0;
 	int result = guard_peers_walk(guard, &walk), one;
 
 	do {
 		if (!result)
 			result = guard_peers_next(&walk, &peers, &count);
 		for (size_t i = 0; !result && i < count; i++) {
-			if (!peers[i].next_attempt_ns && !peers[i].attempts)
+			if (!wants(&peers[i]))
 				continue;
 			command.address = peers[i].address;
 			one = guard_command(guard, &command);
-			/* A peer that is forgotten meanwhile has no backoff either. */
+			/* It is forgotten meanwhile, or has become another. */
 			if (one && one != -ENOENT && one != -EBUSY)
 				return one;
-			kicked += !one;
+			done += !one;
 		}
 	} while (!result && count);
-	*ret_kicked = kicked;
+	*ret_done = done;
 	return result;
+}
+
+static bool has_backoff(const struct peer *peer)
+{
+	return peer->next_attempt_ns || peer->attempts;
+}
+
+int guard_kick_all(const struct guard *guard, size_t *ret_kicked)
+{
+	return command_all(guard, (struct guard_command){ .operation = COMMAND_KICK }, has_backoff, ret_kicked);
+}
+
+static bool is_idle(const struct peer *peer)
+{
+	struct peer copy = *peer;
+	__u64 now = clock_now_ns();
+
+	return peer_forget(&copy, now, now);
+}
+
+int guard_forget_idle(const struct guard *guard, size_t *ret_forgotten)
+{
+	return command_all(guard,
+			   (struct guard_command){ .operation = COMMAND_FORGET, .until_ns = clock_now_ns() },
+			   is_idle, ret_forgotten);
 }
 
 /* What an iterator wrote. */
