@@ -4,7 +4,7 @@
 import os
 import signal
 
-from harness import SECOND, Events, paced, wait_for, wait_past
+from harness import DAEMON, SECOND, Events, paced, run, wait_for, wait_past
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, fail_dial, link_in,
                    link_out, listen_home, refusal)
@@ -211,6 +211,10 @@ def a_limit_that_leaves_the_peers_file_leaves_the_peer(lab):
     assert guard.peer(peer.address)["limit"] == 1, guard.peer(peer.address)
 
 
+def check_config(guard):
+    return run(DAEMON, "-c", guard.file, "--check-config", guard.name, check=False)
+
+
 WRONG_LINES = {
     "no address": "not-an-address",
     "limit out of range": "10.0.0.2 limit=99",
@@ -224,8 +228,12 @@ WRONG_LINES = {
 def a_wrong_peers_file_is_refused_with_its_place(lab):
     known = lab.fresh()
     guard = guard_with_peers(lab, [known])
+    status, output = check_config(guard)
+    assert status == 0 and not output, output
     for case, line in WRONG_LINES.items():
         write_peers(guard, [], f"10.0.0.1\n{line}\n")
+        status, output = check_config(guard)
+        assert status == 2 and f"{guard.peers_file}:2:" in output, (case, status, output)
         status, output = guard.cli("reload")
         assert status == 1 and f"{guard.peers_file}:2:" in output, (case, status, output)
         assert guard.peer(known.address)["known"], f"{case}: the last good peers stay"

@@ -77,6 +77,19 @@ static void defaults_are_the_rules_own(void **state)
 }
 
 /* Each default is a value that the option itself takes. */
+/* As some editors begin a file: what follows is the first line as ever. */
+static void skips_a_byte_order_mark(void **state)
+{
+	struct config_error error;
+	struct config config;
+
+	(void)state;
+	assert_int_equal(parse("\xef\xbb\xbf" "[guard]\nport = 24000\n", &config, &error), 0);
+	assert_int_equal(config.ports.number[0], 24000);
+	assert_int_equal(parse("\xef\xbb\xbf" "[gaurd]\nport = 24000\n", &config, &error), -EINVAL);
+	assert_non_null(strstr(error.text, ":1: [gaurd]: unknown section"));
+}
+
 static void defaults_parse(void **state)
 {
 	struct config_error error;
@@ -687,6 +700,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(defaults_are_the_rules_own),
 		cmocka_unit_test(defaults_parse),
+		cmocka_unit_test(skips_a_byte_order_mark),
 		cmocka_unit_test(every_setting_is_taken),
 		cmocka_unit_test(values_are_refused),
 		cmocka_unit_test(every_setting_refuses_nonsense),

@@ -67,6 +67,24 @@ static void takes_peers(void **state)
 	free(peers);
 }
 
+/* As some editors begin a file; anywhere else it is no text. */
+static void skips_a_byte_order_mark(void **state)
+{
+	static const char text[] = "\xef\xbb\xbf" "192.0.2.7\n192.0.2.8\n";
+	static const char later[] = "192.0.2.7\n\xef\xbb\xbf" "192.0.2.8\n";
+	struct known_peer *peers;
+	struct config_error error;
+	size_t count;
+
+	(void)state;
+	assert_int_equal(parse(text, strlen(text), 4, &peers, &count, &error), 0);
+	assert_int_equal(count, 2);
+	assert_int_equal(peers[0].address.bytes[15], 7);
+	free(peers);
+	assert_int_equal(parse(later, strlen(later), 4, &peers, &count, &error), -EINVAL);
+	assert_non_null(strstr(error.text, ":2: "));
+}
+
 static void takes_nothing(void **state)
 {
 	struct known_peer *peers = (struct known_peer *)&state;
@@ -253,7 +271,8 @@ static void reads_files(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(takes_peers),	    cmocka_unit_test(takes_nothing),
+		cmocka_unit_test(takes_peers),
+		cmocka_unit_test(skips_a_byte_order_mark),	    cmocka_unit_test(takes_nothing),
 		cmocka_unit_test(refuses_lines),    cmocka_unit_test(refuses_twice),
 		cmocka_unit_test(refuses_too_many), cmocka_unit_test(refuses_long_lines),
 		cmocka_unit_test(many_peers),	    cmocka_unit_test(reads_files),

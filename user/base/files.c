@@ -4,6 +4,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -25,4 +26,11 @@ int file_open_regular(const char *path, FILE **ret_stream)
 	take_descriptor(&fd);
 	*ret_stream = stream;
 	return 0;
+}
+
+const char *file_text_begin(const char *text, size_t length)
+{
+	static const char mark[] = { '\xef', '\xbb', '\xbf' };
+
+	return length >= sizeof(mark) && !memcmp(text, mark, sizeof(mark)) ? text + sizeof(mark) : text;
 }

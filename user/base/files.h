@@ -7,6 +7,7 @@
 #ifndef BASE_FILES_H
 #define BASE_FILES_H
 
+#include <stddef.h>
 #include <stdio.h>
 
 /*
@@ -16,5 +17,11 @@
  * the errno of open(2).
  */
 int file_open_regular(const char *path, FILE **ret_stream);
+
+/*
+ * Where text begins: behind the byte order mark with which some editors begin a file in UTF-8. `text` need not end
+ * with a NUL.
+ */
+const char *file_text_begin(const char *text, size_t length);
 
 #endif

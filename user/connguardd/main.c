@@ -13,9 +13,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "connguardd/daemon.h"
+#include "edge/furnish.h"
 
 enum exit_status {
 	EXIT_FINE = 0,
@@ -105,6 +107,20 @@ static int run(struct daemon *daemon)
 	return status;
 }
 
+/* The rest of --check-config. */
+static int check_peers_file(const struct config *config)
+{
+	cleanup_free struct known_peer *known = NULL;
+	struct config_error error = {};
+	size_t count;
+	int result = furnish_read_known(config, &known, &count, &error);
+
+	if (!result)
+		return EXIT_FINE;
+	fprintf(stderr, "connguardd: %s\n", *error.text ? error.text : strerror(-result));
+	return EXIT_USAGE;
+}
+
 int main(int argc, char **argv)
 {
 	enum { OPTION_CGROUP = 256, OPTION_NETNS, OPTION_MODE, OPTION_PEERS, OPTION_CHECK };
@@ -187,7 +203,7 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (check_only)
-		return EXIT_FINE;
+		return check_peers_file(&daemon.config);
 	log_set_level(daemon.config.log_level);
 	log_set_limit(LOG_LINES_A_MINUTE);
 	/* A client that hangs up must not end the daemon. */

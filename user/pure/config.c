@@ -731,7 +731,7 @@ int config_parse(const char *text, size_t length, const char *file, struct confi
 {
 	struct config config;
 	struct reading reading = {
-		.next = text,
+		.next = file_text_begin(text, length),
 		.end = text + length,
 		.file = file,
 		.config = &config,

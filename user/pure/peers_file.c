@@ -141,7 +141,7 @@ int peers_file_parse(FILE *stream, const char *file, size_t max, struct known_pe
 
 	ret_error->text[0] = '\0';
 	while (fgets(text, sizeof(text), stream)) {
-		size_t length = strlen(text);
+		size_t length = strlen(text), begin;
 		struct known_peer peer;
 		bool found;
 
@@ -156,7 +156,8 @@ int peers_file_parse(FILE *stream, const char *file, size_t max, struct known_pe
 				    "line too long or not text, expected at most %d bytes",
 				    PEERS_FILE_LINE_MAX - 1);
 		text[strcspn(text, "#")] = '\0';
-		result = parse_line(text, file, line, &peer, &found, ret_error);
+		begin = (size_t)((line == 1 ? file_text_begin(text, length) : text) - text);
+		result = parse_line(text + begin, file, line, &peer, &found, ret_error);
 		if (result)
 			return result;
 		if (!found)
