@@ -26,7 +26,9 @@
 #define NEARLY 16
 /* The map is walked for so long before everything else has its turn. */
 #define PIECE_NS (2 * NS_PER_MS)
-/* Where there was nobody to go, it is not looked again before. */
+/* So many times as long as the search took there is no other: it is a twentieth of a processor at most; */
+#define REST_RATIO 20
+/* and where there was nobody to go, none for so long. */
 #define IN_VAIN_NS NS_PER_SECOND
 
 struct room {
@@ -34,6 +36,7 @@ struct room {
 	struct eviction *eviction; /* NULL: nothing under way */
 	struct peer_walk walk;
 	size_t count; /* peers that were looked at */
+	__u64 took_ns; /* the search, so far */
 	__u64 not_before_ns;
 };
 
@@ -61,13 +64,12 @@ static void evict(struct daemon *daemon)
 		gone += guard_command(daemon->guard, &command) == 0;
 	}
 	forget(room);
-	if (gone) {
-		log_info("the peers map was full: %zu that were idle are forgotten", gone);
-		/* What came meanwhile may be a link already. */
-		reconcile_now(daemon, false);
-	} else {
-		room->not_before_ns = clock_now_ns() + IN_VAIN_NS;
-	}
+	room->not_before_ns = clock_now_ns() + REST_RATIO * room->took_ns + (gone ? 0 : IN_VAIN_NS);
+	if (!gone)
+		return;
+	log_info("the peers map was full: %zu that were idle are forgotten", gone);
+	/* What came meanwhile may be a link already. */
+	reconcile_now(daemon, false);
 }
 
 static void look_on(struct daemon *daemon)
@@ -86,6 +88,7 @@ static void look_on(struct daemon *daemon)
 		room->count += count;
 		now = clock_now_ns();
 	} while (!result && count && now - began < PIECE_NS);
+	room->took_ns += now - began;
 	if (!result && count) {
 		evtimer_add(room->piece, &at_once);
 	} else if (!result) {
@@ -105,6 +108,7 @@ void room_make(struct daemon *daemon)
 	if (room->eviction || clock_now_ns() < room->not_before_ns)
 		return;
 	room->count = 0;
+	room->took_ns = 0;
 	room->eviction = eviction_new(wanted < EVICTED_MAX ? wanted : EVICTED_MAX);
 	result = room->eviction ? guard_peers_walk(daemon->guard, &room->walk) : -ENOMEM;
 	if (result) {
