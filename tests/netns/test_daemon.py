@@ -8,7 +8,8 @@ import signal
 import struct
 import subprocess
 
-from harness import BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, PORT, SECOND, lacks, now_ns, paced, run, wait_for
+from harness import (BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, OTHER_PORT, PORT, SECOND, lacks, now_ns, paced, run,
+                     wait_for)
 from prober import Prober
 from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused,
@@ -275,6 +276,20 @@ def a_reload_changes_the_policy(lab, way):
     assert_dial_refused(lab, watch, peer, "dial_linked", errno="EHOSTUNREACH")
     watch.counted(dial_idle=2, link_outbound=2, dial_linked=2)
     assert len(guard.peer(peer.address)["links"]) == 2
+
+
+@test
+def a_start_lets_go_of_links_at_ports_that_have_left(lab):
+    """The guard was taken over with other ports than it had."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    watch = guard.watch()
+    link = link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    assert guard.end(signal.SIGQUIT) == 0
+    guard.write(dict(guard.options, port=OTHER_PORT))
+    guard.start()
+    assert guard.counters().get("link_unguarded") == 1, guard.counters()
+    assert link.alive()
 
 
 @test

@@ -214,7 +214,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	}
 	daemon->config = config;
 	if (ports_changed)
-		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config));
+		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config, true));
 	log_set_level(config.log_level);
 	reconcile_reconfigured(daemon);
 	say_doubts(&daemon->config);

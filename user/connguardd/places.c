@@ -146,7 +146,7 @@ static void follow(struct daemon *daemon)
 	problem_clear(daemon, PROBLEM_PLACE);
 	log_info("the guard has followed its service: cgroup %s%s%s", surroundings->cgroup,
 		 *daemon->config.netns ? ", network namespace " : "", daemon->config.netns);
-	adopted = furnish_links(daemon->guard, surroundings, &daemon->config);
+	adopted = furnish_links(daemon->guard, surroundings, &daemon->config, false);
 	if (adopted > 0)
 		log_info("%d link%s that came up meanwhile taken under guard", adopted,
 			 adopted == 1 ? "" : "s");

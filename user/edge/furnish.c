@@ -302,11 +302,25 @@ static int take_in(const struct guard *guard, struct surroundings *surroundings,
 }
 
 int furnish_links(const struct guard *guard, struct surroundings *surroundings,
-		  const struct config *config)
+		  const struct config *config, bool ports_left)
 {
-	int result = let_go(guard, config);
+	int result = ports_left ? let_go(guard, config) : 0;
 
 	return result ? result : take_in(guard, surroundings, config);
+}
+
+/* Is a port guarded that the configuration does not have? */
+static bool ports_leave(const struct guard *guard, const struct config *config)
+{
+	__u16 ports[GUARD_PORTS_MAX];
+	size_t count = 0;
+
+	if (guard_ports_read(guard, ports, GUARD_PORTS_MAX, &count))
+		return true;
+	for (size_t i = 0; i < count; i++)
+		if (!port_configured(config, ports[i]))
+			return true;
+	return false;
 }
 
 /*
@@ -327,6 +341,7 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 {
 	struct furnished furnished = { .mode = config->mode };
 	cleanup_free struct known_peer *known = NULL;
+	bool ports_left = taken_over && ports_leave(guard, config);
 	const char *step = NULL;
 	size_t known_count;
 	int result;
@@ -358,7 +373,7 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings,
 			 step ? step : "the maps", strerror(-result));
 	if (result)
 		return result;
-	furnished.adopted = furnish_links(guard, surroundings, config);
+	furnished.adopted = furnish_links(guard, surroundings, config, ports_left);
 	*ret_furnished = furnished;
 	return 0;
 }

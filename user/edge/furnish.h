@@ -41,11 +41,12 @@ int furnish_known(const struct guard *guard, struct known_peer *known, size_t co
 bool furnish_shown(const struct guard *guard, const struct peer_address *address, __u64 cookie);
 
 /*
- * The links that there are: take established sockets that no slot shows under guard, and let go of
- * those whose ports are guarded no longer. Returns how many came to be, or a negative errno.
+ * The links that there are: take established sockets that no slot shows under guard, and, where ports may have left
+ * the configuration, let go of those whose ports are guarded no longer. Returns how many came to be, or a negative
+ * errno.
  */
 int furnish_links(const struct guard *guard, struct surroundings *surroundings,
-		  const struct config *config);
+		  const struct config *config, bool ports_left);
 
 /* What became of a guard that was loaded or taken over. */
 struct furnished {
