@@ -523,6 +523,18 @@ const struct census *reconcile_census(const struct daemon *daemon)
 	return NULL;
 }
 
+void reconcile_now(struct daemon *daemon, bool again)
+{
+	(void)daemon;
+	must(root_asks && !again);
+}
+
+void room_make(struct daemon *daemon)
+{
+	(void)daemon;
+	must(root_asks);
+}
+
 void upkeep_count_losses(struct daemon *daemon)
 {
 	must(daemon == &guarded);

@@ -112,7 +112,7 @@ def many_due_peers_are_announced_without_a_loss(lab):
 @each(IPV4, IPV6)
 def one_visitor_with_many_addresses_fills_the_map_and_keeps_nobody_out(lab, family):
     """Each of its addresses links and leaves. Peers with state, named ones and those that we dial stay."""
-    guard = lab.own_guard(start=False, max_peers="64", min_uptime="0s", initial="60s", max="60s")
+    guard = lab.own_guard(start=False, max_peers="64", check_interval="300ms", min_uptime="0s", initial="60s", max="60s")
     path = os.path.join(guard.directory, "peers")
     named, linked, failed, dialed = (lab.fresh(family) for _ in range(4))
     with open(path, "w", encoding="utf-8") as file:

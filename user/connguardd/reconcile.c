@@ -151,30 +151,7 @@ static void act(struct daemon *daemon, const struct check_action *action)
 
 /* ---- links that no slot shows ---- */
 
-/*
- * Those whose peers the map has, or has room for: to try another in vain would be counted as one more link that
- * could not be held. Returns how many, which come first.
- */
-static size_t with_room(struct daemon *daemon, struct check_action *actions, size_t count)
-{
-	size_t max = guard_peers_max(daemon->guard), known = daemon->reconcile->counting.count, fitting = 0;
-	struct peer peer;
-
-	for (size_t i = 0; i < count; i++) {
-		const struct check_action action = actions[i];
-
-		if (guard_peer_read(daemon->guard, &action.address, &peer)) {
-			if (known >= max)
-				continue;
-			known++;
-		}
-		actions[i] = actions[fitting];
-		actions[fitting++] = action;
-	}
-	return fitting;
-}
-
-/* Is the socket of an adoption still there? It may have gone by itself meanwhile. */
+/* Is the socket of an adoption still there? It may have gone by itself since it was listed. */
 static bool is_established(struct daemon *daemon, const struct check_action *action)
 {
 	struct tcp_socket socket = { .cookie = action->cookie,
@@ -189,6 +166,34 @@ static bool is_established(struct daemon *daemon, const struct check_action *act
 }
 
 /*
+ * Those whose peers the map has, or has room for: to try another in vain would be counted as one more link that
+ * could not be held. Returns how many, which come first; *count is how many there are still.
+ */
+static size_t with_room(struct daemon *daemon, struct check_action *actions, size_t *count)
+{
+	size_t max = guard_peers_max(daemon->guard), known = daemon->reconcile->counting.count;
+	size_t fitting = 0, there = 0;
+	struct peer peer;
+
+	for (size_t i = 0; i < *count; i++)
+		if (is_established(daemon, &actions[i]))
+			actions[there++] = actions[i];
+	*count = there;
+	for (size_t i = 0; i < there; i++) {
+		const struct check_action action = actions[i];
+
+		if (guard_peer_read(daemon->guard, &action.address, &peer)) {
+			if (known >= max)
+				continue;
+			known++;
+		}
+		actions[i] = actions[fitting];
+		actions[fitting++] = action;
+	}
+	return fitting;
+}
+
+/*
  * Take the links under guard that no slot showed. For lack of room or memory one may not come to be, and
  * that is no repair: it is tried again with each check, and a problem until then.
  */
@@ -196,7 +201,7 @@ static void adopt(struct daemon *daemon)
 {
 	struct reconcile *reconcile = daemon->reconcile;
 	struct check_action *actions = reconcile->adoptions;
-	size_t count = with_room(daemon, actions, reconcile->adoption_count);
+	size_t count = with_room(daemon, actions, &reconcile->adoption_count);
 	cleanup_free struct adoption *adoptions = calloc(count + 1, sizeof(*adoptions));
 	cleanup_free __u64 *cookies = calloc(count + 1, sizeof(*cookies));
 	int result = adoptions && cookies ? 0 : -ENOMEM;
@@ -286,6 +291,9 @@ static void finish(struct daemon *daemon)
 			    reconcile->unguarded);
 	else
 		problem_clear(daemon, PROBLEM_UNGUARDED);
+	/* Before the next one finds it full. */
+	if (reconcile->census.count >= guard_peers_max(daemon->guard))
+		room_make(daemon);
 	if (reconcile->repairs > REPAIRS_LOGGED)
 		log_warning("%u repairs more, not logged one by one; %llu so far",
 			    reconcile->repairs - REPAIRS_LOGGED,
@@ -414,8 +422,10 @@ static void go_on(struct daemon *daemon)
 	evtimer_add(reconcile->piece, &rest);
 }
 
+/* The steps come from the loop alone: whoever asks for a check may be in the midst of an answer, or of the start. */
 static void begin(struct daemon *daemon, bool again, bool confirms)
 {
+	static const struct timeval at_once;
 	struct reconcile *reconcile = daemon->reconcile;
 	int result;
 
@@ -439,7 +449,7 @@ static void begin(struct daemon *daemon, bool again, bool confirms)
 		return;
 	}
 	reconcile->step = list_on;
-	go_on(daemon);
+	evtimer_add(reconcile->piece, &at_once);
 }
 
 /* ---- when ---- */
@@ -448,6 +458,7 @@ void reconcile_now(struct daemon *daemon, bool again)
 {
 	struct reconcile *reconcile = daemon->reconcile;
 
+	look_for_strange_ports(daemon);
 	if (reconcile->step) {
 		/* What the one under way has looked at already may differ by now. */
 		reconcile->wanted_again = again || (reconcile->wanted && reconcile->wanted_again);
@@ -455,7 +466,6 @@ void reconcile_now(struct daemon *daemon, bool again)
 		return;
 	}
 	begin(daemon, again, false);
-	look_for_strange_ports(daemon);
 }
 
 static void on_interval(evutil_socket_t fd, short what, void *argument)

@@ -119,6 +119,10 @@ static int command_one(const struct call *call, const struct guard_command *comm
 	char text[ADDRESS_TEXT_MAX];
 	int result = guard_command_host(call->daemon->guard, command);
 
+	if (result == -ENOSPC) {
+		room_make(call->daemon);
+		result = guard_command_host(call->daemon->guard, command);
+	}
 	if (result == -ENOENT)
 		return fail(call, result, "the guard knows no such peer");
 	if (result == -ENOSPC)
@@ -270,9 +274,12 @@ static int request_forget(const struct call *call)
 		return result == -EBUSY ? fail(call, result, PROTOCOL_NOT_IDLE) : result;
 	}
 	result = guard_forget_idle(call->daemon->guard, &forgotten);
-	if (!result)
-		*call->ret_result = json_pack("{s:I}", "forgotten", (json_int_t)forgotten);
-	return result;
+	if (result)
+		return result;
+	/* Of a large map `status` tells what a check has counted. */
+	reconcile_now(call->daemon, false);
+	*call->ret_result = json_pack("{s:I}", "forgotten", (json_int_t)forgotten);
+	return 0;
 }
 
 static int request_limit(const struct call *call)

@@ -174,19 +174,20 @@ void upkeep_count_losses(struct daemon *daemon)
 static void make_up(struct daemon *daemon)
 {
 	struct guard_counters counters;
+	bool lost, missing;
 	__u64 unheld;
-	bool missing;
 
 	upkeep_count_losses(daemon);
 	if (guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters))
 		return;
 	daemon->beats_without_loss++;
-	if (counters.events_lost > daemon->events_lost)
+	lost = counters.events_lost > daemon->events_lost;
+	if (lost)
 		daemon->beats_without_loss = 0;
 	else if (daemon->beats_without_loss >= LOSS_BEATS)
 		problem_clear(daemon, PROBLEM_EVENTS);
 	unheld = counters.dial_unheld + counters.link_unheld;
-	missing = counters.events_lost > daemon->events_lost || unheld > daemon->unheld;
+	missing = lost || unheld > daemon->unheld;
 	if (reconcile_unguarded(daemon) && ++daemon->beats_unguarded >= RETRY_BEATS)
 		missing = true;
 	if (!missing)
@@ -194,7 +195,8 @@ static void make_up(struct daemon *daemon)
 	daemon->events_lost = counters.events_lost;
 	daemon->unheld = unheld;
 	daemon->beats_unguarded = 0;
-	reconcile_now(daemon, false);
+	/* What was lost may have been an announcement. */
+	reconcile_now(daemon, lost);
 }
 
 static void on_heartbeat(evutil_socket_t fd, short what, void *argument)

@@ -167,17 +167,19 @@ static int look_for_known(const struct guard *guard, const struct known_peer *kn
 		for (size_t i = 0; !result && i < peer_count; i++) {
 			const struct known_peer wanted = { .address = peers[i].address }, *found = NULL;
 			bool is_known = peers[i].flags & PEER_KNOWN;
+			size_t at = 0;
 
-			if (count)
+			while (at < service_count && services[at] != peers[i].address.service)
+				at++;
+			/* One at a port that has left is nobody's peer. */
+			if (count && at < service_count)
 				found = bsearch(&wanted, known, count, sizeof(*known), compare_known);
 			unknow.address = peers[i].address;
 			if (!found && is_known)
 				guard_command(guard, &unknow);
 			if (!found)
 				continue;
-			for (size_t at = 0; at < service_count; at++)
-				if (services[at] == peers[i].address.service)
-					there[(found - known) * service_count + at] = true;
+			there[(found - known) * service_count + at] = true;
 			if (!is_known || peers[i].limit != found->limit)
 				result = know(guard, found, &peers[i].address);
 		}
@@ -190,7 +192,7 @@ int furnish_known(const struct guard *guard, struct known_peer *known, size_t co
 	__u16 services[GUARD_PORTS_MAX];
 	cleanup_free bool *there = NULL;
 	__u64 now = clock_now_ns();
-	size_t service_count = 0;
+	size_t service_count = 0, forgotten;
 	int result = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 
 	if (result)
@@ -205,7 +207,11 @@ int furnish_known(const struct guard *guard, struct known_peer *known, size_t co
 		struct peer_address address = known[i / service_count].address;
 
 		address.service = services[i % service_count];
-		if (!there[i])
+		if (there[i])
+			continue;
+		result = add_known(guard, &known[i / service_count], &address, now);
+		/* Who is named goes before those that nobody needs. */
+		if (result == -ENOSPC && !guard_forget_idle(guard, &forgotten) && forgotten)
 			result = add_known(guard, &known[i / service_count], &address, now);
 	}
 	return result;

@@ -183,8 +183,7 @@ int guard_peer_read(const struct guard *guard, const struct peer_address *addres
  * guard, which must outlive it.
  */
 struct peer_walk {
-	int map;
-	__u64 revived_ns;
+	int map, revival;
 	bool began, ended;
 	__u32 place; /* the kernel's */
 	__u32 capacity;
@@ -235,7 +234,8 @@ int guard_forget_idle(const struct guard *guard, size_t *ret_forgotten);
 
 /*
  * Take established sockets under guard: writes the adoptions, runs the iterator in the calling
- * thread's network namespace, falls back to COMMAND_ADOPT where the kernel lacks the iterator.
+ * thread's network namespace (also for none, which shows whether it may be run), falls back to COMMAND_ADOPT where the
+ * kernel lacks the iterator.
  */
 int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
 		size_t count);

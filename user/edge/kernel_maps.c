@@ -222,14 +222,9 @@ static int walk_reserve(struct peer_walk *walk, __u32 capacity)
 
 int guard_peers_walk(const struct guard *guard, struct peer_walk *ret_walk)
 {
-	struct guard_revival revival;
-	struct peer_walk walk = { .map = guard->maps[MAP_PEERS] };
-	int result = element_read(guard, MAP_REVIVAL, &revival);
+	struct peer_walk walk = { .map = guard->maps[MAP_PEERS], .revival = guard->maps[MAP_REVIVAL] };
+	int result = walk_reserve(&walk, PEERS_AT_ONCE);
 
-	if (!result) {
-		walk.revived_ns = revival.since_ns;
-		result = walk_reserve(&walk, PEERS_AT_ONCE);
-	}
 	if (result)
 		guard_peers_leave(&walk);
 	else
@@ -240,7 +235,8 @@ int guard_peers_walk(const struct guard *guard, struct peer_walk *ret_walk)
 int guard_peers_next(struct peer_walk *walk, const struct peer **ret_peers, size_t *ret_count)
 {
 	LIBBPF_OPTS(bpf_map_batch_opts, options, .elem_flags = BPF_F_LOCK);
-	__u32 count = 0, next = 0;
+	__u32 count = 0, next = 0, zero = 0;
+	struct guard_revival revival;
 	int result;
 
 	*ret_count = 0;
@@ -263,9 +259,12 @@ int guard_peers_next(struct peer_walk *walk, const struct peer **ret_peers, size
 		walk->place = next;
 		*ret_count = count;
 	}
+	/* Of now: between two pieces every backoff may have ended. */
+	if (bpf_map_lookup_elem(walk->revival, &zero, &revival))
+		return -errno;
 	for (__u32 i = 0; i < *ret_count; i++) {
 		/* As the hooks will see it; and an entry that a hook has created and not named yet has a name. */
-		peer_revive(&walk->peers[i], walk->revived_ns);
+		peer_revive(&walk->peers[i], revival.since_ns);
 		walk->peers[i].address = walk->keys[i];
 	}
 	*ret_peers = walk->peers;
@@ -524,6 +523,7 @@ static int adopt_batch(const struct guard *guard, const __u64 *cookies, const st
 int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
 		size_t count)
 {
+	size_t done = 0, batch;
 	int result = 0;
 
 	if (guard->iterators[ITERATOR_ADOPT] < 0) {
@@ -542,10 +542,11 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 		}
 		return result;
 	}
-	for (size_t done = 0, batch; done < count && !result; done += batch) {
+	do {
 		batch = count - done < ADOPTIONS_AT_ONCE ? count - done : ADOPTIONS_AT_ONCE;
 		result = adopt_batch(guard, cookies + done, adoptions + done, batch);
-	}
+		done += batch;
+	} while (done < count && !result);
 	return result;
 }
 
