@@ -417,6 +417,9 @@ def link_survives_an_outage_during_which_anybody_knocks(lab, case):
     assert link.alive()
     wait_for(lambda: lab.home("keepalive", fd=link.here) == before,
              lambda: f"the settings are {before} again: {lab.home('keepalive', fd=link.here)}")
+    # On a slow machine it is quiet again by now.
+    peer.host("send", fd=link.there, text="and here")
+    assert lab.home("receive", fd=link.here, timeout=PATIENCE) == "and here"
     assert_knock_refused(watch, peer)
     grown = watch.grown()
     assert not {"link_ended", "link_replaced", "link_destroyed", "link_duplicate"} & set(grown), grown
