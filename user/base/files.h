@@ -2,7 +2,7 @@
 /*
  * Files that somebody else wrote.
  *
- * Owns how they are opened. Knows nothing of what is in them.
+ * Owns how they are opened and where their text begins. Knows nothing of what it says.
  */
 #ifndef BASE_FILES_H
 #define BASE_FILES_H

@@ -510,7 +510,7 @@ void reconcile_reconfigured(struct daemon *daemon)
 
 size_t reconcile_unguarded(const struct daemon *daemon)
 {
-	return daemon->reconcile ? daemon->reconcile->unguarded : 0;
+	return daemon->reconcile->unguarded;
 }
 
 const struct census *reconcile_census(const struct daemon *daemon)
