@@ -132,9 +132,12 @@ NETNS_HELPERS := $(patsubst %.c,$(OUT)/%,$(call sources,tests/netns))
 BENCH_LOAD := $(patsubst %.c,$(OUT)/%,$(call sources,tests/bench))
 VM_HELPERS := $(patsubst %.c,$(OUT)/%,$(call sources,tests/vm))
 
-# Every source in tests/fuzz is a fuzz target.
-FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(call sources,tests/fuzz))
-FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
+# Every fuzz_*.c in tests/fuzz is a fuzz target. The tests have each go through its corpus once, without the
+# fuzzer: a replay.
+FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
+FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FUZZ_SOURCES))
+FUZZ_REPLAYS := $(patsubst %.c,$(OUT)/%,$(FUZZ_SOURCES))
+FUZZ_REPLAY_MAIN := $(call objects,tests/fuzz/replay.c)
 
 # ---- targets ---------------------------------------------------------------------------------------
 
@@ -144,8 +147,8 @@ FUZZ_OBJECTS := $(patsubst $(OUT)/%,$(OUT)/obj/tests/fuzz/%.o,$(FUZZ_TARGETS))
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
 # What other targets run is compiled too, so that no change leaves it behind.
-TEST_PROGRAMS := $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) $(CROSSING)
-COMPILED_ALONG := $(SYN_TIMERS) $(BENCH_LOAD) $(VM_HELPERS) $(FUZZ_OBJECTS)
+TEST_PROGRAMS := $(UNIT_TESTS) $(BPF_TESTS) $(RACER) $(WIRE) $(NETNS_HELPERS) $(CROSSING) $(FUZZ_REPLAYS)
+COMPILED_ALONG := $(SYN_TIMERS) $(BENCH_LOAD) $(VM_HELPERS)
 
 build-tests: all $(TEST_PROGRAMS) $(COMPILED_ALONG) ## build the test programs too
 
@@ -354,12 +357,17 @@ $(CROSSING): $(OUT)/%: $(OUT)/obj/%.o $(CROSSING_SUPPORT) $(OUT)/.programs
 	$(call link,$< $(CROSSING_SUPPORT),)
 
 # The real requests; what lies below them is in the target.
-$(OUT)/fuzz_control: $(OUT)/obj/user/connguardd/requests.o
-$(OUT)/fuzz_client: $(OUT)/obj/user/connguard/client.o $(OUT)/obj/user/connguard/render.o
+$(addsuffix fuzz_control,$(OUT)/ $(OUT)/tests/fuzz/): $(OUT)/obj/user/connguardd/requests.o
+$(addsuffix fuzz_client,$(OUT)/ $(OUT)/tests/fuzz/): $(OUT)/obj/user/connguard/client.o \
+	$(OUT)/obj/user/connguard/render.o
 
 $(FUZZ_TARGETS): $(OUT)/%: $(OUT)/obj/tests/fuzz/%.o $(LIBRARY) $(OUT)/.programs
 	$(call say,LINK,$@)
 	$(call link,$(filter %.o,$^) $(LIBRARY),$(MODULE_LIBS) -fsanitize=fuzzer)
+
+$(FUZZ_REPLAYS): $(OUT)/%: $(OUT)/obj/%.o $(FUZZ_REPLAY_MAIN) $(LIBRARY) $(OUT)/.programs
+	$(call say,LINK,$@)
+	$(call link,$(filter %.o,$^) $(LIBRARY),$(MODULE_LIBS))
 
 # ---- installing ------------------------------------------------------------------------------------
 

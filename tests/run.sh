@@ -5,8 +5,8 @@
 # long), what the failing ones said, every skip with its reason, and as its last line
 # "N passed, N failed, N skipped". Exits 1 when anything failed or when no test ran.
 #
-# usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), bpf, netns, crossing, soak;
-#                             default: all
+# usage: run.sh [SUITE]...    lint, unit, san (unit tests with sanitizers), corpus (what the fuzzer starts with,
+#                             likewise), bpf, netns, crossing, soak; default: all
 #        run.sh services      not among all: applications, which `make test-services` installs
 #
 # Every suite speaks TAP: cmocka when told to, tests/netns/run.py by itself. So there is one reader.
@@ -248,6 +248,19 @@ suite_san() {
 	run_cmocka san tests/unit "$BUILD/san/tests/unit"
 }
 
+suite_corpus() {
+	local source name
+	for source in tests/fuzz/fuzz_*.c; do
+		name=${source##*/}
+		name=${name%.c}
+		if [ -x "$BUILD/san/tests/fuzz/$name" ]; then
+			run_program "corpus/$name" "$PROGRAM_LIMIT" quiet "$BUILD/san/tests/fuzz/$name" "tests/fuzz/corpus/$name"
+		else
+			fail "corpus/$name" "$BUILD/san/tests/fuzz/$name was not built"
+		fi
+	done
+}
+
 suite_bpf() {
 	local sources=(tests/bpf/test_*.c)
 	[ -e "${sources[0]}" ] || return 0
@@ -289,13 +302,13 @@ suite_services() {
 	fi
 }
 
-[ $# -gt 0 ] || set -- lint unit san bpf netns crossing soak
+[ $# -gt 0 ] || set -- lint unit san corpus bpf netns crossing soak
 for suite in "$@"; do
 	case $suite in
-	lint | unit | san | bpf | netns | crossing | soak | services) ;;
+	lint | unit | san | corpus | bpf | netns | crossing | soak | services) ;;
 	*)
-		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, bpf, netns, crossing, soak or" \
-			'services)' >&2
+		echo "run.sh: unknown suite '$suite' (expected lint, unit, san, corpus, bpf, netns, crossing, soak" \
+			'or services)' >&2
 		exit 2
 		;;
 	esac

@@ -140,14 +140,14 @@ int mnl_socket_close(struct mnl_socket *socket)
 
 /* ---- the questions --------------------------------------------------------------------------- */
 
-/* An open one, which takes an answer that has an end. */
+/* An open one, which takes two answers that have an end: a list of each family. */
 static struct sockets *opened(void)
 {
-	static const uint8_t the_end[] = { 6 | SHAPE_LAST, 4, 0, 0, 0, 0, 0 };
+	static const uint8_t the_ends[] = { 6 | SHAPE_LAST, 4, 0, 0, 0, 0, 0, 6 | SHAPE_LAST, 4, 0, 0, 0, 0, 0 };
 	const struct input story = input;
 	struct sockets *sockets = NULL;
 
-	input = (struct input){ .next = the_end, .left = sizeof(the_end) };
+	input = (struct input){ .next = the_ends, .left = sizeof(the_ends) };
 	must(!sockets_open(&sockets));
 	input = story;
 	return sockets;
