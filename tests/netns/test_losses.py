@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from harness import BPFTOOL, PATIENCE, PORT, SECOND, Skip, run, wait_for
+from harness import BPFTOOL, DAEMON, PATIENCE, PORT, SECOND, Skip, run, wait_for
 from prober import Prober
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -63,6 +63,97 @@ def a_link_that_the_full_map_had_no_room_for_is_guarded_when_there_is_some(lab):
     assert len(guard.peer(extra.address)["links"]) == 3
     assert_dial_refused(lab, watch, extra, "dial_linked")
     guard.wait_log("over: .* not guarded")
+
+
+def fill(lab, watch, count):
+    """So many peers with a dial that nobody answers: they stay. The dials."""
+    dials = [dial(lab, lab.void(), blocking=False) for _ in range(count)]
+    watch.counted(dial_idle=count)
+    return dials
+
+
+def write_peers(guard, peers, **options):
+    """A peers file, and the configuration that names it."""
+    path = os.path.join(guard.directory, "peers")
+    with open(path, "w", encoding="utf-8") as file:
+        file.writelines(f"{peer.address}\n" for peer in peers)
+    guard.write(dict(guard.options, peers=path, **options))
+    return path
+
+
+@test
+def a_reload_without_room_for_the_known_peers_changes_nothing(lab):
+    guard = lab.own_guard(max_peers=16)
+    watch = guard.watch()
+    dials, before = fill(lab, watch, 12), guard.status()
+    known = [lab.fresh() for _ in range(8)]
+    path = write_peers(guard, known, max_links=3, exempt="10.83.0.0/16")
+    status, output = guard.cli("reload")
+    assert status == 1 and f"{path}: 4 of its 8 peers find no room among the 16" in output, output
+    after = guard.status()
+    for part in ("policy", "ports"):
+        assert after[part] == before[part], (part, before[part], after[part])
+    assert len(guard.peers()) == 12 and guard.peer(known[0].address) is None
+    known[0].listen()
+    assert_passed(dial(lab, known[0]))
+    assert_dial_refused(lab, watch, known[0], "dial_linked")
+    # There is room when nobody needs it any more: an idle peer goes before one that is named.
+    for one in dials:
+        lab.home("close", fd=one["fd"], reset=True)
+    guard.tell("reload")
+    assert all(guard.peer(peer.address)["known"] for peer in known), guard.peers()
+    assert guard.status()["policy"]["max_links"] == 3
+
+
+@test
+def a_start_without_room_for_the_known_peers_says_so_until_there_is(lab):
+    """The guard was taken over: without its daemon it would be worse off."""
+    guard = lab.own_guard(max_peers=16, check_interval="300ms")
+    dials, known = fill(lab, guard.watch(), 16), [lab.fresh() for _ in range(3)]
+    guard.end(signal.SIGKILL)
+    write_peers(guard, known, max_links=3)
+    guard.start_only()
+    wait_for(lambda: os.path.exists(guard.socket_path), "it is there")
+    wait_problem(guard, "3 of the known peers have no entry")
+    assert guard.status()["policy"]["max_links"] == 3
+    assert guard.running()
+    for one in dials:
+        lab.home("close", fd=one["fd"], reset=True)
+    wait_whole(guard)
+    assert all(guard.peer(peer.address)["known"] for peer in known), guard.peers()
+    guard.wait_log("over: 3 of the known peers")
+
+
+@test
+def more_known_peers_than_the_ports_have_room_for_are_refused(lab):
+    guard = lab.own_guard(start=False, max_peers=16)
+    path = write_peers(guard, [lab.fresh() for _ in range(9)], port=f"{PORT}, {PORT + 1}")
+    status, output = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
+    assert status == 1 and f"{path}: 9 peers at 2 ports each, expected at most 16 in all" in output, output
+    status, output = run(*lab.home.inside(DAEMON, "--check-config", "-c", guard.file, guard.name), check=False)
+    assert status == 2 and f"{path}: 9 peers at 2 ports each" in output, output
+    assert not os.path.exists(guard.pins)
+
+
+@test
+def a_start_that_fails_changes_nothing_of_the_guard_that_is_there(lab):
+    guard = lab.own_guard()
+    before = guard.status()
+    guard.end(signal.SIGKILL)
+    os.unlink(guard.socket_path)
+    os.mkdir(guard.socket_path)
+    lab.at_end(lambda: os.path.isdir(guard.socket_path) and os.rmdir(guard.socket_path))
+    known = lab.fresh()
+    write_peers(guard, [known], max_links=3, port=f"{PORT}, {PORT + 1}")
+    status, output = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
+    assert status == 1 and guard.socket_path in output, (status, output)
+    os.rmdir(guard.socket_path)
+    after = guard.cli_json("status")[1]
+    for part in ("policy", "ports"):
+        assert after[part] == before[part], (part, before[part], after[part])
+    assert known.address not in guard.cli("peers")[1]
+    guard.start()
+    assert guard.status()["policy"]["max_links"] == 3 and guard.peer(known.address)["known"]
 
 
 # ---- a socket's memory --------------------------------------------------------------------------------

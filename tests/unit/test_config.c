@@ -335,6 +335,8 @@ static void settings_are_told(void **state)
 			    "f: [guard] cgroup = /");
 	assert_string_equal(config_setting_text(&config, config_find_option("backoff", "claim_max"), text),
 			    "f: [backoff] claim_max = 3m");
+	assert_string_equal(config_setting_text(&config, config_find_option("guard", "share_limit"), text),
+			    "f: [guard] share_limit = no");
 	assert_int_equal(config_set(&config, "guard", "cgroup", "/b", &error), 0);
 	assert_string_equal(config_setting_text(&config, config_find_option("guard", "cgroup"), text),
 			    "command line: [guard] cgroup = /b");

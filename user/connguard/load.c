@@ -11,6 +11,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/cleanup.h"
 #include "connguard/cli.h"
 #include "connguard/reach.h"
 #include "edge/furnish.h"
@@ -47,11 +48,15 @@ static int fill_in(const struct guard *guard, struct surroundings *surroundings,
 		   const struct config *config, bool taken_over)
 {
 	const struct guard_daemon no_daemon = {};
+	cleanup_free struct known_peer *known = NULL;
 	struct furnished furnished;
 	struct config_error why;
+	size_t count;
 	int error;
 
-	error = furnish_all(guard, surroundings, config, taken_over, &furnished, &why);
+	error = furnish_read_known(config, &known, &count, &why);
+	if (!error)
+		error = furnish_all(guard, surroundings, config, known, count, taken_over, true, &furnished, &why);
 	if (error) {
 		complain("%s", why.text);
 		return error;

@@ -39,6 +39,7 @@
 #include "pure/check.h"
 #include "pure/config.h"
 #include "pure/deadlines.h"
+#include "pure/peers_file.h"
 #include "pure/throttle.h"
 
 /* Events kept for `events`, `explain` and `status`. */
@@ -52,6 +53,7 @@ enum problem {
 	PROBLEM_PLACE,     /* the service has another place, and the hooks cannot get there */
 	PROBLEM_UNGUARDED, /* links that are not tracked */
 	PROBLEM_EVENTS,    /* events were lost just now */
+	PROBLEM_KNOWN,     /* known peers without an entry */
 	PROBLEM_COUNT,
 };
 
@@ -211,6 +213,15 @@ void room_stop(struct daemon *daemon);
 
 /* A peer found no room in the map: make some, if there is anybody who can go. */
 void room_make(struct daemon *daemon);
+
+/*
+ * `left` entries of the known peers found no room at the start: a problem until they do, or until a reload. Takes
+ * `known`. 0 left: all are there.
+ */
+void room_await(struct daemon *daemon, struct known_peer *known, size_t count, size_t left);
+
+/* The map is not full: those who wait for room have it now, if any do. */
+void room_look(struct daemon *daemon);
 
 /* ---- places.c ---- */
 

@@ -53,17 +53,20 @@ static void say_doubts(const struct config *config)
 			    clock_duration_format(timeout_ns, timeout));
 }
 
-/* Make the guard be what is configured, and say what deserves a line. */
-static int take_charge(struct daemon *daemon, bool taken_over, struct furnished *ret_furnished)
+/* Make the guard be what is configured, and say what deserves a line. Takes `known`. */
+static int take_charge(struct daemon *daemon, struct known_peer *known, size_t known_count, bool taken_over,
+		       struct furnished *ret_furnished)
 {
 	struct config_error error;
-	int result = furnish_all(daemon->guard, &daemon->surroundings, &daemon->config, taken_over,
-				 ret_furnished, &error);
+	int result = furnish_all(daemon->guard, &daemon->surroundings, &daemon->config, known, known_count,
+				 taken_over, false, ret_furnished, &error);
 
 	if (result) {
+		free(known);
 		log_error("%s", error.text);
 		return result;
 	}
+	room_await(daemon, known, known_count, ret_furnished->left);
 	say_doubts(&daemon->config);
 	log_adopted(ret_furnished->adopted);
 	if (guard_peers_max(daemon->guard) != daemon->config.max_peers)
@@ -80,9 +83,11 @@ static int take_charge(struct daemon *daemon, bool taken_over, struct furnished 
 
 int daemon_start(struct daemon *daemon)
 {
-	struct config_error place_error;
+	cleanup_free struct known_peer *known = NULL;
+	struct config_error mistake = {};
 	struct guard_error error;
 	struct furnished furnished;
+	size_t known_count;
 	char path[128];
 	bool taken_over;
 	int result;
@@ -90,9 +95,12 @@ int daemon_start(struct daemon *daemon)
 	result = lock_instance(daemon);
 	if (result)
 		return result;
-	result = surroundings_enter(&daemon->config, &daemon->surroundings, &place_error);
+	/* With all powers yet: a file that others cannot read serves at the start. */
+	result = furnish_read_known(&daemon->config, &known, &known_count, &mistake);
+	if (!result)
+		result = surroundings_enter(&daemon->config, &daemon->surroundings, &mistake);
 	if (result) {
-		log_error("%s", place_error.text);
+		log_error("%s", *mistake.text ? mistake.text : strerror(-result));
 		daemon_stop(daemon, false);
 		return result;
 	}
@@ -111,9 +119,7 @@ int daemon_start(struct daemon *daemon)
 	for (int i = 0; i < FEATURE_COUNT; i++)
 		if (!daemon->features[i])
 			log_warning("reduced on this kernel: %s", guard_feature_lack(i));
-	result = take_charge(daemon, taken_over, &furnished);
-	if (!result)
-		result = probing_start(daemon);
+	result = probing_start(daemon);
 	if (!result)
 		result = replaced_start(daemon);
 	if (!result)
@@ -132,6 +138,17 @@ int daemon_start(struct daemon *daemon)
 		result = reconcile_start(daemon);
 	if (!result)
 		result = upkeep_start(daemon);
+	snprintf(path, sizeof(path), PROTOCOL_RUN_DIRECTORY "/%s.sock", daemon->name);
+	if (!result) {
+		result = server_open(daemon->base, path, requests_handle, daemon, &daemon->server);
+		if (result)
+			log_error("control socket %s: %s", path, strerror(-result));
+	}
+	if (!result)
+		result = powers_drop(daemon);
+	/* Last of all that can fail: a daemon that cannot start changes nothing of a guard that was there. */
+	if (!result)
+		result = take_charge(daemon, take_pointer(known), known_count, taken_over, &furnished);
 	if (result) {
 		/*
 		 * What was taken over goes on as it was; what was loaded for this start has no
@@ -142,21 +159,9 @@ int daemon_start(struct daemon *daemon)
 	}
 	/*
 	 * The first look at once: what nobody watched while there was no daemon, backoffs that have
-	 * begun, and the peers that are due. Nobody follows yet.
+	 * begun, and the peers that are due.
 	 */
 	reconcile_now(daemon, false);
-	snprintf(path, sizeof(path), PROTOCOL_RUN_DIRECTORY "/%s.sock", daemon->name);
-	result = server_open(daemon->base, path, requests_handle, daemon, &daemon->server);
-	if (result) {
-		log_error("control socket %s: %s", path, strerror(-result));
-		daemon_stop(daemon, !taken_over);
-		return result;
-	}
-	result = powers_drop(daemon);
-	if (result) {
-		daemon_stop(daemon, !taken_over);
-		return result;
-	}
 	log_info("guard '%s' %s: cgroup %s, %u port%s from %u, mode %s", daemon->name,
 		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup, daemon->config.ports.count,
 		 daemon->config.ports.count == 1 ? "" : "s", daemon->config.ports.number[0],
@@ -200,18 +205,16 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	}
 	mode_changed = config.mode != daemon->config.mode;
 	ports_changed = memcmp(&config.ports, &daemon->config.ports, sizeof(config.ports));
-	result = furnish_policy(daemon->guard, &config, daemon->surroundings.netns_cookie);
-	if (!result)
-		result = furnish_exempt(daemon->guard, &config);
-	if (!result)
-		result = furnish_known(daemon->guard, known, known_count);
-	/* Panic stays in force unless the file asks for another mode than it did. */
-	if (!result && mode_changed)
-		result = guard_mode_write(daemon->guard, config.mode);
+	result = furnish_config(daemon->guard, &config, daemon->surroundings.netns_cookie, known, known_count, NULL,
+				&error);
 	if (result) {
-		snprintf(ret_error, error_size, "writing the maps: %s", strerror(-result));
+		snprintf(ret_error, error_size, "%s", error.text);
 		return result;
 	}
+	room_await(daemon, NULL, 0, 0);
+	/* Panic stays in force unless the file asks for another mode than it did. */
+	if (mode_changed)
+		guard_mode_write(daemon->guard, config.mode);
 	daemon->config = config;
 	if (ports_changed)
 		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config, true));

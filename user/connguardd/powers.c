@@ -114,9 +114,11 @@ static bool bpf_needs_no_capability(struct daemon *daemon)
 	cleanup_fclose FILE *setting = fopen("/proc/sys/kernel/unprivileged_bpf_disabled", "re");
 	enum guard_mode mode;
 	size_t count;
+	int answer = guard_command(daemon->guard, &nobody);
 
+	/* -EINVAL: the command ran, in a guard that has no policy yet. */
 	return setting && fgetc(setting) > '0' && !guard_mode_read(daemon->guard, &mode) &&
-	       guard_command(daemon->guard, &nobody) == -ENOENT &&
+	       (answer == -ENOENT || answer == -EINVAL) &&
 	       !guard_holders(daemon->guard, &holders, &count) &&
 	       !guard_adopt(daemon->guard, NULL, NULL, 0) && !guard_hooks(daemon->guard, hooks);
 }

@@ -294,6 +294,8 @@ static void finish(struct daemon *daemon)
 	/* Before the next one finds it full. */
 	if (reconcile->census.count >= guard_peers_max(daemon->guard))
 		room_make(daemon);
+	else
+		room_look(daemon);
 	if (reconcile->repairs > REPAIRS_LOGGED)
 		log_warning("%u repairs more, not logged one by one; %llu so far",
 			    reconcile->repairs - REPAIRS_LOGGED,

@@ -14,8 +14,10 @@
 
 #include <connguard/rules.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "edge/furnish.h"
 #include "pure/eviction.h"
 
 /* Of the map, so much is made free at a time: */
@@ -38,6 +40,8 @@ struct room {
 	size_t count; /* peers that were looked at */
 	__u64 took_ns; /* the search, so far */
 	__u64 not_before_ns;
+	struct known_peer *known; /* all of them, while some wait for room; else NULL */
+	size_t known_count;
 };
 
 static void forget(struct room *room)
@@ -126,6 +130,39 @@ static void on_piece(evutil_socket_t fd, short what, void *argument)
 	look_on(argument);
 }
 
+void room_await(struct daemon *daemon, struct known_peer *known, size_t count, size_t left)
+{
+	struct room *room = daemon->room;
+
+	free(room->known);
+	room->known = left ? known : NULL;
+	room->known_count = count;
+	if (left) {
+		problem_set(daemon, PROBLEM_KNOWN,
+			    "%zu of the known peers have no entry: all %u of the peers map are in use; stop the guard, then "
+			    "start it with a greater max_peers",
+			    left, guard_peers_max(daemon->guard));
+		return;
+	}
+	free(known);
+	problem_clear(daemon, PROBLEM_KNOWN);
+}
+
+void room_look(struct daemon *daemon)
+{
+	struct room *room = daemon->room;
+	size_t left;
+	int result;
+
+	if (!room->known)
+		return;
+	result = furnish_known(daemon->guard, &daemon->config, room->known, room->known_count, &left);
+	if (result)
+		log_warning("room for known peers: %s", strerror(-result));
+	else
+		room_await(daemon, take_pointer(room->known), room->known_count, left);
+}
+
 int room_start(struct daemon *daemon)
 {
 	struct room *room = daemon->room = calloc(1, sizeof(*room));
@@ -143,6 +180,7 @@ void room_stop(struct daemon *daemon)
 	forget(daemon->room);
 	if (daemon->room->piece)
 		event_free(daemon->room->piece);
+	free(daemon->room->known);
 	free(daemon->room);
 	daemon->room = NULL;
 }

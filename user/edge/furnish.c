@@ -95,10 +95,22 @@ int furnish_exempt(const struct guard *guard, const struct config *config)
 
 /* ---- known peers ---- */
 
+/* The services of the peers; without duplicates. Returns how many. */
+static size_t config_services(const struct config *config, __u16 *ret_services)
+{
+	if (config->share_limit) {
+		ret_services[0] = 0;
+		return 1;
+	}
+	memcpy(ret_services, config->ports.number, config->ports.count * sizeof(*ret_services));
+	return config->ports.count;
+}
+
 int furnish_read_known(const struct config *config, struct known_peer **ret_known,
 		       size_t *ret_count, struct config_error *ret_error)
 {
 	char setting[CONFIG_SETTING_TEXT_MAX], reason[CONFIG_PATH_MAX + 128];
+	__u16 services[CONFIG_PORTS_MAX];
 	int result;
 
 	*ret_known = NULL;
@@ -106,6 +118,14 @@ int furnish_read_known(const struct config *config, struct known_peer **ret_know
 	if (!*config->peers)
 		return 0;
 	result = peers_file_read(config->peers, config->max_peers, ret_known, ret_count, ret_error);
+	if (!result && *ret_count * config_services(config, services) > config->max_peers) {
+		snprintf(ret_error->text, sizeof(ret_error->text),
+			 "%.*s: %zu peers at %zu ports each, expected at most %u in all (max_peers)", CONFIG_PATH_MAX,
+			 config->peers, *ret_count, config_services(config, services), config->max_peers);
+		free(take_pointer(*ret_known));
+		*ret_count = 0;
+		return -EINVAL;
+	}
 	/* A mistake in the file has its place there; that there is no such file is one of the setting. */
 	if (!result || result == -EINVAL || result == -ENOMEM)
 		return result;
@@ -123,6 +143,36 @@ static int compare_known(const void *left, const void *right)
 		      sizeof(((const struct known_peer *)left)->address.bytes));
 }
 
+/* The entry of a known peer at one service, as the map had it before. */
+enum standing {
+	STANDING_ABSENT,
+	STANDING_THERE,
+	STANDING_PLACED, /* absent, and put there */
+};
+
+/* The known peers, at each service. */
+struct known_set {
+	const struct known_peer *known; /* sorted by address */
+	size_t count;
+	__u16 services[CONFIG_PORTS_MAX]; /* without duplicates */
+	size_t service_count;
+	enum standing *standings; /* `service_count` of the first peer, then of the second, ... */
+	bool differs; /* something that the map has of known peers is not as it should be */
+};
+
+static void known_set_free(struct known_set *set)
+{
+	free(set->standings);
+}
+
+static struct peer_address known_address(const struct known_set *set, size_t index)
+{
+	struct peer_address address = set->known[index / set->service_count].address;
+
+	address.service = set->services[index % set->service_count];
+	return address;
+}
+
 /* Make the peer a known one, whose entry is there. */
 static int know(const struct guard *guard, const struct known_peer *known, const struct peer_address *address)
 {
@@ -138,22 +188,45 @@ static int know(const struct guard *guard, const struct known_peer *known, const
 }
 
 /* Put an entry into the map for a known peer that it has none of. */
-static int add_known(const struct guard *guard, const struct known_peer *known, const struct peer_address *address,
-		     __u64 now)
+static int place(const struct guard *guard, struct known_set *set, size_t index, __u64 now)
 {
-	struct peer peer = { .limit = known->limit };
+	struct peer_address address = known_address(set, index);
+	struct peer peer = { .limit = set->known[index / set->service_count].limit };
 	int result;
 
-	peer_is(&peer, address, now);
+	peer_is(&peer, &address, now);
 	peer.flags = PEER_KNOWN;
 	result = guard_peer_add(guard, &peer);
+	if (!result)
+		set->standings[index] = STANDING_PLACED;
+	if (result != -EEXIST)
+		return result;
 	/* It has come meanwhile. */
-	return result == -EEXIST ? know(guard, known, address) : result;
+	set->standings[index] = STANDING_THERE;
+	set->differs = true;
+	return 0;
 }
 
-/* What the map has of known peers, and what it should not have as such any more. */
-static int look_for_known(const struct guard *guard, const struct known_peer *known, size_t count,
-			  const __u16 *services, size_t service_count, bool *there)
+/* Take back what place() did. */
+static void displace(const struct guard *guard, const struct known_set *set)
+{
+	static const enum command_operation steps[] = { COMMAND_LIMIT, COMMAND_UNKNOW, COMMAND_FORGET };
+
+	for (size_t i = 0; i < set->count * set->service_count; i++) {
+		struct guard_command command = { .address = known_address(set, i), .until_ns = clock_now_ns() };
+
+		for (size_t j = 0; set->standings[i] == STANDING_PLACED && j < sizeof(steps) / sizeof(*steps); j++) {
+			command.operation = steps[j];
+			guard_command(guard, &command);
+		}
+	}
+}
+
+/*
+ * Go through the map. Without `change`: see what it has of the known peers. With it: who is there and known is known,
+ * with the limit of the file, and nobody else is.
+ */
+static int compare_with_map(const struct guard *guard, struct known_set *set, bool change)
 {
 	struct guard_command unknow = { .operation = COMMAND_UNKNOW };
 	cleanup_peer_walk struct peer_walk walk = {};
@@ -169,51 +242,126 @@ static int look_for_known(const struct guard *guard, const struct known_peer *kn
 			bool is_known = peers[i].flags & PEER_KNOWN;
 			size_t at = 0;
 
-			while (at < service_count && services[at] != peers[i].address.service)
+			while (at < set->service_count && set->services[at] != peers[i].address.service)
 				at++;
 			/* One at a port that has left is nobody's peer. */
-			if (count && at < service_count)
-				found = bsearch(&wanted, known, count, sizeof(*known), compare_known);
-			unknow.address = peers[i].address;
-			if (!found && is_known)
-				guard_command(guard, &unknow);
-			if (!found)
+			if (set->count && at < set->service_count)
+				found = bsearch(&wanted, set->known, set->count, sizeof(*set->known), compare_known);
+			if (found && !change)
+				set->standings[(found - set->known) * set->service_count + at] = STANDING_THERE;
+			if (found ? is_known && peers[i].limit == found->limit : !is_known)
 				continue;
-			there[(found - known) * service_count + at] = true;
-			if (!is_known || peers[i].limit != found->limit)
-				result = know(guard, found, &peers[i].address);
+			set->differs = true;
+			if (!change)
+				continue;
+			unknow.address = peers[i].address;
+			result = found ? know(guard, found, &peers[i].address) : guard_command(guard, &unknow);
+			/* It was forgotten meanwhile. */
+			result = result == -ENOENT ? 0 : result;
 		}
 	} while (!result && peer_count);
 	return result;
 }
 
-int furnish_known(const struct guard *guard, struct known_peer *known, size_t count)
+/* Sorts `known`, and borrows it. */
+static int known_set_make(const struct guard *guard, const struct config *config, struct known_peer *known,
+			  size_t count, struct known_set *ret_set)
 {
-	__u16 services[GUARD_PORTS_MAX];
-	cleanup_free bool *there = NULL;
-	__u64 now = clock_now_ns();
-	size_t service_count = 0, forgotten;
-	int result = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
+	struct known_set set = { .known = known, .count = count };
 
-	if (result)
-		return result;
-	there = calloc(count * service_count + 1, sizeof(*there));
-	if (!there)
+	set.service_count = config_services(config, set.services);
+	set.standings = calloc(count * set.service_count + 1, sizeof(*set.standings));
+	if (!set.standings)
 		return -ENOMEM;
 	if (count)
 		qsort(known, count, sizeof(*known), compare_known);
-	result = look_for_known(guard, known, count, services, service_count, there);
-	for (size_t i = 0; !result && i < count * service_count; i++) {
-		struct peer_address address = known[i / service_count].address;
+	*ret_set = set;
+	return compare_with_map(guard, ret_set, false);
+}
 
-		address.service = services[i % service_count];
-		if (there[i])
+/* Put the entries into the map that it has not: all, or as many as find room. *ret_left: those that do not. */
+static int place_absent(const struct guard *guard, struct known_set *set, size_t *ret_left)
+{
+	__u64 now = clock_now_ns();
+	size_t i, forgotten;
+	bool is_full = false;
+	int result = 0;
+
+	*ret_left = 0;
+	for (i = 0; !result && i < set->count * set->service_count; i++) {
+		if (set->standings[i] != STANDING_ABSENT)
 			continue;
-		result = add_known(guard, &known[i / service_count], &address, now);
+		if (!is_full)
+			result = place(guard, set, i, now);
 		/* Who is named goes before those that nobody needs. */
 		if (result == -ENOSPC && !guard_forget_idle(guard, &forgotten) && forgotten)
-			result = add_known(guard, &known[i / service_count], &address, now);
+			result = place(guard, set, i, now);
+		/* To ask again for each of a million would take long. */
+		is_full = is_full || result == -ENOSPC;
+		*ret_left += is_full;
+		result = is_full ? 0 : result;
 	}
+	return result;
+}
+
+int furnish_known(const struct guard *guard, const struct config *config, struct known_peer *known, size_t count,
+		  size_t *ret_left)
+{
+	struct known_set set __attribute__((cleanup(known_set_free))) = {};
+	int result = known_set_make(guard, config, known, count, &set);
+
+	if (!result)
+		result = place_absent(guard, &set, ret_left);
+	if (!result && set.differs)
+		result = compare_with_map(guard, &set, true);
+	return result;
+}
+
+/* ---- all that is configured ---- */
+
+int furnish_config(const struct guard *guard, const struct config *config, __u64 netns_cookie,
+		   struct known_peer *known, size_t count, size_t *ret_left, struct config_error *ret_error)
+{
+	struct known_set set __attribute__((cleanup(known_set_free))) = {};
+	const char *step = "the known peers";
+	size_t left = 0;
+	int result;
+
+	ret_error->text[0] = '\0';
+	/* First what may find no room, then what cannot fail, so that a failure leaves all as it was. */
+	result = known_set_make(guard, config, known, count, &set);
+	if (!result)
+		result = place_absent(guard, &set, &left);
+	if (!result && left && !ret_left) {
+		snprintf(ret_error->text, sizeof(ret_error->text),
+			 "%.*s: %zu of its %zu peers find no room among the %u of the peers map, which are all in use: "
+			 "stop the guard, then start it with a greater max_peers",
+			 CONFIG_PATH_MAX, config->peers, (left + set.service_count - 1) / set.service_count, count,
+			 guard_peers_max(guard));
+		result = -ENOSPC;
+	}
+	if (!result) {
+		step = "the exempt addresses";
+		result = furnish_exempt(guard, config);
+	}
+	/* Without a policy the hooks let everything pass, so here a new guard begins to refuse. */
+	if (!result) {
+		step = "the policy and the ports";
+		result = furnish_policy(guard, config, netns_cookie);
+	}
+	if (result) {
+		displace(guard, &set);
+		if (!*ret_error->text)
+			snprintf(ret_error->text, sizeof(ret_error->text), "writing %s: %s", step,
+				 strerror(-result));
+		return result;
+	}
+	if (ret_left)
+		*ret_left = left;
+	if (set.differs)
+		result = compare_with_map(guard, &set, true);
+	if (result)
+		snprintf(ret_error->text, sizeof(ret_error->text), "writing the known peers: %s", strerror(-result));
 	return result;
 }
 
@@ -341,42 +489,23 @@ static int was_furnished(const struct guard *guard)
 	return result ? result : policy.set != 0;
 }
 
-int furnish_all(const struct guard *guard, struct surroundings *surroundings,
-		const struct config *config, bool taken_over, struct furnished *ret_furnished,
-		struct config_error *ret_error)
+int furnish_all(const struct guard *guard, struct surroundings *surroundings, const struct config *config,
+		struct known_peer *known, size_t count, bool taken_over, bool whole,
+		struct furnished *ret_furnished, struct config_error *ret_error)
 {
 	struct furnished furnished = { .mode = config->mode };
-	cleanup_free struct known_peer *known = NULL;
 	bool ports_left = taken_over && ports_leave(guard, config);
-	const char *step = NULL;
-	size_t known_count;
-	int result;
+	int result = taken_over ? was_furnished(guard) : 0;
 
-	ret_error->text[0] = '\0';
-	result = furnish_read_known(config, &known, &known_count, ret_error);
-	if (!result) {
-		step = "the mode";
-		result = taken_over ? was_furnished(guard) : 0;
-		if (result >= 0)
-			result = result ? guard_mode_read(guard, &furnished.mode) :
-					  guard_mode_write(guard, furnished.mode);
+	/* Of a guard that nobody had furnished the hooks let everything pass yet, whatever the mode. */
+	if (result >= 0)
+		result = result ? guard_mode_read(guard, &furnished.mode) : guard_mode_write(guard, furnished.mode);
+	if (result) {
+		snprintf(ret_error->text, sizeof(ret_error->text), "the mode: %s", strerror(-result));
+		return result;
 	}
-	if (!result) {
-		step = "the exempt addresses";
-		result = furnish_exempt(guard, config);
-	}
-	/* Without a policy the hooks let everything pass, so here a guard begins to refuse. */
-	if (!result) {
-		step = "the policy and the ports";
-		result = furnish_policy(guard, config, surroundings->netns_cookie);
-	}
-	if (!result) {
-		step = "the known peers";
-		result = furnish_known(guard, known, known_count);
-	}
-	if (result && !*ret_error->text)
-		snprintf(ret_error->text, sizeof(ret_error->text), "writing %s: %s",
-			 step ? step : "the maps", strerror(-result));
+	result = furnish_config(guard, config, surroundings->netns_cookie, known, count,
+				whole ? NULL : &furnished.left, ret_error);
 	if (result)
 		return result;
 	furnished.adopted = furnish_links(guard, surroundings, config, ports_left);

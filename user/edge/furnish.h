@@ -25,17 +25,26 @@ int furnish_policy(const struct guard *guard, const struct config *config, __u64
 int furnish_exempt(const struct guard *guard, const struct config *config);
 
 /*
- * The peers file as the configuration names it; none without one. *ret_known is the caller's to
- * free.
+ * The peers file as the configuration names it; none without one. More peers than there is room for at every
+ * service are a mistake. *ret_known is the caller's to free.
  */
 int furnish_read_known(const struct config *config, struct known_peer **ret_known,
 		       size_t *ret_count, struct config_error *ret_error);
 
 /*
- * PEER_KNOWN is set for these peers and no others, and their limits are those of the file. Sorts
- * `known`.
+ * PEER_KNOWN is set for these peers, at each of the services, and no others, and their limits are those of the file.
+ * Idle peers go where there is no room. *ret_left: entries that found none all the same. Sorts `known`.
  */
-int furnish_known(const struct guard *guard, struct known_peer *known, size_t count);
+int furnish_known(const struct guard *guard, const struct config *config, struct known_peer *known, size_t count,
+		  size_t *ret_left);
+
+/*
+ * All that is configured, at once: exemptions, policy, ports and known peers are as the configuration says, or, after
+ * a failure, as they were; ret_error then says what has failed. Entries of known peers without room are a failure
+ * (-ENOSPC) if ret_left is NULL, else it says how many there are. Sorts `known`.
+ */
+int furnish_config(const struct guard *guard, const struct config *config, __u64 netns_cookie,
+		   struct known_peer *known, size_t count, size_t *ret_left, struct config_error *ret_error);
 
 /* Whether a slot of the peer shows the socket `cookie` as a link. */
 bool furnish_shown(const struct guard *guard, const struct peer_address *address, __u64 cookie);
@@ -51,18 +60,19 @@ int furnish_links(const struct guard *guard, struct surroundings *surroundings,
 /* What became of a guard that was loaded or taken over. */
 struct furnished {
 	enum guard_mode mode; /* in force now */
+	size_t left;          /* entries of known peers that found no room in the map */
 	int adopted;          /* links; negative: an errno, they could not be adopted, which the periodic
 			       * check makes up for */
 };
 
 /*
- * All of it, for a guard that was just loaded or taken over: mode and exemptions, then the policy,
- * without which the hooks let everything pass, then known peers and the links that exist. A guard
- * that was taken over keeps its mode: an operator who pressed panic is not overruled by a restart.
- * One that nobody had furnished is as one just loaded. On failure ret_error names the step.
+ * All of it, for a guard that was just loaded or taken over: the mode, all that is configured, then the links that
+ * exist. A guard that was taken over keeps its mode: an operator who pressed panic is not overruled by a restart. One
+ * that nobody had furnished is as one just loaded. On failure ret_error says what has failed, and a guard that was
+ * taken over is as it was. `whole`: known peers without room are a failure.
  */
-int furnish_all(const struct guard *guard, struct surroundings *surroundings,
-		const struct config *config, bool taken_over, struct furnished *ret_furnished,
-		struct config_error *ret_error);
+int furnish_all(const struct guard *guard, struct surroundings *surroundings, const struct config *config,
+		struct known_peer *known, size_t count, bool taken_over, bool whole,
+		struct furnished *ret_furnished, struct config_error *ret_error);
 
 #endif

@@ -164,7 +164,7 @@ int guard_daemon_read(const struct guard *guard, struct guard_daemon *ret_value)
 int guard_ports_read(const struct guard *guard, __u16 *ret_ports, size_t max, size_t *ret_count);
 /*
  * Make the guarded ports these, each a service of its own; or, with `shared`, one service that all of
- * them share their limits in.
+ * them share their limits in. -ENOSPC, and nothing is changed: there is no room for these beside those that leave.
  */
 int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count, bool shared);
 /* The services that the guarded ports make (peer_address.service), ascending. -ENOSPC: more than max. */

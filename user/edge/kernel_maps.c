@@ -121,14 +121,29 @@ int guard_services_read(const struct guard *guard, __u16 *ret_services, size_t m
 	return 0;
 }
 
+static bool has_port(const __u16 *ports, size_t count, __u16 port)
+{
+	size_t i;
+
+	for (i = 0; i < count; i++)
+		if (ports[i] == port)
+			return true;
+	return false;
+}
+
 int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t count, bool shared)
 {
 	__u16 current[GUARD_PORTS_MAX];
-	size_t current_count = 0;
+	size_t current_count = 0, new_count = 0;
 	int result = guard_ports_read(guard, current, GUARD_PORTS_MAX, &current_count);
 
 	if (result)
 		return result;
+	for (size_t i = 0; i < count; i++)
+		new_count += !has_port(current, current_count, ports[i]);
+	/* Those who leave are the last to go: else it would end half-way. */
+	if (current_count + new_count > GUARD_PORTS_MAX)
+		return -ENOSPC;
 	/* New ones first: a port that stays is guarded throughout. */
 	for (size_t i = 0; i < count; i++) {
 		__u32 service = shared ? 0 : ports[i];
@@ -136,14 +151,9 @@ int guard_ports_write(const struct guard *guard, const __u16 *ports, size_t coun
 		if (bpf_map_update_elem(guard->maps[MAP_PORTS], &ports[i], &service, BPF_ANY))
 			return -errno;
 	}
-	for (size_t i = 0; i < current_count; i++) {
-		bool stays = false;
-
-		for (size_t j = 0; j < count; j++)
-			stays = stays || ports[j] == current[i];
-		if (!stays && bpf_map_delete_elem(guard->maps[MAP_PORTS], &current[i]))
+	for (size_t i = 0; i < current_count; i++)
+		if (!has_port(ports, count, current[i]) && bpf_map_delete_elem(guard->maps[MAP_PORTS], &current[i]))
 			return -errno;
-	}
 	return 0;
 }
 

@@ -478,6 +478,9 @@ static const char *value_text(const struct config *config, const struct config_o
 	} else if (option->parse == parse_number) {
 		memcpy(&number, value, sizeof(number));
 		snprintf(ret_text, size, "%u", number);
+	} else if (option->parse == parse_choice) {
+		memcpy(&number, value, sizeof(number));
+		snprintf(ret_text, size, "%s", names_lookup(option->choices, number));
 	} else if (option->parse == parse_duration) {
 		memcpy(&duration_ns, value, sizeof(duration_ns));
 		snprintf(ret_text, size, "%s", clock_duration_format(duration_ns, duration));

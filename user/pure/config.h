@@ -108,7 +108,7 @@ const struct config_option *config_find_option(const char *section, const char *
 
 /*
  * "FILE:LINE: [section] name = VALUE" of a setting in force, to begin a message with; "command line" in
- * place of a line, the file alone for a default. Of paths, numbers and durations. Writes to ret_text and
+ * place of a line, the file alone for a default. Of paths, numbers, durations and choices. Writes to ret_text and
  * returns it.
  */
 const char *config_setting_text(const struct config *config, const struct config_option *option,
