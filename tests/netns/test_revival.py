@@ -137,11 +137,11 @@ def not_by_what_goes(lab):
     assert "network_back" not in watch.grown(of_the_guard=True)
 
 
-@test
-@core()
-def not_all_peers_at_once(lab):
-    """Each has its own moment within a second: those that are announced, and the dials that are kept."""
-    guard = lab.own_guard(**LONG)
+@each("1m", "100ms")
+@core("1m")
+def not_all_peers_at_once(lab, check_interval):
+    """Each has its own moment within a second, checks or not: those that are announced, and the dials that are kept."""
+    guard = lab.own_guard(check_interval=check_interval, **LONG)
     due, waiting = [lab.fresh() for _ in range(PEERS)], [lab.void() for _ in range(PEERS)]
     watch = guard.watch()
     for peer in due:
@@ -157,6 +157,9 @@ def not_all_peers_at_once(lab):
     for what, cause, peers in (("announced", "peer_due", due), ("let go", "dial_let_go", waiting)):
         moments = sorted(watch.event(peer, cause, attempts=1)["time_ns"] - began for peer in peers)
         assert moments[0] >= 0, moments
+        if moments[0] > 0.9 * SECOND:
+            print("# the daemon has slept through it, the machine is busy")
+            continue
         # Twenty that share a tenth of a second by chance are one case in 10^17.
         assert moments[-1] - moments[0] > SECOND / 10, f"all are {what} at once: {moments}"
         print(f"# {what} {moments[0] / 1e6:.0f} to {moments[-1] / 1e6:.0f} ms after it")

@@ -82,6 +82,22 @@ static void one_deadline_per_peer(void **state)
 	deadlines_free(queue);
 }
 
+static void each_is_told(void **state)
+{
+	struct deadlines *queue = deadlines_new(4);
+	struct peer_address seventh = peer(7);
+	__u64 deadline = 1;
+
+	(void)state;
+	assert_false(deadlines_get(queue, &seventh, &deadline));
+	assert_int_equal(deadline, 1);
+	set(queue, 7, 30);
+	set(queue, 7, 20);
+	assert_true(deadlines_get(queue, &seventh, &deadline));
+	assert_int_equal(deadline, 20);
+	deadlines_free(queue);
+}
+
 static void removed_is_gone(void **state)
 {
 	struct deadlines *queue = deadlines_new(8);
@@ -173,6 +189,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(earliest_comes_first), cmocka_unit_test(one_deadline_per_peer),
+		cmocka_unit_test(each_is_told),
 		cmocka_unit_test(removed_is_gone),	cmocka_unit_test(bounded),
 		cmocka_unit_test(as_an_array_does),
 	};

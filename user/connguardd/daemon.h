@@ -171,6 +171,11 @@ void upkeep_stop(struct daemon *daemon);
 
 /* Make the peer due at `deadline_ns` (now or past: at once). */
 void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns);
+/*
+ * A check has found the peer due: make it so now, unless it will be within a second. The timer is set by
+ * upkeep_queue_backoffs(), for all that were found.
+ */
+void upkeep_found_due(struct daemon *daemon, const struct peer_address *address, __u64 now);
 void upkeep_not_due(struct daemon *daemon, const struct peer_address *address);
 
 /* Queue the ends of backoffs whose beginnings no event has told: of the time without a daemon, or lost. */

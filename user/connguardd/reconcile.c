@@ -142,7 +142,7 @@ static void act(struct daemon *daemon, const struct check_action *action)
 	case CHECK_ANNOUNCE_DUE:
 		/* Who was announced is due all the same: only who follows is told again. */
 		if (!action->announced)
-			deadlines_set(daemon->deadlines, &action->address, reconcile->now_ns);
+			upkeep_found_due(daemon, &action->address, reconcile->now_ns);
 		else if (reconcile->again)
 			happenings_publish_due(daemon, &action->address, reconcile->now_ns);
 		break;

@@ -98,6 +98,15 @@ void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __
 	arm_deadline(daemon);
 }
 
+void upkeep_found_due(struct daemon *daemon, const struct peer_address *address, __u64 now)
+{
+	__u64 deadline;
+
+	/* After a revival each has its own moment, which a check must not make one for all. */
+	if (!deadlines_get(daemon->deadlines, address, &deadline) || deadline >= now + REVIVED_WITHIN_NS)
+		deadlines_set(daemon->deadlines, address, now);
+}
+
 void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
 {
 	if (deadlines_remove(daemon->deadlines, address))

@@ -172,6 +172,16 @@ bool deadlines_remove(struct deadlines *queue, const struct peer_address *addres
 	return true;
 }
 
+bool deadlines_get(const struct deadlines *queue, const struct peer_address *address, __u64 *ret_deadline_ns)
+{
+	const struct deadline *entry = find(queue, address);
+
+	if (!entry)
+		return false;
+	*ret_deadline_ns = entry->deadline_ns;
+	return true;
+}
+
 bool deadlines_next(const struct deadlines *queue, __u64 *ret_deadline_ns)
 {
 	if (!queue->count)

@@ -2,8 +2,8 @@
 /*
  * The timer queue of the backoff scheduler: at most one deadline per peer, the earliest first.
  *
- * Owns the order, reads no clock: time is an argument, in ns of CLOCK_BOOTTIME. Setting, removing
- * and popping take O(log n).
+ * Owns the order, reads no clock: time is an argument, in ns of CLOCK_BOOTTIME. Setting, getting,
+ * removing and popping take O(log n).
  */
 #ifndef PURE_DEADLINES_H
 #define PURE_DEADLINES_H
@@ -33,6 +33,9 @@ int deadlines_set(struct deadlines *queue, const struct peer_address *address, _
 
 /* Take the peer's deadline away. False: it had none. */
 bool deadlines_remove(struct deadlines *queue, const struct peer_address *address);
+
+/* The peer's deadline. False: it has none, *ret_deadline_ns untouched. */
+bool deadlines_get(const struct deadlines *queue, const struct peer_address *address, __u64 *ret_deadline_ns);
 
 /* The earliest deadline. False: the queue is empty, *ret_deadline_ns untouched. */
 bool deadlines_next(const struct deadlines *queue, __u64 *ret_deadline_ns);
