@@ -149,6 +149,8 @@ enum peer_flag {
 	PEER_LEAVING = 4, /* the entry is being deleted: treat as absent */
 	PEER_YIELDED = 8, /* a dial was given up for a knock, and no link has come up since: no further one is */
 	PEER_SILENT = 16, /* the last failure was silence: our dial in backoff waits as it would have waited */
+	PEER_ANSWERED = 32, /* a dial whose answer was held has ended, and no link has come up since: for a handshake
+			     * of theirs no further answer is held */
 };
 
 /*

@@ -1218,7 +1218,9 @@ static __always_inline void claim_learns_round_trip(struct slot *claim, __u64 no
  * room for both. Dropping it here keeps the duplicate from both applications: the other end's
  * accept() returns only after our ACK. A dial whose SYN waited so long that its claim is void (Fast
  * Open) may have lost its slot to another; it gives way to a link all the same. On a claim whose
- * answer is held it is noted that the peer has answered.
+ * answer is held it is noted that the peer has answered. When such a dial has come to nothing, no further answer is
+ * held for a handshake until a link has come up: that one may be nobody's, and an application that gives its dials
+ * less time than the hold would never link.
  */
 static __always_inline struct decision answer_decide(struct peer *peer,
 						     const struct guard_policy *policy,
@@ -1236,7 +1238,7 @@ static __always_inline struct decision answer_decide(struct peer *peer,
 		decision.verdict = VERDICT_HOLD;
 		decision.cause = CAUSE_answer_linked;
 		decision.other_cookie = census.link_cookie;
-	} else if (claim && theirs->until_ns > now &&
+	} else if (claim && theirs->until_ns > now && !(peer->flags & PEER_ANSWERED) &&
 		   (claim->yields_until_ns ||
 		    census.links + census.claims + 1 >= peer_limit(peer, policy)) &&
 		   answer_gives_way(claim, policy, theirs, now)) {
@@ -1263,7 +1265,7 @@ static __always_inline void link_proves_life(struct peer *peer)
 	peer->refused_pending_ns = 0;
 	peer->doubted_dial_ns = 0;
 	peer->unheard_dials = 0;
-	peer->flags &= ~(__u32)PEER_YIELDED;
+	peer->flags &= ~(__u32)(PEER_YIELDED | PEER_ANSWERED);
 }
 
 /* Of the links too many that `link` has brought about, `loser` is the one to go. */
@@ -1431,6 +1433,8 @@ static __always_inline enum cause claim_end(struct peer *peer, const struct guar
 			     end->ending == ENDING_UNREACHABLE);
 		return CAUSE_dial_failed;
 	}
+	if (claim->flags & SLOT_ANSWERED)
+		peer->flags |= PEER_ANSWERED;
 	if (claim->flags & SLOT_ANSWERED ||
 	    (end->ending != ENDING_CLOSED && end->ending != ENDING_SILENCE))
 		return CAUSE_dial_unheard;

@@ -192,7 +192,8 @@ static void check_peer(const struct story *story)
 	must(peer->due_ns <= story->now);
 	must(peer->last_refusal_cause < CAUSE_COUNT);
 	must(!(peer->flags &
-	       ~(PEER_KNOWN | PEER_DIALED | PEER_LEAVING | PEER_YIELDED | PEER_SILENT)));
+	       ~(PEER_KNOWN | PEER_DIALED | PEER_LEAVING | PEER_YIELDED | PEER_SILENT |
+		 PEER_ANSWERED)));
 	must(peer->failed_ns <= story->now && !peer->failed_ns == (peer->failure == ENDING_NONE));
 	must(peer->failure != ENDING_NONE || !(peer->flags & PEER_SILENT));
 	must(peer->failure != ENDING_RESET || !(peer->flags & PEER_SILENT));
@@ -691,7 +692,7 @@ static void step_link(struct story *story)
 	/* But the peer lives, and what SYNs in its name have brought about is forgotten. */
 	must(!story->peer->next_attempt_ns && !story->peer->wake_after_ns);
 	must(!story->peer->refused_pending_ns && !story->peer->unheard_dials);
-	must(!(story->peer->flags & PEER_YIELDED));
+	must(!(story->peer->flags & (PEER_YIELDED | PEER_ANSWERED)));
 }
 
 static void end(struct story *story, __u64 cookie)

@@ -58,7 +58,7 @@ struct guard_image {
 	unsigned char wake_after;
 	unsigned char refused_pending;
 	unsigned char doubted_dial;
-	unsigned char flags; /* PEER_YIELDED, PEER_SILENT */
+	unsigned char flags; /* PEER_YIELDED, PEER_SILENT, PEER_ANSWERED */
 	unsigned char attempts;
 	unsigned char unheard_dials;
 	unsigned char short_links;
@@ -238,7 +238,7 @@ static void guard_to_image(struct guard_image *image)
 	image->wake_after = image_from_time(peer.wake_after_ns, 0);
 	image->refused_pending = image_from_time(peer.refused_pending_ns, HOLD_MAX);
 	image->doubted_dial = image_from_time(peer.doubted_dial_ns, DENY_MAX);
-	image->flags = peer.flags & (PEER_YIELDED | PEER_SILENT);
+	image->flags = peer.flags & (PEER_YIELDED | PEER_SILENT | PEER_ANSWERED);
 	image->attempts = STEPS == 1 ? 0 : peer.attempts < STEPS ? peer.attempts : STEPS;
 	image->unheard_dials = peer.unheard_dials;
 	image->short_links = peer.short_links;

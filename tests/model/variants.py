@@ -289,7 +289,7 @@ mistake("a dial is given up for every SYN", "one guarded, the other does not dia
          "if (!knock->ends_dials)")
 mistake("who gave up a dial never gives up one again",
          "both guarded, both refuse newcomers while they dial, one crashes",
-         "\tpeer->unheard_dials = 0;\n\tpeer->flags &= ~(__u32)PEER_YIELDED;",
+         "\tpeer->unheard_dials = 0;\n\tpeer->flags &= ~(__u32)(PEER_YIELDED | PEER_ANSWERED);",
          "\tpeer->unheard_dials = 0;")
 mistake("no dial is given up", "both guarded, both refuse newcomers while they dial",
          "if (!knock->ends_dials || peer->flags & PEER_YIELDED)",
@@ -343,8 +343,8 @@ mistake("every SYN ends a backoff", "one guarded, the other has no listener, spo
          "if (peer->next_attempt_ns <= now || now < peer->wake_after_ns)",
          "if (peer->next_attempt_ns <= now)")
 mistake("a link resets the attempts", "one guarded, the other hangs up on every link",
-         "\tpeer->unheard_dials = 0;\n\tpeer->flags &= ~(__u32)PEER_YIELDED;",
-         "\tpeer->attempts = 0;\n\tpeer->flags &= ~(__u32)PEER_YIELDED;")
+         "\tpeer->unheard_dials = 0;\n\tpeer->flags &= ~(__u32)(PEER_YIELDED | PEER_ANSWERED);",
+         "\tpeer->attempts = 0;\n\tpeer->flags &= ~(__u32)(PEER_YIELDED | PEER_ANSWERED);")
 mistake("a kept dial is never let go", "one guarded, dials are kept while the cable is out, no daemon",
          "if (enforced && before(now, peer->next_attempt_ns)) {",
          "if (enforced) {")

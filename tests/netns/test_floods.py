@@ -16,7 +16,7 @@ import subprocess
 import time
 
 from harness import (BPFTOOL, IPV4, IPV6, PATIENCE, PORT, SECOND, Events, Skip, die_with_parent, first_line,
-                     helper, run, wait_for, waiting)
+                     helper, now_ns, run, wait_for, waiting)
 from prober import Prober
 from registry import each, test
 from steps import assert_passed, assert_refused, dial, link_in, link_out, listen_home, refusal, resent_within
@@ -307,7 +307,7 @@ class Redialer:
 
     def __init__(self, lab, peer):
         self.lab, self.peer = lab, peer
-        self.refused, self.ended = [], []
+        self.refused, self.ended, self.given_up = [], [], 0
         self.pending = None
         self.dial()
         self.began = (self.refused + [self.pending])[0]["began"]
@@ -332,6 +332,13 @@ class Redialer:
         self.lab.home("close", fd=self.pending["fd"])
         self.pending = None
         return None
+
+    def give_up(self, seconds):
+        """A dial that has no answer for so long is closed, and dialed again. How many were so far."""
+        if self.pending and now_ns() - self.pending["began"] > seconds * SECOND:
+            self.given_up += 1
+            self.lab.home("close", fd=self.pending["fd"])
+            self.pending = None
 
     def assert_bounded(self):
         """Refused for a handshake that is pending for hold_max, given up for one once."""
@@ -407,6 +414,54 @@ def a_flood_in_the_name_of_a_peer_keeps_it_waiting_for_a_bounded_time(lab):
     for (_family, _rate, what), counts in resent.items():
         most = resent_within(lab.home, bound if what == "knock" else 2 * bound + 1)
         assert max(counts) <= most + lost, (most, dict(resent), dropped)
+    assert_nothing_but_losses(guard)
+
+
+class Knocker:
+    """An application of the peer's host that dials us until it is in, and gives no dial more than so many seconds."""
+
+    def __init__(self, peer):
+        self.peer, self.given_up = peer, 0
+        self.pending = peer.knock(blocking=False)
+
+    def is_in(self):
+        return self.peer.host("settle", fd=self.pending["fd"], timeout=0)
+
+    def give_up(self, seconds):
+        if now_ns() - self.pending["began"] > seconds * SECOND:
+            self.given_up += 1
+            self.peer.host("close", fd=self.pending["fd"])
+            self.pending = self.peer.knock(blocking=False)
+
+
+@each("dial", "knock")
+def an_application_that_gives_its_dials_up_links_under_a_flood(lab, what):
+    """Three seconds each, less than its answer or its SYN can be held for in all: that is once."""
+    guard = lab.own_guard()
+    accept_all(lab)
+    with silent_about_strangers(lab):
+        peers = [lab.fresh(family) for family in (IPV4, IPV6) for _ in range(10)]
+        if what == "dial":
+            for peer in peers:
+                peer.listen()
+        floods = [Flood(lab, peer.family, alone(peer.family, peer.address), 400, 4) for peer in peers]
+        applications = [Redialer(lab, peer) if what == "dial" else Knocker(peer) for peer in peers]
+        outcomes = {}
+
+        def all_in():
+            for one in applications:
+                if not outcomes.get(one):
+                    outcomes[one] = one.is_in()
+                if not outcomes.get(one):
+                    one.give_up(3)
+            return all(outcomes.get(one) for one in applications)
+        wait_for(all_in, "all are in", 2 * PATIENCE)
+        assert all(one.running() for one in floods), "a flood had ended before"
+        for one in floods:
+            one.kill()
+    print(f"# given up: {sorted(one.given_up for one in applications)}")
+    # A dial is given up for a knock once, and an answer or a SYN is held once.
+    assert max(one.given_up for one in applications) <= 1
     assert_nothing_but_losses(guard)
 
 

@@ -3308,7 +3308,27 @@ static void dial_whose_answer_was_held_was_heard(void **state)
 		assert_int_equal(peer.attempts, refused);
 		/* Nor is it one in a row of dials that nobody heard. */
 		assert_int_equal(peer.unheard_dials, refused ? 0 : UNHEARD_DIALS - 1);
+		assert_int_equal(!!(peer.flags & PEER_ANSWERED), !refused);
 	}
+}
+
+/* An application may give its dials less time than we hold an answer. */
+static void answer_is_held_for_one_dial_until_a_link_is_up(void **state)
+{
+	struct guard_policy policy = steps_policy();
+	const struct their_handshake theirs = fixture_theirs(OUR_ISN + 1, NOW + HOLD);
+	struct peer peer = fixture_peer();
+	__u64 cookie;
+
+	(void)state;
+	for (cookie = 1; cookie <= 2; cookie++) {
+		arrange_claim(&peer, &policy, cookie, OUR_ISN, NOW);
+		assert_cause(answers(&peer, &policy, &theirs, cookie, NOW),
+			     cookie == 1 ? CAUSE_answer_tie_lost : CAUSE_none);
+		ends(&peer, &policy, cookie, ENDING_CLOSED, NOW);
+	}
+	arrange_link(&peer, cookie, DIRECTION_OUTBOUND, OUR_ISN, NOW);
+	assert_int_equal(peer.flags & PEER_ANSWERED, 0);
 }
 
 /* Which end gave way, by what the knock does to the claim, and for how long. */
@@ -4831,6 +4851,7 @@ int main(void)
 		cmocka_unit_test(links_of_theirs_are_no_part_of_the_row),
 		cmocka_unit_test(dial_fails_by_refusal_or_silence_only),
 		cmocka_unit_test(dial_whose_answer_was_held_was_heard),
+		cmocka_unit_test(answer_is_held_for_one_dial_until_a_link_is_up),
 		cmocka_unit_test(dial_gives_way_for_as_long_as_its_answer_waits),
 		cmocka_unit_test(third_unheard_dial_in_a_row_is_a_failure),
 		cmocka_unit_test(dial_of_before_the_deadline_fails_nothing),

@@ -89,6 +89,7 @@ struct life {
 	enum ending failure;
 	int silent;            /* the last failure was silence */
 	int yielded;           /* a dial was given up, and no link has come up since */
+	int answered;          /* one has come to nothing whose answer was held, likewise */
 	__u16 yielded_port;    /* of the knock that the last dial gave way to, or gives way to now */
 	unsigned unheard, hung_up; /* in a row */
 	__u64 due;
@@ -231,7 +232,7 @@ static void model_life_proven(struct life *life)
 	life->next_attempt = life->wake_after = 0;
 	life->refused_pending = life->doubted_dial = 0;
 	life->unheard = 0;
-	life->yielded = 0;
+	life->yielded = life->answered = 0;
 }
 
 /* Is `cookie` one of them? */
@@ -406,6 +407,7 @@ static void compare(struct life *life)
 	must(life, peer->failure == life->failure);
 	must(life, !!(peer->flags & PEER_SILENT) == life->silent);
 	must(life, !!(peer->flags & PEER_YIELDED) == life->yielded);
+	must(life, !!(peer->flags & PEER_ANSWERED) == life->answered);
 	must(life, peer->yielded_port == life->yielded_port);
 	must(life, peer->wake_after_ns == life->wake_after);
 	must(life, peer->refused_pending_ns == life->refused_pending);
@@ -911,7 +913,7 @@ static void step_answer(struct life *life)
 
 		if (links >= limit_of(life))
 			expected = CAUSE_answer_linked;
-		else if (theirs.until_ns > life->now &&
+		else if (theirs.until_ns > life->now && !life->answered &&
 			 (socket->yields_until ?
 				  life->now < socket->yields_until :
 				  links + claims + 2 > limit_of(life) &&
@@ -1004,6 +1006,7 @@ static void end(struct life *life, __u64 cookie)
 			must(life, decision.cause == CAUSE_dial_yielded);
 		} else if (was.kept || (!refused && heard)) {
 			must(life, decision.cause == CAUSE_dial_unheard);
+			life->answered |= was.answered && !was.kept;
 		} else if (!refused && was.syns < 2 && life->unheard + (was.syns == 1) < 3) {
 			must(life, decision.cause == CAUSE_dial_unheard);
 			life->unheard += was.syns == 1;
