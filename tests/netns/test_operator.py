@@ -7,9 +7,10 @@ import os
 import re
 import signal
 import subprocess
+import unicodedata
 
-from harness import (ALL_BUT_SYNS, BPFTOOL, CLI, OTHER_PORT, PATIENCE, PORT, RUN, SECOND, TIME_SCALE, now_ns, paced, run,
-                     wait_for, wait_past, waiting)
+from harness import (ALL_BUT_SYNS, BPFTOOL, CLI, DAEMON, OTHER_PORT, PATIENCE, PORT, RUN, SECOND, TIME_SCALE, now_ns,
+                     paced, run, wait_for, wait_past, waiting)
 from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    fail_dial, link_in, link_out, listen_home)
@@ -333,6 +334,65 @@ def explain_finds_the_process_behind_an_inbound_link(lab):
     link_in(lab, peer, listen_home(lab))
     slot, = guard.explain(peer.address)[1]["peer"]["links"]
     assert slot["process_id"] == lab.home.worker.pid and slot["command"] == "cgt-home", slot
+
+
+def shown(*arguments):
+    """What a program writes on a terminal, which is lines of UTF-8 without a control character."""
+    with waiting(f"the end of: {' '.join(arguments)}"):
+        done = subprocess.run(arguments, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                              timeout=2 * PATIENCE * TIME_SCALE, check=False)
+    return printable(done.stdout, " ".join(arguments))
+
+
+def printable(data, what):
+    text = data.decode()
+    found = [letter for letter in text if unicodedata.category(letter) == "Cc" and letter != "\n"]
+    assert not found, f"{what}: {found} in {text!r}"
+    return text
+
+
+@test
+def names_that_others_chose_are_no_commands_for_a_terminal(lab):
+    """CSI and OSC (ISO 6429) in the names of a process and of a cgroup, in values and in files."""
+    controls = "\x1b[2J\u009b2J"
+    cgroup = os.path.join(lab.home.cgroup, controls)
+    os.makedirs(cgroup, exist_ok=True)
+    guard = lab.own_guard(start=False, cgroup=f"{lab.home.cgroup_below}/{controls}")
+    path = os.path.join(guard.directory, "peers\u009d")
+
+    def write_peers(text):
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+    write_peers("")
+    guard.write(dict(guard.options, peers=path))
+    guard.start()
+    # The kernel leaves raw bytes in a name as they are.
+    dialer = lab.home.add_worker(os.fsdecode(b"\x9b2J\x9d\xc2\x9b1m\xc3"), cgroup=cgroup)
+    peer = lab.fresh()
+    peer.listen()
+    for expected in ("success", "ECONNREFUSED"):
+        assert dialer("dial", address=peer.dial, port=PORT)["errno"] == expected
+    guard.wait_log(rf"{re.escape(peer.address)}: dial by \?2J\?\?\?1m\?\[")
+    ask = [CLI, "-n", guard.name]
+    for way in (["status"], ["peers"], ["explain", peer.address], ["events"]):
+        text = shown(*ask, *way)
+        assert ("?[2J??2J" if way == ["status"] else "?2J???1m?") in text, text
+        shown(*ask, "--json", *way)
+    write_peers("peer\u009b2J\n")
+    text = shown(*ask, "reload")
+    assert "peers??:1: peer??2J: not an address" in text, text
+    guard.signal(signal.SIGHUP)
+    guard.wait_log(r"not reloaded.*peer\?\?2J: not an address")
+    for line, expected in (("", "peer??2J: not an address"), (f"mode = {controls}", "mode = ?[2J??2J: ")):
+        guard.write(guard.options, f"[guard]\nport = {PORT}\npeers = {path}\n{line}\n")
+        text = shown(DAEMON, "--check-config", "-c", guard.file)
+        assert expected in text, text
+    # From the maps alone.
+    guard.end(signal.SIGKILL)
+    assert "?[2J??2J" in shown(*ask, "status")
+    assert "?2J???1m?" in shown(*ask, "peers")
+    with open(guard.log_path, "rb") as file:
+        printable(file.read(), "the log")
 
 
 @test

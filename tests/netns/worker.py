@@ -844,8 +844,8 @@ def main():
     with open(netns, encoding="ascii") as file:
         if libc.setns(file.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), "setns")
-    with open("/proc/self/comm", "w", encoding="ascii") as file:
-        file.write(command_name)
+    with open("/proc/self/comm", "wb") as file:
+        file.write(os.fsencode(command_name))
     say({"ready": os.getpid()})
     for line in sys.stdin:
         request = json.loads(line)

@@ -47,7 +47,7 @@ static void say_plain(const char *name_of_stream)
 	snprintf(name_of_another, sizeof(name_of_another), "%s0", name_of_stream);
 	setenv("JOURNAL_STREAM", name_of_another, 1);
 	errno = EBUSY;
-	log_warning("peer %d\nforged", 7);
+	log_warning("peer %d\nforged \xc2\x9b" "2J \x9b" "2J", 7);
 	assert_int_equal(errno, EBUSY);
 	log_debug("not asked for");
 }
@@ -117,7 +117,7 @@ static void plain_line_has_time_and_level(void **state)
 	(void)state;
 	capture(say_plain, text, sizeof(text));
 	assert_int_equal(strspn(text, "0123456789:"), 8);
-	assert_string_equal(text + 8, " warning: peer 7?forged\n");
+	assert_string_equal(text + 8, " warning: peer 7?forged ??2J ?2J\n");
 }
 
 static void journal_line_has_a_number(void **state)

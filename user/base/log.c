@@ -2,7 +2,6 @@
 /* See log.h. Owns the level, the limit and the form of a line. */
 #include "base/log.h"
 
-#include <ctype.h>
 #include <errno.h>
 #include <stdarg.h>
 #include <stdbool.h>
@@ -14,6 +13,7 @@
 
 #include "base/budget.h"
 #include "base/clock.h"
+#include "base/printable.h"
 
 #define MINUTE_NS 60000000000ULL
 /* Bytes of a line's text, NUL included. */
@@ -48,11 +48,8 @@ static void write_text(enum log_level level, const char *name, char *text)
 	const char *rest;
 	time_t now;
 	int length;
-	char *byte;
 
-	for (byte = text; *byte; byte++)
-		if (iscntrl((unsigned char)*byte))
-			*byte = '?';
+	text_make_printable(text);
 	if (stream_is_journal()) {
 		length = snprintf(line, sizeof(line), "<%u>%s\n", level, text);
 	} else {

@@ -31,9 +31,8 @@ void log_set_limit(unsigned int lines);
 void log_catch_up(void);
 
 /*
- * One line, without a newline at its end. A newline or other control character inside is written as
- * '?', so that no peer and no file can forge a line; what is longer than 1,023 bytes is cut. errno
- * stays.
+ * One line, without a newline at its end, made printable (base/printable.h), so that no peer and no
+ * file can forge a line or rule a terminal; what is longer than 1,023 bytes is cut. errno stays.
  */
 void log_error(const char *format, ...) __attribute__((format(printf, 1, 2)));
 void log_warning(const char *format, ...) __attribute__((format(printf, 1, 2)));

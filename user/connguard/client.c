@@ -17,6 +17,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/printable.h"
 
 #define NS_PER_SECOND 1000000000ULL
 #define NS_PER_MILLISECOND 1000000ULL
@@ -143,33 +144,18 @@ static int make_room(struct client *client)
 	return 0;
 }
 
-/*
- * Whatever a daemon says, a terminal shall only show it: control characters in its texts become '?', those
- * of ISO 6429 too, which UTF-8 spells c2 80 to c2 9f. json_string_set() takes valid UTF-8 only, which this
- * stays.
- */
+/* Whatever a daemon says, a terminal shall only show it. */
 static int make_text_printable(json_t *text)
 {
-	cleanup_free char *copy = strdup(json_string_value(text));
-	unsigned char *byte = (unsigned char *)copy;
-	bool changed = false;
+	cleanup_free char *copy = NULL;
 
-	if (!copy)
-		return -ENOMEM;
-	for (; *byte; byte++) {
-		bool long_control = byte[0] == 0xc2 && byte[1] >= 0x80 && byte[1] <= 0x9f;
-
-		if (*byte >= ' ' && *byte != 0x7f && !long_control)
-			continue;
-		changed = true;
-		*byte = '?';
-		if (long_control)
-			byte[1] = '?';
-	}
-	return changed && json_string_set(text, copy) ? -ENOMEM : 0;
+	if (text_is_printable(json_string_value(text)))
+		return 0;
+	copy = strdup(json_string_value(text));
+	return !copy || json_string_set(text, text_make_printable(copy)) ? -ENOMEM : 0;
 }
 
-/* The same for every text in it. The parser bounds the depth. */
+/* The same for every text in it. A name of a member is ours, and so printable. The parser bounds the depth. */
 static int make_printable(json_t *value)
 {
 	const char *key;
@@ -180,7 +166,7 @@ static int make_printable(json_t *value)
 	if (json_is_string(value))
 		return make_text_printable(value);
 	json_object_foreach(value, key, member)
-		error = error ? error : make_printable(member);
+		error = error ? error : text_is_printable(key) ? make_printable(member) : -EPROTO;
 	json_array_foreach(value, i, member)
 		error = error ? error : make_printable(member);
 	return error;

@@ -14,6 +14,7 @@
 
 #include <connguard/protocol.h>
 
+#include "base/printable.h"
 #include "connguard/cli.h"
 #include "pure/address_text.h"
 
@@ -25,11 +26,10 @@ void complain(const char *format, ...)
 	va_list arguments;
 
 	fflush(stdout);
-	fputs("connguard: ", stderr);
+	fflush(stdout);
 	va_start(arguments, format);
-	vfprintf(stderr, format, arguments);
+	print_complaint("connguard", format, arguments);
 	va_end(arguments);
-	fputc('\n', stderr);
 }
 
 bool argument_address(const char *text, struct peer_address *ret_address)

@@ -12,7 +12,9 @@
 
 #include <connguard/causes.h>
 
+#include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/printable.h"
 #include "pure/names.h"
 
 /* Width of the labels at the left of `status` and `explain`. */
@@ -80,6 +82,18 @@ static const char *time_of_day(__u64 boot_ns, char ret_text[TEXT_MAX])
 
 /* ---- lines with a label, and tables ---- */
 
+/* The rest of a line. What was cut on its way here may have been cut in the middle of a letter. */
+static void rest_of_line(const char *format, va_list arguments) __attribute__((format(printf, 1, 0)));
+
+static void rest_of_line(const char *format, va_list arguments)
+{
+	cleanup_free char *text = NULL;
+
+	if (vasprintf(&text, format, arguments) < 0)
+		abort();
+	puts(text_make_printable(text));
+}
+
 static void line(const char *label, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
 static void line(const char *label, const char *format, ...)
@@ -88,9 +102,19 @@ static void line(const char *label, const char *format, ...)
 
 	printf("%-*s", LABEL_WIDTH, label);
 	va_start(arguments, format);
-	vprintf(format, arguments);
+	rest_of_line(format, arguments);
 	va_end(arguments);
-	putchar('\n');
+}
+
+static void whole_line(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void whole_line(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	rest_of_line(format, arguments);
+	va_end(arguments);
 }
 
 /* Each sentence of an array on a line of its own, the label before the first. */
@@ -123,8 +147,10 @@ static void table_add(struct table *table, const char *const cells[])
 	if (!larger)
 		abort();
 	table->cells = larger;
-	for (i = 0; i < table->columns; i++)
+	for (i = 0; i < table->columns; i++) {
 		snprintf(table->cells[first + (size_t)i], TEXT_MAX, "%s", cells[i]);
+		text_make_printable(table->cells[first + (size_t)i]);
+	}
 	table->rows++;
 }
 
@@ -469,7 +495,7 @@ void render_peers(const json_t *document)
 	size_t i;
 
 	if (!json_array_size(peers)) {
-		printf("guard '%s' knows no peer yet\n", text_of(document, "name"));
+		whole_line("guard '%s' knows no peer yet", text_of(document, "name"));
 		return;
 	}
 	/* The port comes first, to be left out where there is one service. */
@@ -699,7 +725,7 @@ static void event_line(const json_t *event)
 {
 	char text[TEXT_MAX * 3], clock[TEXT_MAX];
 
-	printf("%s  %-15s  %s\n", time_of_day(number_of(event, "time_ns"), clock), event_peer(event),
+	whole_line("%s  %-15s  %s", time_of_day(number_of(event, "time_ns"), clock), event_peer(event),
 	       event_text(event, text));
 }
 
@@ -707,7 +733,7 @@ static void event_line_with_port(const json_t *event)
 {
 	char text[TEXT_MAX * 3], clock[TEXT_MAX], port[TEXT_MAX];
 
-	printf("%s  %-15s %5s  %s\n", time_of_day(number_of(event, "time_ns"), clock), event_peer(event),
+	whole_line("%s  %-15s %5s  %s", time_of_day(number_of(event, "time_ns"), clock), event_peer(event),
 	       service_text(event, port), event_text(event, text));
 }
 
@@ -722,7 +748,7 @@ void render_events(const json_t *document)
 	size_t i;
 
 	if (!json_array_size(events))
-		printf("guard '%s': no event\n", text_of(document, "name"));
+		whole_line("guard '%s': no event", text_of(document, "name"));
 	json_array_foreach(events, i, event)
 		render_event_of(document)(event);
 }
@@ -730,7 +756,7 @@ void render_events(const json_t *document)
 /* `port`: " port N", or "". */
 static void due_line_at(const json_t *peer, const char *port)
 {
-	printf("%s%s  %" PRIu64 " failed%s\n", text_of(peer, "address"), port,
+	whole_line("%s%s  %" PRIu64 " failed%s", text_of(peer, "address"), port,
 	       (uint64_t)number_of(peer, "attempts"), is_set(peer, "known") ? "  known" : "");
 }
 
@@ -758,7 +784,7 @@ void render_due(const json_t *document)
 	size_t i;
 
 	if (!json_array_size(due))
-		printf("guard '%s': no peer is due\n", text_of(document, "name"));
+		whole_line("guard '%s': no peer is due", text_of(document, "name"));
 	json_array_foreach(due, i, peer)
 		render_due_peer_of(document)(peer);
 }

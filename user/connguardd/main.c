@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <getopt.h>
 #include <signal.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -16,6 +17,7 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "base/printable.h"
 #include "connguardd/daemon.h"
 #include "edge/furnish.h"
 
@@ -50,6 +52,18 @@ static const char usage[] =
 	"\n"
 	"SIGHUP reads the configuration again, SIGTERM removes the guard, SIGQUIT leaves it in the kernel.\n"
 	"See connguardd(8) and connguard.conf(5).\n";
+
+/* Before there is a log. */
+static void complain(const char *format, ...) __attribute__((format(printf, 1, 2)));
+
+static void complain(const char *format, ...)
+{
+	va_list arguments;
+
+	va_start(arguments, format);
+	print_complaint("connguardd", format, arguments);
+	va_end(arguments);
+}
 
 static void on_end(evutil_socket_t signal_number, short what, void *argument)
 {
@@ -117,7 +131,7 @@ static int check_peers_file(const struct config *config)
 
 	if (!result)
 		return EXIT_FINE;
-	fprintf(stderr, "connguardd: %s\n", *error.text ? error.text : strerror(-result));
+	complain("%s", *error.text ? error.text : strerror(-result));
 	return EXIT_USAGE;
 }
 
@@ -152,7 +166,7 @@ int main(int argc, char **argv)
 			break;
 		case 'p':
 			if (sources.port_count == CONFIG_PORTS_MAX) {
-				fprintf(stderr, "connguardd: more than %d ports\n", CONFIG_PORTS_MAX);
+				complain("more than %d ports", CONFIG_PORTS_MAX);
 				return EXIT_USAGE;
 			}
 			sources.ports[sources.port_count++] = optarg;
@@ -184,14 +198,14 @@ int main(int argc, char **argv)
 		}
 	}
 	if (argc - optind > 1) {
-		fprintf(stderr, "connguardd: one NAME, not %d (first extra: %s)\n", argc - optind,
+		complain("one NAME, not %d (first extra: %s)", argc - optind,
 			argv[optind + 1]);
 		return EXIT_USAGE;
 	}
 	if (optind < argc)
 		daemon.name = argv[optind];
 	if (!guard_name_valid(daemon.name)) {
-		fprintf(stderr, "connguardd: '%s' cannot name a guard: expected letters, digits, '-', '_', at most %d\n",
+		complain("'%s' cannot name a guard: expected letters, digits, '-', '_', at most %d",
 			daemon.name, GUARD_NAME_MAX);
 		return EXIT_USAGE;
 	}
@@ -199,7 +213,7 @@ int main(int argc, char **argv)
 	daemon.sources = &sources;
 	result = config_gather(&sources, &daemon.config, &error);
 	if (result) {
-		fprintf(stderr, "connguardd: %s\n", *error.text ? error.text : strerror(-result));
+		complain("%s", *error.text ? error.text : strerror(-result));
 		return EXIT_USAGE;
 	}
 	if (check_only)

@@ -20,6 +20,7 @@
 #include <connguard/protocol.h>
 
 #include "base/cleanup.h"
+#include "base/printable.h"
 
 #define LISTEN_BACKLOG 16
 /* Bytes of an error's text, NUL included. */
@@ -101,10 +102,7 @@ static void client_send_error(struct client *client, const char *text)
 	json_t *answer;
 
 	snprintf(plain, sizeof(plain), "%s", text);
-	for (char *letter = plain; *letter; letter++)
-		if ((unsigned char)*letter >= 0x80)
-			*letter = '?';
-	answer = json_pack("{s:b, s:s}", "ok", 0, "error", plain);
+	answer = json_pack("{s:b, s:s}", "ok", 0, "error", text_make_printable(plain));
 	line = answer ? json_dumps(answer, JSON_COMPACT) : NULL;
 	if (line)
 		client_send_line(client, line, strlen(line));

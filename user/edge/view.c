@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/printable.h"
 #include "pure/address_text.h"
 #include "pure/census.h"
 #include "pure/habits.h"
@@ -50,18 +51,15 @@ static __u64 age(__u64 since_ns, __u64 now)
 }
 
 /*
- * A command as the kernel or /proc gave it. A process names itself as it likes: what is not plain
- * ASCII becomes '?', so that the document is valid and a terminal is safe.
+ * A command as the kernel or /proc gave it. A process names itself as it likes, and the kernel cuts it where
+ * it likes: the document has to be valid and a terminal safe.
  */
 static json_t *command_or_null(const char command[COMMAND_LENGTH])
 {
 	char text[COMMAND_LENGTH + 1];
-	size_t i;
 
-	for (i = 0; i < COMMAND_LENGTH && command[i]; i++)
-		text[i] = command[i] >= ' ' && command[i] <= '~' ? command[i] : '?';
-	text[i] = '\0';
-	return i ? json_string(text) : json_null();
+	snprintf(text, sizeof(text), "%.*s", COMMAND_LENGTH, command);
+	return *text ? json_string(text_make_printable(text)) : json_null();
 }
 
 static json_t *address_text(const struct peer_address *address)
@@ -131,7 +129,7 @@ static void say(json_t *sentences, const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(text, sizeof(text), format, arguments);
 	va_end(arguments);
-	json_array_append_new(sentences, json_string(text));
+	json_array_append_new(sentences, json_string(text_make_printable(text)));
 }
 
 /* ---- a peer ---- */
@@ -1184,7 +1182,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "source", source_of(origin),
 			     "now_ns", number(origin->now),
 			     "layout", (int)CONNGUARD_LAYOUT,
-			     "cgroup", cgroup,
+			     "cgroup", cgroup ? text_make_printable(cgroup) : NULL,
 			     "mode", names_mode(loaded.rules.mode),
 			     "ports", ports,
 			     "services", view_services(services, service_count),
