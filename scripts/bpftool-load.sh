@@ -17,28 +17,39 @@
 set -u
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# Letters are those of ASCII, whatever the locale.
+export LC_ALL=C
 bpftool=${BPFTOOL:-bpftool}
 bpffs=/sys/fs/bpf
-here=$(cd "$(dirname "$0")" && pwd)
+here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 
 usage() {
 	printf 'bpftool-load.sh: %s\nusage: bpftool-load.sh NAME CGROUP PORT...\n' "$1" >&2
 	exit 2
 }
 
-# What was done, newest first: one command a line, run backwards when something fails.
-undo_commands=()
+# quoted WORD...: as a shell reads them. A path may be called anything: what a person copies from here must
+# not be more than a path, nor a terminal obey it.
+quoted() {
+	local text
+	printf -v text '%q ' "$@"
+	printf '%s' "${text% }"
+}
+
+# What was done: the hooks that were attached, in that order, each as "TYPE PROGRAM"; and that the pins are ours.
+attached=()
+pinned=
 undo() {
 	local i
-	for ((i = ${#undo_commands[@]} - 1; i >= 0; i--)); do
-		eval "${undo_commands[i]}" >/dev/null 2>&1
+	for ((i = ${#attached[@]} - 1; i >= 0; i--)); do
+		"$bpftool" cgroup detach "$cgroup" "${attached[i]% *}" pinned "$pins/programs/${attached[i]#* }"
 	done
-	undo_commands=()
-}
+	rm -rf -- "$pins"
+} >/dev/null 2>&1
 
 fail() {
 	printf 'bpftool-load.sh: %s\n' "$1" >&2
-	if ((${#undo_commands[@]})); then
+	if [[ -n $pinned ]]; then
 		undo
 		printf 'bpftool-load.sh: what had been done is undone\n' >&2
 	fi
@@ -50,7 +61,7 @@ try() {
 	local output
 	output=$("$@" 2>&1) || {
 		printf '%s\n' "$output" >&2
-		fail "failed: $*"
+		fail "failed: $(quoted "$@")"
 	}
 }
 
@@ -62,18 +73,18 @@ cgroup=${2%/}
 shift 2
 
 [[ $name =~ ^[A-Za-z0-9_-]{1,32}$ ]] ||
-	usage "'$name' is no guard name: 1 to 32 letters, digits, '-' or '_' were expected"
-[[ $cgroup == /* ]] || usage "'$cgroup' is not an absolute path"
-[[ -d $cgroup ]] || usage "there is no directory $cgroup"
+	usage "$(quoted "$name") is no guard name: 1 to 32 letters, digits, '-' or '_' were expected"
+[[ $cgroup == /* ]] || usage "$(quoted "$cgroup") is not an absolute path"
+[[ -d $cgroup ]] || usage "there is no directory $(quoted "$cgroup")"
 # Every cgroup2 directory has this file, also the root of the hierarchy; a cgroup1 directory has not.
-[[ -e $cgroup/cgroup.controllers ]] || usage "$cgroup is not a cgroup2 directory"
+[[ -e $cgroup/cgroup.controllers ]] || usage "$(quoted "$cgroup") is not a cgroup2 directory"
 for port in "$@"; do
 	if ! [[ $port =~ ^[1-9][0-9]{0,4}$ ]] || ((port > 65535)); then
-		usage "'$port' is no port: a number from 1 to 65535 was expected"
+		usage "$(quoted "$port") is no port: a number from 1 to 65535 was expected"
 	fi
 done
 ((EUID == 0)) || fail "only root may load BPF programs"
-"$bpftool" version >/dev/null 2>&1 || fail "cannot run '$bpftool': install bpftool, or name it in BPFTOOL"
+"$bpftool" version >/dev/null 2>&1 || fail "cannot run $(quoted "$bpftool"): install bpftool, or name it in BPFTOOL"
 
 object=${CONNGUARD_OBJECT:-}
 if [[ -z $object ]]; then
@@ -85,7 +96,9 @@ if [[ -z $object ]]; then
 	done
 	[[ -n $object ]] || fail "no BPF object beside this script or in ../build/bpf: run make, or set CONNGUARD_OBJECT"
 fi
-[[ -r $object ]] || fail "cannot read the BPF object $object"
+[[ -r $object ]] || fail "cannot read the BPF object $(quoted "$object")"
+# No option of bpftool's, whatever it is called.
+[[ $object == /* ]] || object=./$object
 
 # ---- numbers as maps want them ----------------------------------------------------------------------
 
@@ -119,7 +132,7 @@ enumerator() {
 
 layout=$(enumerator CONNGUARD_LAYOUT)
 mode_enforce=$(enumerator MODE_ENFORCE)
-[[ -n $layout && -n $mode_enforce ]] || fail "$object does not name its layout and modes: not connguard's object"
+[[ -n $layout && -n $mode_enforce ]] || fail "$(quoted "$object") does not name its layout and modes: not connguard's object"
 
 # update MAP KEY-BYTES... value VALUE-BYTES...
 update() {
@@ -145,7 +158,7 @@ for _ in 1 2 3 4; do
 	mkdir -m 0700 "$pins" 2>/dev/null && made=yes && break
 done
 [[ -n $made ]] || try mkdir -m 0700 "$pins"
-undo_commands+=("rm -rf '$pins'")
+pinned=yes
 try "$bpftool" prog loadall "$object" "$pins/programs" pinmaps "$pins"
 
 # The value is the service that the port belongs to, by its own number: a link at one port is no duplicate
@@ -161,7 +174,7 @@ try "$bpftool" prog run pinned "$pins/programs/command" data_in <(head -c 64 /de
 
 # struct guard_layout: the version, four bytes reserved, the cgroup's inode. The inode comes before the
 # first program is attached, so that whoever clears a load that died here knows where to look.
-cgroup_id=$(stat -c %i "$cgroup") || fail "cannot read the inode of $cgroup"
+cgroup_id=$(stat -c %i -- "$cgroup") || fail "cannot read the inode of $(quoted "$cgroup")"
 # shellcheck disable=SC2046
 update layout 0 0 0 0 value 0 0 0 0 0 0 0 0 $(bytes "$cgroup_id" 8)
 
@@ -169,7 +182,7 @@ update layout 0 0 0 0 value 0 0 0 0 0 0 0 0 $(bytes "$cgroup_id" 8)
 
 attach() {
 	try "$bpftool" cgroup attach "$cgroup" "$1" pinned "$pins/programs/$2" multi
-	undo_commands+=("'$bpftool' cgroup detach '$cgroup' $1 pinned '$pins/programs/$2'")
+	attached+=("$1 $2")
 }
 
 attach cgroup_sock_ops sock_ops
@@ -188,7 +201,7 @@ attach cgroup_inet6_connect connect6
 }
 
 cat <<END
-guard '$name' enforces on $cgroup, port(s) $*, with the built-in policy.
+guard '$name' enforces on $(quoted "$cgroup"), port(s) $*, with the built-in policy.
 pinned in $pins
 
 bpftool alone cannot do everything. Reduced until connguardd is started under this name (it takes the guard over):
@@ -202,7 +215,7 @@ bpftool alone cannot do everything. Reduced until connguardd is started under th
   - nobody asks a quiet link for a sign of life: its peer's knock waits for deny_max (60 s) at most
   - a network or a host that is back ends no backoff (a service that starts anew does)
 
-look:    $bpftool map dump pinned $pins/peers
-stop:    $bpftool map update pinned $pins/mode key 0 0 0 0 value 0 0 0 0
-unload:  $here/bpftool-unload.sh $name $cgroup
+look:    $(quoted "$bpftool" map dump pinned "$pins/peers")
+stop:    $(quoted "$bpftool" map update pinned "$pins/mode" key 0 0 0 0 value 0 0 0 0)
+unload:  $(quoted "$here/bpftool-unload.sh" "$name" "$cgroup")
 END

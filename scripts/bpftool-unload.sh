@@ -14,6 +14,8 @@
 set -u
 
 PATH=$PATH:/usr/local/sbin:/usr/sbin:/sbin
+# Letters are those of ASCII, whatever the locale.
+export LC_ALL=C
 bpftool=${BPFTOOL:-bpftool}
 bpffs=/sys/fs/bpf
 
@@ -27,18 +29,23 @@ fail() {
 	exit 1
 }
 
+# quoted WORD: as a shell reads it. A path may be called anything, and no terminal shall obey it.
+quoted() {
+	printf '%q' "$1"
+}
+
 (($# == 1 || $# == 2)) || usage "a name, and perhaps a cgroup, were expected"
 name=$1
 cgroup=${2:-}
 cgroup=${cgroup%/}
 [[ $name =~ ^[A-Za-z0-9_-]{1,32}$ ]] ||
-	usage "'$name' is no guard name: 1 to 32 letters, digits, '-' or '_' were expected"
+	usage "$(quoted "$name") is no guard name: 1 to 32 letters, digits, '-' or '_' were expected"
 if [[ -n $cgroup ]]; then
-	[[ $cgroup == /* ]] || usage "'$cgroup' is not an absolute path"
-	[[ -d $cgroup ]] || usage "there is no directory $cgroup"
+	[[ $cgroup == /* ]] || usage "$(quoted "$cgroup") is not an absolute path"
+	[[ -d $cgroup ]] || usage "there is no directory $(quoted "$cgroup")"
 fi
 ((EUID == 0)) || fail "only root may detach BPF programs"
-"$bpftool" version >/dev/null 2>&1 || fail "cannot run '$bpftool': install bpftool, or name it in BPFTOOL"
+"$bpftool" version >/dev/null 2>&1 || fail "cannot run $(quoted "$bpftool"): install bpftool, or name it in BPFTOOL"
 
 pins=$bpffs/connguard/$name
 [[ -d $pins ]] || fail "there is no guard '$name': no $pins (bpffs hidden? 'ip netns exec' hides it, 'nsenter --net=' does not)"
@@ -51,18 +58,20 @@ for pin in "$pins"/programs/*; do
 	[[ $line =~ ^([0-9]+): ]] && ours[${BASH_REMATCH[1]}]=$pin
 done
 
-# Attachments as "CGROUP ID TYPE" lines. `tree` prints a cgroup's path before its programs.
+# Attachments as "ID TYPE CGROUP" lines. `tree` prints a cgroup's path before its programs; the path has no
+# newline in it, and may have anything else.
 attachments() {
-	local where=$cgroup first type
+	local where=$cgroup line
 	if [[ -n $cgroup ]]; then
 		"$bpftool" cgroup show "$cgroup"
 	else
 		"$bpftool" cgroup tree
-	fi 2>/dev/null | while read -r first type _; do
-		if [[ $first == /* ]]; then
-			where=$first
-		elif [[ $first =~ ^[0-9]+$ && -n ${ours[$first]:-} ]]; then
-			printf '%s %s %s\n' "$where" "$first" "$type"
+	fi 2>/dev/null | while IFS= read -r line; do
+		if [[ $line == /* ]]; then
+			where=$line
+		elif [[ $line =~ ^[[:space:]]*([0-9]+)[[:space:]]+([^[:space:]]+) &&
+			-n ${ours[${BASH_REMATCH[1]}]:-} ]]; then
+			printf '%s %s %s\n' "${BASH_REMATCH[1]}" "${BASH_REMATCH[2]}" "$where"
 		fi
 	done
 }
@@ -82,6 +91,8 @@ guarded_cgroup() {
 	[[ $layout =~ cgroup_id[^0-9]+([0-9]+) ]] || return
 	while read -r _ mount kind _; do
 		[[ $kind == cgroup2 ]] || continue
+		# The table has blanks and backslashes as octal numbers.
+		printf -v mount '%b' "$mount"
 		find "$mount" -xdev -type d -inum "${BASH_REMATCH[1]}" -print -quit 2>/dev/null
 		return
 	done </proc/mounts
@@ -98,11 +109,13 @@ for hook in inet4_connect:connect4 inet6_connect:connect6 inet_ingress:ingress i
 	"$bpftool" cgroup detach "$where" "cgroup_${hook%:*}" pinned "$pin" >/dev/null 2>&1 ||
 		"$bpftool" cgroup show "$where" >/dev/null 2>&1 || blind="$blind ${hook#*:}"
 done
-[[ -z $blind ]] || fail "something stays attached to $where, perhaps$blind, and this bpftool cannot list it: the pins stay in $pins"
+[[ -z $blind ]] || fail "something stays attached to $(quoted "$where"), perhaps$blind, and this bpftool cannot list it: the pins stay in $pins"
 
 # Then wherever else there is one.
 status=0
-while read -r where id type; do
+while IFS= read -r line; do
+	read -r id type _ <<<"$line"
+	where=${line#"$id $type "}
 	output=$("$bpftool" cgroup detach "$where" "$type" id "$id" 2>&1) || {
 		printf '%s\n' "$output" >&2
 		status=1

@@ -86,7 +86,8 @@ find_cgroups() {
 	while read -r -a line; do
 		case " ${line[*]} " in
 		*' - cgroup2 '*)
-			cgroups=${line[4]}
+			# The table has blanks and backslashes as octal numbers.
+			printf -v cgroups '%b' "${line[4]}"
 			return
 			;;
 		esac

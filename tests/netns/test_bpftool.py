@@ -4,16 +4,18 @@
 import json
 import os
 import shutil
+import shlex
 import signal
 import socket
 
-from harness import BPFTOOL, BUILD, CGROUP_HOOKS, PORT, SECOND, TOP, Skip, run, wait_for
+from harness import BPFTOOL, BUILD, CGROUP_HOOKS, PORT, RUN, SECOND, TOP, Skip, run, wait_for
 from prober import Prober
-from registry import core, each_family, test
+from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    link_in, link_out, listen_home, refusal)
 
 LOAD = os.path.join(TOP, "scripts", "bpftool-load.sh")
+COMPLETION = os.path.join(TOP, "scripts", "completion", "connguard.bash")
 UNLOAD = os.path.join(TOP, "scripts", "bpftool-unload.sh")
 ENVIRONMENT = dict(os.environ, BPFTOOL=BPFTOOL,
                    CONNGUARD_OBJECT=os.path.join(BUILD, "bpf", "connguard.bpf.o"))
@@ -154,3 +156,92 @@ def a_load_that_was_killed_is_cleared_away(lab):
     assert len(guard.attached()) == len(CGROUP_HOOKS), guard.attached()
     hooks = guard.status()["hooks"]
     assert all(hook["pinned"] and not hook["foreign"] for hook in hooks), hooks
+
+
+# What a shell would make something of; none of it may make the file.
+HOSTILE = {
+    "blanks": " a  b ",
+    "quotes": "it's \"so\"",
+    "substitution": "$(touch evaluated) `touch evaluated` $((1+1)) ${HOME}",
+    "end of a quotation": "'; touch evaluated; '\"; touch evaluated; \"",
+    "commands": "x;touch evaluated&touch evaluated|touch evaluated",
+    "patterns and backslashes": "\\040 * ? [a-z] ~ {a,b} -n",
+    "control characters": "\x1b[2J\u009b2J",
+}
+
+
+class HostileNames:
+    """The script, bpftool, the object and the cgroup, all in places of a name that a shell would obey."""
+
+    def __init__(self, lab, name):
+        self.guard = lab.own_guard(start=False, cgroup=f"{lab.home.cgroup_below}/{name}")
+        self.cgroup = os.path.join(lab.home.cgroup, name)
+        os.makedirs(self.cgroup, exist_ok=True)
+        self.directory = os.path.join(self.guard.directory, name)
+        os.makedirs(self.directory)
+        for script in (LOAD, UNLOAD):
+            shutil.copy(script, self.directory)
+        shutil.copy(ENVIRONMENT["CONNGUARD_OBJECT"], self.directory)
+        self.bpftool = os.path.join(self.directory, "bpftool")
+        self.environment = dict(os.environ, BPFTOOL=self.bpftool)
+        self.environment.pop("CONNGUARD_OBJECT", None)
+        self.wrap_bpftool()
+
+    def wrap_bpftool(self, first=""):
+        with open(self.bpftool, "w", encoding="ascii") as file:
+            file.write(f'#!/bin/sh\n{first}\nexec {shlex.quote(shutil.which(BPFTOOL) or BPFTOOL)} "$@"\n')
+        os.chmod(self.bpftool, 0o755)
+
+    def run(self, script, *arguments, **options):
+        """Where what is evaluated leaves its file: in the directory, where no name has a slash."""
+        status, text = run(os.path.join(self.directory, os.path.basename(script)), self.guard.name, *arguments,
+                           env=self.environment, cwd=self.directory, **options)
+        assert not os.path.exists(os.path.join(self.directory, "evaluated")), text
+        assert all(letter.isprintable() or letter == "\n" for letter in text), f"{text!r}"
+        return status, text
+
+
+@each(*HOSTILE)
+def a_path_is_a_path_whatever_it_is_called(lab, kind):
+    place = HostileNames(lab, HOSTILE[kind])
+    guard = place.guard
+    for where in ([place.cgroup], []):
+        _status, text = place.run(LOAD, place.cgroup, str(PORT))
+        assert "enforces" in text and sorted(guard.attached()) == sorted(CGROUP_HOOKS), (text, guard.attached())
+        # What it says to copy does what it says.
+        unload, = [line for line in text.splitlines() if line.startswith("unload:")]
+        assert shlex.split(unload.removeprefix("unload:"))[1:2] == [guard.name], unload
+        _status, text = place.run(UNLOAD, *where)
+        assert "gone" in text and not guard.attached() and not os.path.exists(guard.pins), text
+    # Taken back, whole, when the last hook cannot be attached.
+    place.wrap_bpftool('case "$*" in *"attach"*connect6*) echo no >&2; exit 1 ;; esac')
+    status, text = place.run(LOAD, place.cgroup, str(PORT), check=False)
+    assert status == 1 and "is undone" in text and not guard.attached(), (status, text, guard.attached())
+    assert not os.path.exists(guard.pins), os.listdir(guard.pins)
+
+
+@each(*HOSTILE)
+def what_is_attached_elsewhere_is_found_whatever_it_is_called(lab, kind):
+    """Programs at a second cgroup, of which neither the layout nor the command line tells."""
+    place = HostileNames(lab, HOSTILE[kind])
+    guard = place.guard
+    place.run(LOAD, lab.home.cgroup, str(PORT))
+    run(BPFTOOL, "cgroup", "attach", place.cgroup, "cgroup_sock_ops", "pinned", f"{guard.pins}/programs/sock_ops",
+        "multi")
+    assert guard.attached() == ["sock_ops"], guard.attached()
+    _status, text = place.run(UNLOAD)
+    assert "gone" in text and not guard.attached(), (text, guard.attached())
+    guard.cgroup = lab.home.cgroup_below
+    assert not guard.attached(), guard.attached()
+
+
+@test
+def completion_evaluates_no_name(lab):
+    guard = lab.own_guard(start=False)
+    for name in (f"{guard.name}-$(touch evaluated)", f"{guard.name}-`touch evaluated`", f"{guard.name}-x"):
+        path = os.path.join(RUN, name + ".sock")
+        with open(path, "w", encoding="ascii"):
+            lab.at_end(os.unlink, path)
+    _status, text = run("bash", "-c", f'source "$1"; COMP_WORDS=(connguard -n "$2"); COMP_CWORD=2; _connguard\n'
+                        'printf "%s\\n" "${COMPREPLY[@]}"', "-", COMPLETION, guard.name, cwd=guard.directory)
+    assert text.split() == [f"{guard.name}-x"] and not os.path.exists(os.path.join(guard.directory, "evaluated")), text
