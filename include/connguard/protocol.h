@@ -43,7 +43,12 @@
 #define PROTOCOL_ANSWER_MAX (32 * 1024 * 1024)
 /* Peers that one answer lists; of more there is an error. */
 #define PROTOCOL_PEERS_MAX 10000
-/* Clients at one time, and those of them that are not root; a further one is answered with an error. */
+/*
+ * Clients at one time, and those of them that are not root. For a further one an idle client is hung up on: one that
+ * has got all that it asked for and follows nothing, of the user who has the most, the one that has been so for the
+ * longest. Where nobody is idle, one goes of a user who has at least two more than the newcomer's; or the newcomer is
+ * answered with an error.
+ */
 #define PROTOCOL_CLIENTS_MAX 64
 #define PROTOCOL_READERS_MAX 48
 /*

@@ -35,7 +35,7 @@ enum manner {
 	MANNER_GONE = 4,     /* it hangs up without reading */
 	MANNER_PUBLISH = 8,  /* something is published after each of its pieces */
 	MANNER_FLOOD = 16,   /* more is published at the end than a slow reader may leave waiting */
-	MANNER_CROWD = 32,   /* others like it take all their places before it comes */
+	MANNER_CROWD = 32,   /* others like it take all their places before it comes, and are idle or follow */
 	MANNER_ENDS = 64,    /* it shuts its side down at once: what it sent is answered all the same */
 };
 
@@ -366,13 +366,15 @@ static void converse(const uint8_t *data, size_t size, unsigned int manner, size
 }
 
 /*
- * With all places taken a further client gets one error and is hung up on, whatever it sends. Those who
- * are not root cannot take all: then the bystander, who is root if we are, shows that root is served.
+ * With all places taken the one that has been idle for the longest makes room, and is told so. Where all others
+ * follow something a further client gets one error and is hung up on, whatever it sends. Those who are not root
+ * cannot take all places: then the bystander, who is root if we are, shows that root is served.
  */
-static void turned_away(const uint8_t *data, size_t size, bool readers)
+static void crowded(const uint8_t *data, size_t size, bool readers)
 {
+	static const uint8_t follow[] = "{\"protocol\": 1, \"request\": \"events\", \"follow\": true}\n";
 	struct connection *crowd[PROTOCOL_CLIENTS_MAX], *client;
-	bool root = geteuid() == 0;
+	bool root = geteuid() == 0, all_follow = root && readers;
 	int i, places;
 
 	if (root && readers)
@@ -384,17 +386,32 @@ static void turned_away(const uint8_t *data, size_t size, bool readers)
 	for (i = 0; i < places; i++) {
 		crowd[i] = connection_new(root && !readers);
 		settle(NULL);
+		if (!all_follow)
+			continue;
+		give(crowd[i], follow, sizeof(follow) - 1, true);
+		settle(crowd[i]);
+		must(crowd[i]->answers == 1 && !crowd[i]->ended);
 	}
+	/* It is not idle for the longest. */
+	check_bystander();
 	client = connection_new(root && !readers);
 	settle(NULL);
+	if (!all_follow) {
+		settle(crowd[0]);
+		must(crowd[0]->answers == 1 && crowd[0]->ended);
+	}
 	give(client, data, size, true);
 	settle(client);
-	must(client->answers == 1 && client->ended);
+	must(!all_follow || (client->answers == 1 && client->ended));
 	connection_free(client);
-	if (root && readers)
-		check_bystander();
-	for (i = 0; i < places; i++)
+	check_bystander();
+	for (i = 0; i < places; i++) {
+		if (i || all_follow) {
+			settle(crowd[i]);
+			must(!crowd[i]->ended);
+		}
 		connection_free(crowd[i]);
+	}
 	settle(NULL);
 }
 
@@ -411,7 +428,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		settle(NULL);
 	}
 	if (manner & MANNER_CROWD)
-		turned_away(input.next, input.left, manner & MANNER_NOBODY);
+		crowded(input.next, input.left, manner & MANNER_NOBODY);
 	else
 		converse(input.next, input.left, manner, piece);
 	check_bystander();

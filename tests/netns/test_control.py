@@ -27,6 +27,7 @@ UNREAD_MAX = 64 * 1024 * 1024
 # What nobody keeps from its turn is not later than this on any machine.
 LATE_SECONDS = 10
 NOBODY = 65534
+SOMEBODY = 65533
 # A number that no group of a usual machine has.
 GROUP = 64123
 
@@ -130,10 +131,13 @@ def resident(guard):
         return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
-# A crowd of clients: opens connections, behaves as told, and says at the end of its input what came.
+# A crowd of clients: opens connections, behaves as told, and says for each line of its input what came so far;
+# after "end" it goes.
 #   half     each sends the beginning of a request, then a byte now and then
 #   deaf     each asks as much as it can and reads nothing
 #   greedy   each asks as much as it can and reads all
+#   once     each asks once and reads all
+#   idle     each does nothing
 CROWD = """
 import json, select, socket, sys
 path, count, manner, request = sys.argv[1], int(sys.argv[2]), sys.argv[3], sys.argv[4].encode()
@@ -145,11 +149,11 @@ for _ in range(count):
     sock.connect(path)
     sock.setblocking(False)
     crowd[sock.fileno()] = sock
-    poller.register(sock, select.POLLIN if manner == "half" else
-                    select.POLLOUT if manner == "deaf" else select.POLLIN | select.POLLOUT)
-    if manner == "half":
+    poller.register(sock, select.POLLOUT if manner == "deaf" else
+                    select.POLLIN | select.POLLOUT if manner == "greedy" else select.POLLIN)
+    if manner in ("half", "once"):
         try:
-            sock.send(request[:1])
+            sock.send(request[:1] if manner == "half" else request + b"\\n")
         except OSError:
             # One too many, and told so already.
             pass
@@ -157,10 +161,9 @@ text = dict.fromkeys(crowd, b"")
 received = dict.fromkeys(crowd, 0)
 flood = b"".join([request + b"\\n"] * 50)
 print("ready", flush=True)
-told = False
-while not told:
+wish = ""
+while wish != "end":
     ready = poller.poll(500)
-    told = any(fd == 0 for fd, _ in ready)
     for fd, what in ready:
         sock = crowd.get(fd)
         if sock is None:
@@ -186,9 +189,11 @@ while not told:
                 sock.send(request[:1])
             except OSError:
                 pass
-print(json.dumps({"open": len(crowd), "answers": sum(received.values()),
-                  "last": sorted({line.decode(errors="replace")[:200] for one in text.values()
-                                  for line in one.splitlines()[-1:]})}))
+    if any(fd == 0 for fd, _ in ready):
+        wish = sys.stdin.readline().strip() or "end"
+        print(json.dumps({"open": len(crowd), "answers": sum(received.values()),
+                          "last": sorted({line.decode(errors="replace")[:200] for one in text.values()
+                                          for line in one.splitlines()[-1:]})}), flush=True)
 """
 
 
@@ -205,8 +210,14 @@ class Crowd:
         lab.at_end(self.kill)
         assert first_line(self.process, "the crowd comes") == b"ready\n", "the crowd does not come"
 
-    def end(self):
+    def look(self):
         """What came of it: how many are still connected, how many lines they got, the last ones."""
+        self.process.stdin.write(b"look\n")
+        self.process.stdin.flush()
+        return json.loads(first_line(self.process, "the crowd says what came"))
+
+    def end(self):
+        """The same, for the last time."""
         with waiting("the crowd goes"):
             output, _ = self.process.communicate(b"end\n", timeout=PATIENCE * TIME_SCALE)
         return json.loads(output)
@@ -439,13 +450,61 @@ def a_client_that_hangs_up_at_any_time(lab):
 
 
 @test
+def idle_clients_keep_no_reader_out(lab):
+    """More of them than there are places; who follows and reads is not idle."""
+    guard, group = guard_with_group(lab)
+    follower = Crowd(lab, guard, group, 1, "once", request("events", follow=True))
+    wait_for(lambda: follower.look()["answers"] == 1, "the follower follows")
+    crowd = Crowd(lab, guard, group, 60, "idle", "")
+    for user in (NOBODY, SOMEBODY, NOBODY):
+        answer = as_user(guard, request("status"), user, group)
+        assert answer["ok"] is True, answer
+    status, text = guard.cli("status")
+    assert status == 0, text
+    # Of the three each has taken the place of an idle one.
+    result = crowd.end()
+    assert READERS_MAX - 4 <= result["open"] < READERS_MAX, result
+    assert any("idle makes room" in line for line in result["last"]), result
+    watch, peer = guard.watch(), lab.fresh()
+    fail_dial(lab, watch, peer)
+    wait_for(lambda: "dial_failed" in follower.look()["last"][0], lambda: f"the follower hears: {follower.look()}")
+    assert follower.end()["open"] == 1
+
+
+@test
+def idle_clients_of_root_keep_nobody_out(lab):
+    guard, group = guard_with_group(lab)
+    clients = [Client(lab, guard) for _ in range(CLIENTS_MAX + 4)]
+    assert as_user(guard, request("status"), group=group)["ok"] is True
+    for client in clients[-8:]:
+        assert client.ask(request("status").encode())["ok"] is True
+    # The first to come were idle for the longest, and have been told.
+    answer = clients[0].answer()
+    assert answer["ok"] is False and "idle makes room" in answer["error"] and clients[0].answer() is None, answer
+    guard.tell("kick", "--all")
+
+
+@test
+def who_has_many_clients_makes_room_for_who_has_few(lab):
+    guard, group = guard_with_group(lab)
+    crowd = Crowd(lab, guard, group, READERS_MAX, "once", request("events", follow=True))
+    wait_for(lambda: crowd.look()["answers"] == READERS_MAX, "they all follow")
+    # One of the same user would be one more of the same.
+    answer = as_user(guard, request("status"), group=group)
+    assert answer["ok"] is False and "too many clients" in answer["error"], answer
+    answer = as_user(guard, request("status"), SOMEBODY, group)
+    assert answer["ok"] is True, answer
+    assert crowd.end()["open"] == READERS_MAX - 1
+
+
+@test
 def one_client_too_many_is_told_so(lab):
     guard = lab.own_guard()
     guard.events.stop()
     clients = []
     for _ in range(CLIENTS_MAX):
         client = Client(lab, guard)
-        assert client.ask(request("status").encode())["ok"] is True
+        assert client.ask(request("events", follow=True).encode())["ok"] is True
         clients.append(client)
     # Without being asked, and then it hangs up.
     extra = Client(lab, guard)
@@ -502,14 +561,9 @@ def half_requests_keep_nobody_out_and_end(lab):
     for client in clients:
         assert client.ask(request("status").encode())["ok"] is True
     longest = max(answer_time(guard) for _ in range(20))
-    # All that is over before one of the half requests is: their places are still taken.
-    extra = as_user(guard, request("status"), group=group)
-    assert extra["ok"] is False and "too many clients" in extra["error"], extra
-
-    def place():
-        answer = as_user(guard, request("status"), group=group)
-        return answer["ok"]
-    wait_for(place, "half requests end and make room", REQUEST_SECONDS + PATIENCE)
+    answer = as_user(guard, request("status"), group=group)
+    assert answer["ok"] is True, answer
+    wait_for(lambda: crowd.look()["open"] == 0, "half requests end", REQUEST_SECONDS + PATIENCE)
     assert time.monotonic() - began >= REQUEST_SECONDS, "a request has time"
     result = crowd.end()
     assert result["open"] == 0, result
@@ -526,11 +580,6 @@ def clients_that_read_nothing_have_a_bounded_part_of_memory(lab):
     before = resident(guard)
     crowd = Crowd(lab, guard, group, READERS_MAX, "deaf", request("peers"))
     size = len(json.dumps(guard.ask("peers")))
-
-    def full():
-        answer = as_user(guard, request("status"), group=group)
-        return "too many clients" in answer.get("error", "")
-    wait_for(full, "the crowd has all places")
     watch = guard.watch()
     fail_dial(lab, watch, lab.fresh())
     # Every one of them has at least what the socket takes, and one answer more than the backlog.

@@ -20,6 +20,7 @@
 #include <connguard/protocol.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/printable.h"
 
 #define LISTEN_BACKLOG 16
@@ -39,6 +40,8 @@ struct client {
 	struct server *server;
 	struct bufferevent *buffer;
 	struct event *patience;   /* pending while half a request is there and nothing else */
+	uid_t user;
+	__u64 active_ns;  /* when it came, or was last answered */
 	bool root;
 	bool queued;      /* has a whole request that waits for its turn */
 	bool ended;       /* it will send no more; what it sent before is answered */
@@ -267,6 +270,7 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 		too_long(client);
 	} else {
 		answer_line(client, line, length);
+		client->active_ns = clock_now_ns();
 		if (evbuffer_get_length(bufferevent_get_output(client->buffer)) >
 		    PROTOCOL_BACKLOG_MAX) {
 			client->waiting = true;
@@ -325,12 +329,79 @@ static void on_patience_over(evutil_socket_t fd, short what, void *argument)
 }
 
 /* Nobody is root whose credentials cannot be read. */
-static bool is_root(int fd)
+static uid_t user_of(int fd)
 {
 	struct ucred peer;
 	socklen_t size = sizeof(peer);
 
-	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) == 0 && peer.uid == 0;
+	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &peer, &size) ? (uid_t)-1 : peer.uid;
+}
+
+/* ---- room for newcomers ---- */
+
+static size_t clients_of(const struct server *server, uid_t user)
+{
+	const struct client *client;
+	size_t count = 0;
+
+	LIST_FOREACH(client, &server->clients, entry)
+		count += client->user == user;
+	return count;
+}
+
+/* It has asked for nothing that it has not got, and follows nothing. Half a request is none. */
+static bool client_is_idle(const struct client *client)
+{
+	return !client->queued && !client->streams &&
+	       !evbuffer_get_length(bufferevent_get_output(client->buffer));
+}
+
+/* One of a user with more clients goes first, and of two of one user the one that has long done nothing. */
+static bool goes_before(const struct client *one, const struct client *other)
+{
+	size_t of_one = clients_of(one->server, one->user);
+	size_t of_other = clients_of(other->server, other->user);
+
+	return of_one != of_other ? of_one > of_other : one->active_ns < other->active_ns;
+}
+
+/*
+ * Who of the clients that are idle, or of those that are not, goes for a newcomer of this user; NULL: nobody. Who is
+ * not idle goes only where its user has two more than the newcomer's: one more for the newcomer is not one too many
+ * then, and they do not take turns. Root's go for others than root only when they are idle and in their places.
+ */
+static struct client *who_goes(struct server *server, uid_t newcomer, bool idle)
+{
+	bool spare_root = newcomer && (!idle || server->reader_count >= PROTOCOL_READERS_MAX);
+	size_t too_many = idle ? 1 : clients_of(server, newcomer) + 2;
+	struct client *client, *found = NULL;
+
+	LIST_FOREACH(client, &server->clients, entry)
+		if (client_is_idle(client) == idle && !(client->root && spare_root) &&
+		    clients_of(server, client->user) >= too_many && (!found || goes_before(client, found)))
+			found = client;
+	return found;
+}
+
+static bool server_is_full(const struct server *server, uid_t newcomer)
+{
+	return server->client_count >= PROTOCOL_CLIENTS_MAX ||
+	       (newcomer && server->reader_count >= PROTOCOL_READERS_MAX);
+}
+
+/* One that does nothing, or of a user with many, is hung up on for a newcomer. */
+static void make_room(struct server *server, uid_t newcomer)
+{
+	static const char parting[] = "{\"ok\":false,\"error\":\"too many clients: one that is idle makes room\"}\n";
+	struct client *client = who_goes(server, newcomer, true);
+
+	if (client)
+		/* To one that is told something there may be half a line on its way. */
+		send(bufferevent_getfd(client->buffer), parting, strlen(parting), MSG_NOSIGNAL);
+	else
+		client = who_goes(server, newcomer, false);
+	if (client)
+		client_free(client);
 }
 
 /* A client with everything that it needs, in no list yet; takes the descriptor over. Or NULL. */
@@ -360,11 +431,12 @@ static void take_connection(struct server *server, int fd)
 {
 	static const char refusal[] = "{\"ok\":false,\"error\":\"too many clients\"}\n";
 	const struct timeval write_timeout = { .tv_sec = WRITE_TIMEOUT_SECONDS };
-	bool root = is_root(fd);
+	uid_t user = user_of(fd);
 	struct client *client;
 
-	if (server->client_count >= PROTOCOL_CLIENTS_MAX ||
-	    (!root && server->reader_count >= PROTOCOL_READERS_MAX)) {
+	if (server_is_full(server, user))
+		make_room(server, user);
+	if (server_is_full(server, user)) {
 		/* A socket just made has room for a line. */
 		send(fd, refusal, strlen(refusal), MSG_NOSIGNAL);
 		close(fd);
@@ -373,10 +445,12 @@ static void take_connection(struct server *server, int fd)
 	client = client_new(server, fd);
 	if (!client)
 		return;
-	client->root = root;
+	client->user = user;
+	client->root = !user;
+	client->active_ns = clock_now_ns();
 	LIST_INSERT_HEAD(&server->clients, client, entry);
 	server->client_count++;
-	server->reader_count += !root;
+	server->reader_count += !client->root;
 	bufferevent_setcb(client->buffer, on_readable, on_written, on_closed, client);
 	bufferevent_setwatermark(client->buffer, EV_READ, 0, PROTOCOL_REQUEST_MAX);
 	bufferevent_set_timeouts(client->buffer, NULL, &write_timeout);

@@ -4,7 +4,7 @@
  *
  * Owns the UNIX socket, the framing of include/connguard/protocol.h and who may ask for what; knows
  * nothing of what a request means (the handler does) nor of guards. One event loop, never blocks: a
- * slow client waits in its own buffer, and beyond a bound it is cut off. Functions return 0 or a
+ * slow client waits in its own buffer, and beyond a bound it is cut off; one that does nothing makes room for others. Functions return 0 or a
  * negative errno.
  */
 #ifndef EDGE_SERVER_H
