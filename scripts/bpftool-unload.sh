@@ -126,5 +126,7 @@ done < <(attachments)
 # The layout's version 0 tells a daemon that its guard was taken away, so that it does not pin it again.
 "$bpftool" map update pinned "$pins/layout" key 0 0 0 0 value 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 0 >/dev/null 2>&1
 rm -rf "$pins" || fail "cannot remove $pins"
+# The lock of a daemon that was killed is nobody's; one that runs holds its own.
+[[ ! -d $pins:lock ]] || flock --nonblock "$pins:lock" rmdir "$pins:lock" 2>/dev/null
 rmdir "$bpffs/connguard" 2>/dev/null
 printf "guard '%s' is gone\n" "$name"

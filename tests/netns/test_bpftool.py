@@ -117,8 +117,10 @@ def unloads_what_a_daemon_left(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     link_in(lab, peer, listen_home(lab))
     guard.end(signal.SIGKILL)
+    assert os.path.exists(guard.pins + ":lock")
     _status, text = run(UNLOAD, guard.name, env=ENVIRONMENT)
     assert "gone" in text and not guard.attached() and not os.path.exists(guard.pins), text
+    assert not os.path.exists(guard.pins + ":lock")
     assert_passed(peer.knock())
 
 
@@ -129,6 +131,8 @@ def unloads_under_a_daemon_that_runs(lab):
     link_out(lab, peer)
     run(UNLOAD, guard.name, env=ENVIRONMENT)
     assert not guard.attached() and not os.path.exists(guard.pins)
+    # Which is its own still.
+    assert os.path.exists(guard.pins + ":lock")
     assert_passed(dial(lab, peer))
     guard.wait_log("the guard was removed under its daemon")
     assert not guard.attached() and not os.path.exists(guard.pins)

@@ -94,6 +94,10 @@ int command_load(struct cli *cli)
 	}
 	if (daemon_runs(cli, "change its configuration and use 'connguard reload'"))
 		return CLI_FAILED;
+	if (guard_bpffs_mount(&why)) {
+		complain("%s", why.text);
+		return CLI_FAILED;
+	}
 	if (lock(cli, &instance))
 		return CLI_FAILED;
 	error = surroundings_enter(&config, &surroundings, &wrong);

@@ -47,6 +47,7 @@
 
 /* What the daemon alone can know to be wrong. */
 enum problem {
+	PROBLEM_TAKEN,     /* another daemon has taken the guard over */
 	PROBLEM_REMOVED,   /* somebody has removed the guard */
 	PROBLEM_PINS,      /* nothing is pinned any more */
 	PROBLEM_NETNS,     /* the network namespace is gone, or another one that cannot be entered */

@@ -19,8 +19,14 @@
 /* One daemon a guard, and nobody who loads or removes it meanwhile. */
 static int lock_instance(struct daemon *daemon)
 {
-	int result = instance_lock(daemon->name, &daemon->instance);
+	struct guard_error error;
+	int result = guard_bpffs_mount(&error);
 
+	if (result) {
+		log_error("%s", error.text);
+		return result;
+	}
+	result = instance_lock(daemon->name, &daemon->instance);
 	if (result == -EWOULDBLOCK)
 		log_error("another connguardd runs for guard '%s', or connguard loads or removes it (it "
 			  "holds %s)",
@@ -225,11 +231,18 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	return 0;
 }
 
+/* Nobody removes what another daemon has taken over, or has pinned in its place. */
+static bool is_ours(struct daemon *daemon)
+{
+	return instance_keep(&daemon->instance) != -EWOULDBLOCK && guard_pinned(daemon->guard) != -EEXIST;
+}
+
 void daemon_stop(struct daemon *daemon, bool remove_guard)
 {
 	/* Nobody announces any more; which daemon it was stays, so that it is missed where it should be. */
 	const struct guard_daemon gone = { .process_id = getpid() };
 	struct guard_error error;
+	bool ours = daemon->guard && is_ours(daemon);
 	int result;
 
 	server_close(daemon->server);
@@ -243,10 +256,12 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	happenings_stop(daemon);
 	replaced_stop(daemon);
 	probing_stop(daemon);
-	if (daemon->guard)
+	if (ours)
 		guard_daemon_write(daemon->guard, &gone);
 	guard_close(daemon->guard);
-	if (daemon->guard && remove_guard) {
+	if (daemon->guard && !ours) {
+		log_warning("guard '%s' stays: it is not this connguardd's any more", daemon->name);
+	} else if (daemon->guard && remove_guard) {
 		result = guard_remove(daemon->name, &error);
 		if (result)
 			log_error("removing the guard: %s", *error.text ? error.text : strerror(-result));

@@ -28,6 +28,20 @@ enum watched {
 
 /* ---- pins ---- */
 
+/* False, and said, when another daemon has locked the pins: what becomes of them is its business. */
+static bool pins_are_ours(struct daemon *daemon)
+{
+	if (instance_keep(&daemon->instance) == -EWOULDBLOCK) {
+		problem_set(daemon, PROBLEM_TAKEN,
+			    "another process has taken over what is pinned (it holds %s): this connguardd neither "
+			    "follows its service nor removes the guard any more; stop it",
+			    daemon->instance.pins.path);
+		return false;
+	}
+	problem_clear(daemon, PROBLEM_TAKEN);
+	return true;
+}
+
 static void look_at_pins(struct daemon *daemon)
 {
 	struct guard_error error;
@@ -158,6 +172,8 @@ void places_look(struct daemon *daemon)
 {
 	__u64 attached;
 
+	if (!pins_are_ours(daemon))
+		return;
 	if (guard_cgroup_id(daemon->guard, &attached) == -ENOENT) {
 		problem_set(daemon, PROBLEM_REMOVED,
 			    "the guard was removed under its daemon, nothing is guarded: restart "

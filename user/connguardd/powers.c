@@ -82,11 +82,11 @@ static void confine_daemon_files(struct daemon *daemon)
 	allow(&rules, strdup("/proc/self"), CONFINE_READ);
 	allow(&rules, strdup("/proc/sys/net/ipv4"), CONFINE_READ);
 	/*
-	 * The pins are removed at the end, or made again when somebody has removed them, or has mounted
-	 * bpffs anew: a rule on bpffs itself would be about the mount that is there now.
+	 * The pins and their lock are removed at the end, or made again when somebody has removed them, or has
+	 * mounted bpffs anew: a rule on bpffs itself would be about the mount that is there now.
 	 */
 	allow(&rules, strdup(PIN_PARENT),
-	      CONFINE_MAKE | CONFINE_REMOVE | CONFINE_REMOVE_DIRECTORIES);
+	      CONFINE_MAKE | CONFINE_REMOVE | CONFINE_REMOVE_DIRECTORIES | CONFINE_LIST);
 	if (asprintf(&pins, PIN_ROOT "/%s", daemon->name) >= 0)
 		allow(&rules, pins, CONFINE_READ);
 	/* The control socket and the lock. */

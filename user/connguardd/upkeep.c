@@ -222,9 +222,11 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 
 	(void)fd;
 	(void)what;
-	guard_daemon_write(daemon->guard, &sign);
 	notify_watchdog();
 	places_look(daemon);
+	/* One that was taken over gives no sign of the other's life. */
+	if (!*daemon->problems[PROBLEM_TAKEN])
+		guard_daemon_write(daemon->guard, &sign);
 	revival_look(daemon);
 	/* Addresses of this host come and go. */
 	result = furnish_exempt(daemon->guard, &daemon->config);

@@ -44,6 +44,8 @@ static __u64 rights_of(unsigned int access)
 
 	if (access & CONFINE_READ)
 		rights |= LANDLOCK_ACCESS_FS_READ_FILE | LANDLOCK_ACCESS_FS_READ_DIR;
+	if (access & CONFINE_LIST)
+		rights |= LANDLOCK_ACCESS_FS_READ_DIR;
 	if (access & CONFINE_MAKE)
 		rights |= LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_DIR;
 	if (access & CONFINE_REMOVE)

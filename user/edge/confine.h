@@ -18,6 +18,7 @@ enum confine_access {
 	CONFINE_MAKE = 1 << 1,               /* make regular files and directories (but not write to a file) */
 	CONFINE_REMOVE = 1 << 2,             /* remove files, sockets included */
 	CONFINE_REMOVE_DIRECTORIES = 1 << 3, /* remove empty directories */
+	CONFINE_LIST = 1 << 4,               /* open and list directories, read no file */
 };
 
 /*

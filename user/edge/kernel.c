@@ -125,7 +125,7 @@ const char *kernel_last_words(void)
 	return last_words;
 }
 
-bool kernel_bpffs_mounted(void)
+bool guard_bpffs_mounted(void)
 {
 	struct statfs filesystem;
 
@@ -333,7 +333,7 @@ int guard_open(const char *name, struct guard **ret_guard, struct guard_error *r
 	result = kernel_layout_read(name, &layout);
 	if (result == -EPERM || result == -EACCES)
 		return kernel_fail(ret_error, result, "reading the pinned maps takes root");
-	if (result == -ENOENT && !kernel_bpffs_mounted())
+	if (result == -ENOENT && !guard_bpffs_mounted())
 		return kernel_bpffs_missing(ret_error);
 	if (result == -ENOENT)
 		return kernel_fail(ret_error, result,

@@ -89,6 +89,15 @@ const char *guard_hook_name(enum guard_hook hook);
 const char *guard_feature_name(enum guard_feature feature);
 const char *guard_feature_lack(enum guard_feature feature);
 
+/* Whether there is a bpf file system in its place in this mount namespace. */
+bool guard_bpffs_mounted(void);
+
+/*
+ * The same, and on the host one is mounted where there is none: before anything is locked or pinned. -ENOENT: there
+ * is none, and ret_error says what to do.
+ */
+int guard_bpffs_mount(struct guard_error *ret_error);
+
 /* 1 when `name` may name a guard. */
 bool guard_name_valid(const char *name);
 
@@ -129,6 +138,12 @@ int guard_follow(struct guard *guard, const char *cgroup, int netns_fd,
  * under the name.
  */
 int guard_pin_again(const struct guard *guard, struct guard_error *ret_error);
+
+/*
+ * Whether what is pinned under the name of an open guard is that guard. -ENOENT: nothing is; -EEXIST: another one,
+ * which is not ours to remove.
+ */
+int guard_pinned(const struct guard *guard);
 
 /* Probe the kernel: see enum guard_feature. */
 void guard_probe(bool ret_features[FEATURE_COUNT]);

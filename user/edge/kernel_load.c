@@ -29,19 +29,24 @@
 
 /* ---- load and take over ---- */
 
+int guard_bpffs_mount(struct guard_error *ret_error)
+{
+	ret_error->text[0] = '\0';
+	/* Mounting is the host's business, and on the host only: elsewhere nobody else would see the pins. */
+	if (guard_bpffs_mounted() ||
+	    (kernel_in_host_mount_namespace() && !mount("bpf", PIN_FILESYSTEM, "bpf", 0, NULL)))
+		return 0;
+	return kernel_bpffs_missing(ret_error);
+}
+
 static int make_directories(const char *name, struct guard_error *error)
 {
 	static const char *const below[] = { "", "links", "programs" };
 	char path[PIN_PATH_MAX];
+	int result = guard_bpffs_mount(error);
 
-	if (!kernel_bpffs_mounted()) {
-		/*
-		 * Mounting is the host's business, and on the host only: elsewhere nobody else
-		 * would see the pins.
-		 */
-		if (!kernel_in_host_mount_namespace() || mount("bpf", PIN_FILESYSTEM, "bpf", 0, NULL))
-			return kernel_bpffs_missing(error);
-	}
+	if (result)
+		return result;
 	/* The last guard to end takes the common directory along, maybe right now. */
 	for (int attempt = 0; attempt < PIN_ROOT_ATTEMPTS; attempt++) {
 		if (mkdir(PIN_ROOT, 0755) && errno != EEXIST)
@@ -329,6 +334,18 @@ static int pin_links(const struct guard *guard, struct guard_error *error)
 	return made;
 }
 
+int guard_pinned(const struct guard *guard)
+{
+	char path[PIN_PATH_MAX];
+
+	kernel_pin_path(path, guard->name, "", kernel_map_names[MAP_LAYOUT]);
+	cleanup_close int pinned = bpf_obj_get(path);
+
+	if (pinned < 0)
+		return -errno;
+	return kernel_map_id(pinned) == kernel_map_id(guard->maps[MAP_LAYOUT]) ? 0 : -EEXIST;
+}
+
 int guard_pin_again(const struct guard *guard, struct guard_error *ret_error)
 {
 	struct guard_layout layout;
@@ -339,12 +356,9 @@ int guard_pin_again(const struct guard *guard, struct guard_error *ret_error)
 	result = kernel_layout_of(guard, &layout);
 	if (result)
 		return result;
-	if (!kernel_bpffs_mounted())
+	if (!guard_bpffs_mounted())
 		return kernel_bpffs_missing(ret_error);
-	kernel_pin_path(path, guard->name, "", kernel_map_names[MAP_LAYOUT]);
-	cleanup_close int pinned = bpf_obj_get(path);
-
-	if (pinned >= 0 && kernel_map_id(pinned) != kernel_map_id(guard->maps[MAP_LAYOUT]))
+	if (guard_pinned(guard) == -EEXIST)
 		return kernel_fail(ret_error, -EEXIST, "another guard '%s' is pinned here",
 				   guard->name);
 	result = make_directories(guard->name, ret_error);
@@ -472,7 +486,7 @@ int guard_remove(const char *name, struct guard_error *ret_error)
 	if (access(path, F_OK)) {
 		if (errno != ENOENT)
 			return kernel_fail(ret_error, -errno, "%s: %s", path, strerror(errno));
-		if (!kernel_bpffs_mounted())
+		if (!guard_bpffs_mounted())
 			return kernel_bpffs_missing(ret_error);
 		return kernel_fail(ret_error, -ENOENT, "no guard '%s' is loaded (nothing at %s)",
 				   name, path);

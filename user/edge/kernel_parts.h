@@ -98,8 +98,7 @@ void kernel_pin_path(char path[PIN_PATH_MAX], const char *name, const char *belo
 void kernel_hush(void);
 const char *kernel_last_words(void);
 
-/* Whether bpffs is mounted in its place in this mount namespace; if not, the text that says so. */
-bool kernel_bpffs_mounted(void);
+/* bpffs is not mounted in its place in this mount namespace: the text that says so. -ENOENT. */
 int kernel_bpffs_missing(struct guard_error *error);
 
 /* 1 when this process sees the mounts of the host. */
