@@ -10,7 +10,7 @@ import shutil
 import signal
 import sys
 
-from harness import TOP, Skip, lacks, libc, wait_for
+from harness import RUN, TOP, Skip, lacks, libc, wait_for
 from registry import core, test
 from steps import assert_refused, assert_reset, dial, link_in, link_out, listen_home
 
@@ -140,6 +140,51 @@ def files_that_editors_replace_are_read_again(lab):
     os.rename(path, path + ".other")
     guard.write(dict(guard.options, peers=path + ".other"))
     guard.tell("reload")
+
+
+@test
+def each_path_of_the_configuration_counts(lab):
+    """The file, the peers and the namespace, each by a link that leads elsewhere: as many rules as there can be."""
+    guard = lab.own_guard(start=False)
+    real = {}
+    for name in ("guard.conf", "peers", "netns"):
+        place = os.path.join(guard.directory, "real " + name)
+        named = os.path.join(guard.directory, "named " + name)
+        os.mkdir(place)
+        os.mkdir(named)
+        real[name] = os.path.join(place, name)
+        os.symlink(real[name], os.path.join(named, name))
+    named = {name: os.path.join(guard.directory, "named " + name, name) for name in real}
+    # A namespace is a mount; of the file beside it the link is the third one.
+    os.unlink(named["netns"])
+    os.symlink(f"/run/netns/{lab.home.namespace}", named["netns"])
+    peers = [lab.fresh().address for _ in range(4)]
+
+    def write(count, max_links):
+        """New files, moved into the places where the old ones are."""
+        with open(real["peers"] + "~", "w", encoding="utf-8") as file:
+            file.write("".join(f"{address}\n" for address in peers[:count]))
+        os.rename(real["peers"] + "~", real["peers"])
+        guard.file = real["guard.conf"]
+        guard.write(dict(guard.options, peers=named["peers"], netns=named["netns"], max_links=max_links))
+        guard.file = named["guard.conf"]
+    write(1, 1)
+    guard.start()
+    for count in (2, 3):
+        write(count, count)
+        guard.tell("reload")
+        assert guard.status()["policy"]["max_links"] == count
+        assert [bool(guard.peer(address)) for address in peers] == [i < count for i in range(4)]
+    # Links that are replaced by files, in the named places.
+    write(4, 4)
+    for name in ("guard.conf", "peers"):
+        os.unlink(named[name])
+        shutil.copy(real[name], named[name])
+    guard.tell("reload")
+    assert guard.status()["policy"]["max_links"] == 4 and guard.peer(peers[3])
+    # At the end it removes its control socket, and its lock.
+    guard.stop()
+    assert not os.path.exists(os.path.join(RUN, guard.name + ".lock"))
 
 
 @test

@@ -105,7 +105,10 @@ static void expect_fine(int status)
 
 static void confine_or_leave(const struct confine_rule *rules, size_t count)
 {
-	int version = confine_files(rules, count);
+	const char *refused = "untouched";
+	int version = confine_files(rules, count, &refused);
+
+	must(!refused);
 
 	if (version == -ENOSYS || version == -EOPNOTSUPP)
 		_exit(77);
@@ -138,6 +141,50 @@ static void reads_one_directory(void)
 	must(opening(inside, "new", O_WRONLY | O_CREAT) == EACCES);
 	snprintf(path, sizeof(path), "%s/file", inside);
 	must(unlink(path) < 0 && errno == EACCES);
+}
+
+/* As many as there are, the last as good as the first. */
+static void reads_each_of_many(void)
+{
+	struct confine_rule rules[40];
+	char paths[40][96];
+
+	for (int i = 0; i < 40; i++) {
+		snprintf(paths[i], sizeof(paths[i]), "%s/of-many-%d", inside, i);
+		must(mkdir(paths[i], 0700) == 0);
+		must(opening(paths[i], "file", O_WRONLY | O_CREAT) == 0);
+		rules[i] = (struct confine_rule){ paths[i], CONFINE_READ };
+	}
+	confine_or_leave(rules, 39);
+	for (int i = 0; i < 39; i++)
+		must(opening(paths[i], "file", O_RDONLY) == 0);
+	must(opening(paths[39], "file", O_RDONLY) == EACCES);
+}
+
+static void lists_and_reads_nothing(void)
+{
+	const struct confine_rule rule = { inside, CONFINE_LIST };
+
+	confine_or_leave(&rule, 1);
+	must(opening(inside, ".", O_RDONLY | O_DIRECTORY) == 0);
+	must(opening(inside, "file", O_RDONLY) == EACCES);
+}
+
+/* A link to itself. What cannot be allowed is told, and nothing is limited. */
+static void refuses_what_it_cannot_allow(void)
+{
+	char loop[128];
+	const struct confine_rule rules[] = { { inside, CONFINE_READ }, { loop, CONFINE_READ } };
+	const char *refused = NULL;
+	int result;
+
+	snprintf(loop, sizeof(loop), "%s/loop", inside);
+	must(symlink("loop", loop) == 0);
+	result = confine_files(rules, 2, &refused);
+	if (result == -ENOSYS || result == -EOPNOTSUPP)
+		_exit(77);
+	must(result == -ELOOP && refused == loop);
+	must(opening(outside, "file", O_RDONLY) == 0);
 }
 
 static void removes_and_makes(void)
@@ -208,6 +255,24 @@ static void reading_is_limited_to_a_directory(void **state)
 	expect_fine(in_child(reads_one_directory));
 }
 
+static void every_rule_counts(void **state)
+{
+	(void)state;
+	expect_fine(in_child(reads_each_of_many));
+}
+
+static void listing_is_not_reading(void **state)
+{
+	(void)state;
+	expect_fine(in_child(lists_and_reads_nothing));
+}
+
+static void what_cannot_be_allowed_is_told(void **state)
+{
+	(void)state;
+	expect_fine(in_child(refuses_what_it_cannot_allow));
+}
+
 /* A file that was not there when the rules were made, as an editor leaves it. */
 static void read_replaced(void)
 {
@@ -264,6 +329,11 @@ int main(void)
 		cmocka_unit_test_setup_teardown(a_replaced_file_can_be_read, make_directories,
 						remove_directories),
 		cmocka_unit_test_setup_teardown(making_and_removing_are_apart, make_directories,
+						remove_directories),
+		cmocka_unit_test_setup_teardown(every_rule_counts, make_directories, remove_directories),
+		cmocka_unit_test_setup_teardown(listing_is_not_reading, make_directories,
+						remove_directories),
+		cmocka_unit_test_setup_teardown(what_cannot_be_allowed_is_told, make_directories,
 						remove_directories),
 		cmocka_unit_test(capabilities_are_given_up),
 	};

@@ -154,7 +154,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard);
 /*
  * Give up every capability and all access to files that a daemon which guards has no use for. Fills in
  * daemon->confinement. Access to files is limited as far as the kernel can, which is logged; a negative
- * errno, logged: capabilities cannot be given up.
+ * errno, logged: a path that is needed cannot be allowed, or capabilities cannot be given up.
  */
 int powers_drop(struct daemon *daemon);
 

@@ -21,84 +21,107 @@
 #include "base/cleanup.h"
 #include "base/log.h"
 
-/* Directories that are named one by one, and those of two files: as named, and where links lead. */
-#define RULES_MAX 12
-
+/* The rules, as many as there is something to allow for. */
 struct rules {
-	struct confine_rule list[RULES_MAX];
-	char *owned[RULES_MAX]; /* to free */
+	struct confine_rule *list; /* each with a directory to free */
 	size_t count;
+	int result;                /* -ENOMEM: they are not all there */
 };
 
 static void rules_free(struct rules *rules)
 {
 	for (size_t i = 0; i < rules->count; i++)
-		free(rules->owned[i]);
+		free((char *)rules->list[i].directory);
+	free(rules->list);
 }
 
-/* Takes `directory` over; NULL, where memory ran out or there is no such place, makes no rule. */
+/* Takes `directory` over; NULL: memory ran out. */
 static void allow(struct rules *rules, char *directory, unsigned int access)
 {
-	if (!directory || rules->count == RULES_MAX) {
+	struct confine_rule *longer = realloc(rules->list, (rules->count + 1) * sizeof(*longer));
+
+	if (longer)
+		rules->list = longer;
+	if (!longer || !directory) {
 		free(directory);
+		rules->result = -ENOMEM;
 		return;
 	}
-	rules->owned[rules->count] = directory;
 	rules->list[rules->count++] = (struct confine_rule){ .directory = directory, .access = access };
+}
+
+/* The directory of a file. */
+static void allow_directory_of(struct rules *rules, const char *path)
+{
+	cleanup_free char *copy = strdup(path);
+
+	allow(rules, copy ? strdup(dirname(copy)) : NULL, CONFINE_READ);
 }
 
 /*
  * Read a file that may be replaced at any time, as editors do: its directory, and the one that it really
- * lies in.
+ * lies in, if there is one that can be found.
  */
 static void allow_file(struct rules *rules, const char *path)
 {
-	cleanup_free char *named = strdup(path), *real = realpath(path, NULL);
+	cleanup_free char *real = realpath(path, NULL);
 
-	if (named)
-		allow(rules, strdup(dirname(named)), CONFINE_READ);
+	if (!real && errno == ENOMEM)
+		rules->result = -ENOMEM;
+	allow_directory_of(rules, path);
 	if (real)
-		allow(rules, strdup(dirname(real)), CONFINE_READ);
+		allow_directory_of(rules, real);
 }
 
-static void confine_daemon_files(struct daemon *daemon)
+static void add_rules(struct daemon *daemon, struct rules *rules)
 {
-	struct rules rules __attribute__((cleanup(rules_free))) = {};
 	char path[CONFIG_PATH_MAX], *pins = NULL, *cgroups = NULL;
-	int version;
 
 	/* Reload. The usual place too, where the peers file may come to be. */
-	allow(&rules, strdup(CONFIG_DIRECTORY), CONFINE_READ);
-	allow_file(&rules, config_path(daemon->sources, path));
+	allow(rules, strdup(CONFIG_DIRECTORY), CONFINE_READ);
+	allow_file(rules, config_path(daemon->sources, path));
 	if (*daemon->config.peers)
-		allow_file(&rules, daemon->config.peers);
+		allow_file(rules, daemon->config.peers);
 	/* A namespace that is made again under its name. */
 	if (*daemon->config.netns)
-		allow_file(&rules, daemon->config.netns);
+		allow_file(rules, daemon->config.netns);
 	/* Cgroups below the guard's come and go, and are found again by number. */
 	if (cgroups_mount_point(&cgroups) == 0)
-		allow(&rules, cgroups, CONFINE_READ);
+		allow(rules, cgroups, CONFINE_READ);
 	/* The mount table, the own network namespace; the SYN timeout of the host. */
-	allow(&rules, strdup("/proc/self"), CONFINE_READ);
-	allow(&rules, strdup("/proc/sys/net/ipv4"), CONFINE_READ);
+	allow(rules, strdup("/proc/self"), CONFINE_READ);
+	allow(rules, strdup("/proc/sys/net/ipv4"), CONFINE_READ);
 	/*
 	 * The pins and their lock are removed at the end, or made again when somebody has removed them, or has
 	 * mounted bpffs anew: a rule on bpffs itself would be about the mount that is there now.
 	 */
-	allow(&rules, strdup(PIN_PARENT),
+	allow(rules, strdup(PIN_PARENT),
 	      CONFINE_MAKE | CONFINE_REMOVE | CONFINE_REMOVE_DIRECTORIES | CONFINE_LIST);
-	if (asprintf(&pins, PIN_ROOT "/%s", daemon->name) >= 0)
-		allow(&rules, pins, CONFINE_READ);
+	allow(rules, asprintf(&pins, PIN_ROOT "/%s", daemon->name) < 0 ? NULL : pins, CONFINE_READ);
 	/* The control socket and the lock. */
-	allow(&rules, strdup(PROTOCOL_RUN_DIRECTORY), CONFINE_REMOVE);
+	allow(rules, strdup(PROTOCOL_RUN_DIRECTORY), CONFINE_REMOVE);
+}
 
-	version = confine_files(rules.list, rules.count);
-	if (version >= 0) {
-		daemon->confinement.landlock_version = version;
-		return;
+/* 0 also where the kernel cannot, which is noted; a negative errno, logged: what is needed cannot be allowed. */
+static int confine_daemon_files(struct daemon *daemon)
+{
+	struct rules rules __attribute__((cleanup(rules_free))) = {};
+	const char *refused = NULL;
+	int version;
+
+	add_rules(daemon, &rules);
+	version = rules.result ? rules.result : confine_files(rules.list, rules.count, &refused);
+	if (rules.result || refused) {
+		log_error("limiting access to files: %s%s%s", refused ? refused : "", refused ? ": " : "",
+			  strerror(-version));
+		return version;
 	}
-	snprintf(daemon->confinement.files_open, sizeof(daemon->confinement.files_open),
-		 "no Landlock here (%s)", strerror(-version));
+	if (version > 0)
+		daemon->confinement.landlock_version = version;
+	else
+		snprintf(daemon->confinement.files_open, sizeof(daemon->confinement.files_open),
+			 "no Landlock here (%s)", strerror(-version));
+	return 0;
 }
 
 /*
@@ -150,7 +173,7 @@ int powers_drop(struct daemon *daemon)
 {
 	unsigned int kept[KEPT_MAX];
 	size_t count = needed(daemon, kept);
-	int result;
+	int result = 0;
 
 	/* What libraries would read when they first need it: the time zone, a seed for hash tables. */
 	tzset();
@@ -161,10 +184,12 @@ int powers_drop(struct daemon *daemon)
 	 * that have no Landlock, but for two.
 	 */
 	if (daemon->features[FEATURE_SOCKET_ITERATOR])
-		confine_daemon_files(daemon);
+		result = confine_daemon_files(daemon);
 	else
 		snprintf(daemon->confinement.files_open, sizeof(daemon->confinement.files_open),
 			 "on this kernel only /proc tells who holds a link");
+	if (result)
+		return result;
 	if (!daemon->confinement.landlock_version)
 		log_warning("access to files is not limited: %s", daemon->confinement.files_open);
 	result = confine_capabilities(kept, count, daemon->confinement.capabilities);

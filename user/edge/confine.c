@@ -69,11 +69,12 @@ static int add_rule(int ruleset, const struct confine_rule *rule)
 	return 0;
 }
 
-int confine_files(const struct confine_rule *rules, size_t count)
+int confine_files(const struct confine_rule *rules, size_t count, const char **ret_refused)
 {
 	struct landlock_ruleset_attr all = { 0 };
 	int version, result;
 
+	*ret_refused = NULL;
 	if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 		return -errno;
 	version = (int)syscall(SYS_landlock_create_ruleset, NULL, 0, LANDLOCK_CREATE_RULESET_VERSION);
@@ -88,8 +89,10 @@ int confine_files(const struct confine_rule *rules, size_t count)
 		return -errno;
 	for (size_t i = 0; i < count; i++) {
 		result = add_rule(ruleset, &rules[i]);
-		if (result)
+		if (result) {
+			*ret_refused = rules[i].directory;
 			return result;
+		}
 	}
 	return syscall(SYS_landlock_restrict_self, ruleset, 0) ? -errno : version;
 }

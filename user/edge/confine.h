@@ -45,10 +45,11 @@ struct confinement {
 /*
  * From now on access to files only by these rules; without a rule a path can still be looked up (stat).
  * Descriptors that are open stay as they are. A directory that is not there is left out. Returns the
- * version of Landlock, or a negative errno: -ENOSYS, -EOPNOTSUPP: the kernel has none, or it is switched
- * off; nothing has changed then but no_new_privs.
+ * version of Landlock, or a negative errno, and nothing has changed then but no_new_privs. *ret_refused is then the
+ * directory, of the rules, that could not be allowed; NULL: Landlock itself cannot be had (-ENOSYS, -EOPNOTSUPP: the
+ * kernel has none, or it is switched off).
  */
-int confine_files(const struct confine_rule *rules, size_t count);
+int confine_files(const struct confine_rule *rules, size_t count, const char **ret_refused);
 
 /*
  * Keep these capabilities (CAP_* of linux/capability.h), permitted and effective, as far as the process has
