@@ -5,8 +5,8 @@ import fcntl
 import os
 import signal
 
-from harness import CGROUP_HOOKS, PINS, wait_end, wait_for
-from registry import test
+from harness import CGROUP_HOOKS, OTHER_PORT, PINS, PORT, wait_end, wait_for
+from registry import each, test
 from steps import assert_refused, dial, link_out
 
 # In front of a daemon: its /run/connguard is its own, as in a container, and the bpf file system is the host's.
@@ -128,3 +128,60 @@ def nobody_removes_what_another_daemon_has_taken_over(lab):
     wait_for(lambda: daemon_of(guard) == {"running": False, "alive": True, "process_id": second.process.pid},
              lambda: f"the second one is the guard's daemon: {daemon_of(guard)}")
     assert second.end(signal.SIGTERM) == 0 and not os.path.exists(guard.pins) and not guard.attached()
+
+
+def overlaps_of(guard):
+    """Which guards `status` names, and with which ports."""
+    document = guard.cli_json("status")[1]
+    named = {one["guard"]: (one["cgroup"], one["ports"]) for one in document["overlaps"]}
+    for name, (cgroup, ports) in named.items():
+        text = f"guard '{name}' guards port(s) {', '.join(map(str, ports))} too, for cgroup {cgroup}:"
+        assert any(text in note for note in document["notes"]), document["notes"]
+    assert sum("both decide about the same sockets" in note for note in document["notes"]) == len(named), document
+    return named
+
+
+def cgroup_below(host, name):
+    path = os.path.join(host.cgroup, name)
+    os.makedirs(path, exist_ok=True)
+    return f"{host.cgroup_below}/{name}", path
+
+
+@each("below", "the same")
+def guards_that_overlap_name_each_other(lab, where):
+    guard = lab.own_guard(port=f"{PORT}, {OTHER_PORT}, 9")
+    below, path = cgroup_below(lab.home, "below") if where == "below" else (lab.home.cgroup_below, lab.home.cgroup)
+    assert overlaps_of(guard) == {}
+    second = lab.own_guard(cgroup=below, port=f"10, {OTHER_PORT}, {PORT}")
+    # The newcomer at once, the other one soon.
+    assert overlaps_of(second) == {guard.name: (lab.home.cgroup, [PORT, OTHER_PORT])}
+    wait_for(lambda: overlaps_of(guard) == {second.name: (path, [PORT, OTHER_PORT])},
+             lambda: f"the first one names the second one: {overlaps_of(guard)}")
+    guard.wait_log(f"warning: guard '{second.name}' guards port.s. {PORT}, {OTHER_PORT} too, for cgroup {path}: ")
+    # It is a hint: both do their work.
+    assert guard.status()["healthy"] and second.status()["healthy"]
+    # Without a daemon the maps say the same.
+    guard.end(signal.SIGKILL)
+    assert overlaps_of(guard) == {second.name: (path, [PORT, OTHER_PORT])}
+    guard.start()
+    # Ports of their own.
+    second.write(dict(second.options, port="10"))
+    second.tell("reload")
+    assert overlaps_of(second) == {}
+    second.write(dict(second.options, port=PORT))
+    second.tell("reload")
+    assert overlaps_of(second) == {guard.name: (lab.home.cgroup, [PORT])}
+    assert second.end(signal.SIGTERM) == 0
+    wait_for(lambda: overlaps_of(guard) == {}, lambda: f"the second one is gone: {overlaps_of(guard)}")
+
+
+@test
+def guards_beside_each_other_do_not_overlap(lab):
+    """Another port, another cgroup, whose name is the beginning of the first one's, another network namespace."""
+    below, _path = cgroup_below(lab.home, "service-1")
+    beside, _path = cgroup_below(lab.home, "service")
+    guards = [lab.own_guard(cgroup=below), lab.own_guard(cgroup=beside),
+              lab.own_guard(cgroup=below, port=OTHER_PORT), lab.own_guard(cgroup=below, host=lab.left)]
+    for guard in reversed(guards):
+        guard.tell("reload")
+        assert overlaps_of(guard) == {}, guard.options

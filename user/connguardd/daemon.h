@@ -8,6 +8,7 @@
  *     upkeep.c      time: due peers, the ends of backoffs, the heartbeat
  *     reconcile.c   truth: the periodic check of the map against the sockets
  *     room.c        a full peers map: who goes
+ *     neighbours.c  other guards that decide about the same sockets
  *     places.c      the cgroup, the network namespace and the pins come and go: notice, and follow
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
@@ -33,6 +34,7 @@
 #include "edge/confine.h"
 #include "edge/instance.h"
 #include "edge/kernel.h"
+#include "edge/overlaps.h"
 #include "edge/server.h"
 #include "edge/surroundings.h"
 #include "pure/census.h"
@@ -123,6 +125,10 @@ struct daemon {
 	unsigned int beats_without_loss; /* heartbeats since events were lost */
 	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as last seen: surroundings_strange_ports() */
 	size_t strange_port_count;
+	struct overlap *overlaps;    /* guards that overlap with this one, as last seen */
+	size_t overlap_count;
+	struct timespec pins_changed; /* when guards last came or went, as the directory of all pins says */
+	unsigned int beats_of_quiet_pins; /* heartbeats since that was seen */
 	int exempt_result;           /* of the last writing of the exempt map: said when it changes */
 };
 
@@ -237,6 +243,16 @@ void places_stop(struct daemon *daemon);
 
 /* Look at all of them: is the guard still where its service is? To be called now and then. */
 void places_look(struct daemon *daemon);
+
+/* ---- neighbours.c ---- */
+
+/* Look for guards that overlap with this one; logged when one is new. */
+void neighbours_look(struct daemon *daemon);
+
+/* The same, when guards have come or gone. To be called with each heartbeat, which costs a look at a directory. */
+void neighbours_beat(struct daemon *daemon);
+
+void neighbours_stop(struct daemon *daemon);
 
 /* ---- problems.c ---- */
 

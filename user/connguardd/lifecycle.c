@@ -168,6 +168,7 @@ int daemon_start(struct daemon *daemon)
 	 * begun, and the peers that are due.
 	 */
 	reconcile_now(daemon, false);
+	neighbours_look(daemon);
 	log_info("guard '%s' %s: cgroup %s, %u port%s from %u, mode %s", daemon->name,
 		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup, daemon->config.ports.count,
 		 daemon->config.ports.count == 1 ? "" : "s", daemon->config.ports.number[0],
@@ -226,6 +227,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config, true));
 	log_set_level(config.log_level);
 	reconcile_reconfigured(daemon);
+	neighbours_look(daemon);
 	say_doubts(&daemon->config);
 	log_info("configuration reloaded");
 	return 0;
@@ -253,6 +255,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	packets_stop(daemon);
 	revival_stop(daemon);
 	places_stop(daemon);
+	neighbours_stop(daemon);
 	happenings_stop(daemon);
 	replaced_stop(daemon);
 	probing_stop(daemon);

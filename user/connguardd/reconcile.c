@@ -474,6 +474,7 @@ static void on_interval(evutil_socket_t fd, short what, void *argument)
 {
 	(void)fd;
 	(void)what;
+	neighbours_look(argument);
 	reconcile_now(argument, true);
 }
 

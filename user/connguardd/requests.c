@@ -150,6 +150,8 @@ static int request_status(const struct call *call)
 	origin.problem_count = problems_list(call->daemon, problems);
 	origin.strange_ports = call->daemon->strange_ports;
 	origin.strange_port_count = call->daemon->strange_port_count;
+	origin.overlaps = call->daemon->overlaps;
+	origin.overlap_count = call->daemon->overlap_count;
 	return view_status(call->daemon->guard, &origin, call->ret_result);
 }
 

@@ -228,6 +228,7 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	if (!*daemon->problems[PROBLEM_TAKEN])
 		guard_daemon_write(daemon->guard, &sign);
 	revival_look(daemon);
+	neighbours_beat(daemon);
 	/* Addresses of this host come and go. */
 	result = furnish_exempt(daemon->guard, &daemon->config);
 	if (result && result != daemon->exempt_result)

@@ -365,3 +365,29 @@ int guard_open(const char *name, struct guard **ret_guard, struct guard_error *r
 	guard = NULL;
 	return 0;
 }
+
+int guard_peek(const char *name, struct guard **ret_guard)
+{
+	static const int wanted[] = { MAP_LAYOUT, MAP_MODE, MAP_POLICY, MAP_PORTS };
+	struct guard *guard __attribute__((cleanup(guard_close_pointer))) = NULL;
+	struct guard_layout layout = {};
+	char path[PIN_PATH_MAX];
+	int result = kernel_layout_read(name, &layout);
+
+	if (result)
+		return result;
+	if (layout.version != CONNGUARD_LAYOUT)
+		return -EPROTO;
+	guard = guard_new(name);
+	if (!guard)
+		return -ENOMEM;
+	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
+		kernel_pin_path(path, name, "", kernel_map_names[wanted[i]]);
+		guard->maps[wanted[i]] = bpf_obj_get(path);
+		if (guard->maps[wanted[i]] < 0)
+			return -errno;
+	}
+	*ret_guard = guard;
+	guard = NULL;
+	return 0;
+}

@@ -116,6 +116,13 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
  */
 int guard_open(const char *name, struct guard **ret_guard, struct guard_error *ret_error);
 
+/*
+ * The same, for a glance at a guard of another name: no more of it is open than guard_mode_read(),
+ * guard_policy_read(), guard_ports_read() and guard_cgroup() need. A negative errno, without a text: it cannot be
+ * read, or has another layout.
+ */
+int guard_peek(const char *name, struct guard **ret_guard);
+
 /* Close the descriptors; the guard stays in the kernel. NULL is allowed. */
 void guard_close(struct guard *guard);
 

@@ -1006,6 +1006,27 @@ static void say_strange(const struct view_origin *origin, json_t *notes)
 		    origin->strange_ports[i]);
 }
 
+static json_t *view_overlaps(const struct overlap *overlaps, size_t count, json_t *notes)
+{
+	json_t *array = json_array();
+
+	for (size_t i = 0; i < count; i++) {
+		char ports_text[OVERLAP_PORTS_TEXT_MAX], cgroup[512];
+		json_t *ports = json_array();
+
+		for (size_t j = 0; j < overlaps[i].port_count; j++)
+			json_array_append_new(ports, json_integer(overlaps[i].ports[j]));
+		snprintf(cgroup, sizeof(cgroup), "%s", overlaps[i].cgroup);
+		json_array_append_new(array, json_pack("{s:s, s:s, s:o}", "guard", overlaps[i].name, "cgroup",
+						       text_make_printable(cgroup), "ports", ports));
+		say(notes,
+		    "guard '%s' guards port(s) %s too, for cgroup %.160s: both decide about the same sockets; let each "
+		    "have ports or a cgroup of its own",
+		    overlaps[i].name, overlap_ports_text(&overlaps[i], ports_text), cgroup);
+	}
+	return array;
+}
+
 /* What to know before enforcing, beside the habits. */
 static void say_before_enforcing(const struct census *census, size_t port_count, size_t service_count,
 				 json_t *notes)
@@ -1115,6 +1136,9 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	cleanup_free char *cgroup = NULL;
 	json_t *problems, *notes, *ports, *prefixes, *document;
 	size_t port_count = 0, service_count = 0, i;
+	const struct overlap *overlaps = origin->overlaps;
+	struct overlap *found = NULL;
+	size_t overlap_count = origin->overlap_count;
 	struct habit habit, short_links = {};
 	struct census census;
 	int error, removed = 0;
@@ -1142,6 +1166,9 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 		memcpy(features, origin->features, sizeof(features));
 	else
 		guard_probe(features);
+	/* Who has no daemon to ask looks himself; what cannot be read overlaps with nobody. */
+	if (!origin->daemon && !overlaps_find(guard, origin->name, &found, &overlap_count))
+		overlaps = found;
 	lost = counters[COUNTERS_ENFORCED].events_lost + counters[COUNTERS_OBSERVED].events_lost;
 
 	problems = json_array();
@@ -1176,7 +1203,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	}
 
 	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			     "s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
+			     "s:o, s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
 			     "name", origin->name,
 			     "healthy", false,
 			     "source", source_of(origin),
@@ -1193,6 +1220,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "policy", view_policy(&loaded.rules.policy),
 			     "peers", view_census(guard, &census, problems),
 			     "exempt_prefixes", prefixes,
+			     "overlaps", view_overlaps(overlaps, overlap_count, notes),
 			     "habit", view_habit(&habit, notes),
 			     "short_links",
 			     view_short_links(&short_links, &loaded.rules.policy, notes),
@@ -1209,5 +1237,6 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	}
 	json_decref(problems);
 	json_decref(notes);
+	overlaps_free(found, found ? overlap_count : 0);
 	return deliver(document, ret_document);
 }

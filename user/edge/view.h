@@ -25,6 +25,7 @@
 
 #include "edge/confine.h"
 #include "edge/kernel.h"
+#include "edge/overlaps.h"
 
 /*
  * What a document depends on beside the pinned maps. All pointers are borrowed; NULL with a count
@@ -46,6 +47,8 @@ struct view_origin {
 	size_t event_count;
 	const __u16 *strange_ports; /* guarded ports with a listener from outside the cgroup (status only) */
 	size_t strange_port_count;
+	const struct overlap *overlaps; /* guards that overlap with this one (status only) */
+	size_t overlap_count;
 	const __u16 *services; /* of the guard, peer_address.service (events only) */
 	size_t service_count;
 	const struct census *census; /* the peers as counted before; NULL: count them now (status only) */
@@ -72,6 +75,7 @@ struct view_origin {
  *  "peers": {"count", "max", "counted_ns": number|null (so far: there are more), "linked", "dialing", "backoff", "idle", "exempt"},
  *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
  *                       "until_ns", "left_ns": number|null (for good)}],
+ *  "overlaps": [{"guard", "cgroup", "ports": [number]}] (other guards that decide about the same sockets),
  *  "habit": null | {"kind": "several_links"|"dial_back", "max_links" (what would suit it), "shown" (by so many
  *            peers or links), "seen" (of so many)},
  *  "short_links": null | {"shown", "seen", "by_peer"} (observe mode: so many links of so many ended young,
