@@ -8,10 +8,10 @@
 #include "base/log.h"
 
 /*
- * Heartbeats without a change of the directory of all pins after which guards that came or went have come or gone:
- * loading one takes a fraction of that.
+ * Heartbeats since the directory of all pins has changed, for a guard that comes is pinned before it has its ports: it
+ * is looked for after 2 of them, 4, 8, and so on until so many. The periodic check finds who takes longer.
  */
-#define QUIET_BEATS 2
+#define QUIET_BEATS 32
 
 static bool is_known(const struct daemon *daemon, const char *name)
 {
@@ -52,8 +52,11 @@ void neighbours_beat(struct daemon *daemon)
 	    pins.st_mtim.tv_nsec != daemon->pins_changed.tv_nsec) {
 		daemon->pins_changed = pins.st_mtim;
 		daemon->beats_of_quiet_pins = 0;
-	} else if (daemon->beats_of_quiet_pins < QUIET_BEATS && ++daemon->beats_of_quiet_pins == QUIET_BEATS) {
-		neighbours_look(daemon);
+	} else if (daemon->beats_of_quiet_pins < QUIET_BEATS) {
+		unsigned int beats = ++daemon->beats_of_quiet_pins;
+
+		if (beats > 1 && !(beats & (beats - 1)))
+			neighbours_look(daemon);
 	}
 }
 
