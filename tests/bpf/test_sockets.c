@@ -1252,7 +1252,22 @@ static void cgroup_paths(void **state)
 	assert_int_equal(cgroups_path(name, &absolute), -ENOENT);
 	snprintf(name, sizeof(name), "%s/..", below);
 	assert_int_equal(cgroups_path(name, &absolute), -EINVAL);
+	assert_int_equal(cgroups_place(name, &absolute), -EINVAL);
+	snprintf(name, sizeof(name), "%s/cgroup.procs", below);
+	assert_int_equal(cgroups_place(name, &absolute), -ENOTDIR);
 	assert_null(absolute);
+	/* One to wait for: where it would be, and how much of that there is. */
+	snprintf(name, sizeof(name), "%s/missing/one/", below);
+	assert_int_equal(cgroups_place(name, &absolute), -ENOENT);
+	assert_memory_equal(absolute, own_cgroup, strlen(own_cgroup));
+	assert_string_equal(absolute + strlen(own_cgroup), "/missing/one");
+	assert_int_equal(cgroups_there(absolute), strlen(own_cgroup));
+	free(absolute);
+	assert_int_equal(cgroups_place(below, &absolute), 0);
+	assert_string_equal(absolute, own_cgroup);
+	assert_int_equal(cgroups_there(absolute), strlen(own_cgroup));
+	free(absolute);
+	assert_int_equal(cgroups_there("/nowhere/at/all"), 0);
 	assert_int_equal(cgroups_id_of_path("/proc", &id), -EXDEV);
 	assert_int_equal(cgroups_id_of_path("/proc/self/status", &id), -ENOTDIR);
 	assert_int_equal(cgroups_path_of_id(~0ULL, &back), -ENOENT);
@@ -1278,6 +1293,10 @@ static void cgroup_sets(void **state)
 	assert_int_equal(cgroups_id_of_path(own_cgroup, &own_id), 0);
 	assert_int_equal(cgroups_id_of_path(child, &child_id), 0);
 	assert_int_equal(cgroups_id_of_path(grandchild, &grandchild_id), 0);
+
+	assert_int_equal(cgroup_set_refresh(NULL), -ENODEV);
+	assert_int_equal(cgroup_set_count(NULL), 0);
+	assert_false(cgroup_set_contains(NULL, own_id));
 
 	assert_int_equal(cgroup_set_count(set), 2);
 	assert_true(cgroup_set_contains(set, own_id));

@@ -5,13 +5,15 @@ A service that is started anew has a new cgroup under the old path, and its firs
 race: the guard must be told of the cgroup, not find it with its next heartbeat.
 """
 
+import contextlib
 import os
 import re
 import signal
+import socket
 import subprocess
 
-from harness import (BPFTOOL, CGROUP_HOOKS, CLI, DAEMON, PORT, PREFIX, die_with_parent, first_line, now_ns,
-                     remove_directory, run, wait_end, wait_for, wait_past)
+from harness import (BPFTOOL, CGROUP_HOOKS, CLI, DAEMON, PATIENCE, PORT, PREFIX, TIME_SCALE, Events,
+                     die_with_parent, first_line, now_ns, remove_directory, run, wait_end, wait_for, wait_past)
 from prober import Prober
 from registry import test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -150,6 +152,147 @@ def a_cgroup_made_anew_without_a_daemon_is_found_by_the_next_one(lab):
     guard.start()
     assert guard.status()["cgroup"] == service.path and len(guard.attached()) == len(CGROUP_HOOKS)
     assert_refused(dial(lab, peer, service.start()))
+
+
+# ---- a cgroup that is not there yet ------------------------------------------------------------------
+
+
+def start_waiting(guard, path):
+    """Until the daemon answers, which it does without its cgroup. The status document."""
+    def waits():
+        # The socket of a daemon that was killed is there as well.
+        with contextlib.suppress(FileNotFoundError, ConnectionRefusedError):
+            return guard.status()["waits_for"] == path
+        return False
+    guard.start_only()
+    wait_for(waits, guard.log)
+    guard.events = Events(guard)
+    return guard.status()
+
+
+@test
+def a_guard_waits_for_its_cgroup_and_is_there_before_the_first_dial(lab):
+    service = Service(lab)
+    service.stop()
+    guard = lab.own_guard(start=False, cgroup=service.below, min_uptime="0s")
+    manager = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    manager.bind(os.path.join(guard.directory, "notify"))
+    manager.settimeout(PATIENCE * TIME_SCALE)
+    lab.at_end(manager.close)
+    guard.environment["NOTIFY_SOCKET"] = manager.getsockname()
+    start_waiting(guard, service.path)
+    # Who orders services behind it is not kept waiting, and told what it does.
+    told = []
+    while not any("READY=1" in one for one in told):
+        told.append(manager.recv(4096).decode())
+    assert any(f"STATUS=nothing is guarded: waiting for cgroup {service.path}" in one for one in told), told
+    # A mistake in the path would look like this: it is said by whoever is asked.
+    status, text = guard.cli("status")
+    parent = os.path.dirname(service.path)
+    problem = (f"waiting for cgroup {service.path}, nothing is guarded until it is made: {parent} is there, "
+               f"'service' is not in it ({guard.file}:2: [guard] cgroup = {service.below})")
+    assert status == 1 and problem in text and "NOT WHOLE" in text, (status, text)
+    assert re.search(rf"^cgroup +waiting for {re.escape(service.path)}$", text, re.M), text
+    status, document = guard.cli_json("status")
+    assert document["problems"] == [problem] and document["cgroup"] is None, document
+    guard.wait_log("warning: " + re.escape(problem))
+    guard.wait_log(rf"guard '{guard.name}' loaded: cgroup {re.escape(service.path)} \(not there yet\)")
+    assert guard.peers() == [] and guard.cli("explain", "192.0.2.7")[0] == 0
+    told_of_it = 0
+    for _ in range(TRIES):
+        before_it = heartbeat(guard)
+        service.make()
+        wait_for(lambda: len(guard.attached()) == len(CGROUP_HOOKS), "the hooks are at the cgroup")
+        told_of_it = heartbeat(guard) == before_it
+        if told_of_it:
+            break
+        service.stop()
+        guard.stop()
+        start_waiting(guard, service.path)
+    assert told_of_it, "found by the heartbeat, not told"
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
+    document = guard.status()
+    assert document["waits_for"] is None and document["cgroup"] == service.path, document
+    guard.wait_log("over: waiting for cgroup")
+    while not any("STATUS=guarding" in one for one in told):
+        told.append(manager.recv(4096).decode())
+    peer, worker, watch = lab.fresh(), service.start(), guard.watch()
+    link = link_out(lab, peer, worker)
+    slot, = guard.peer(peer.address)["links"]
+    assert slot["cookie"] == link.cookie and not slot["adopted"], slot
+    assert_dial_refused(lab, watch, peer, "dial_linked", worker=worker)
+    worker("listen", address="10.77.0.1", port=PORT)
+    assert_knock_refused(watch, peer)
+    guard.stop()
+
+
+@test
+def cgroups_above_it_may_be_missing_too(lab):
+    top = Service(lab, "above")
+    path, below = f"{top.path}/between/service", f"{top.below}/between/service"
+    top.stop()
+    guard = lab.own_guard(start=False, cgroup=below, min_uptime="0s")
+    document = start_waiting(guard, path)
+    parent = os.path.dirname(top.path)
+    assert f"{parent} is there, 'above/between/service' is not in it" in document["problems"][0], document
+    top.make()
+    wait_for(lambda: f"{top.path} is there, 'between/service' is not in it" in guard.status()["problems"][0],
+             "what is there is told")
+    assert guard.cli("status")[0] == 1
+    os.makedirs(path)
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
+    peer, worker = lab.fresh(), lab.home.add_worker("cgt-service", cgroup=path)
+    link_out(lab, peer, worker)
+    assert_refused(dial(lab, peer, worker))
+    worker.kill()
+    for directory in (path, os.path.dirname(path)):
+        wait_for(lambda directory=directory: remove_directory(directory), f"{directory} is empty")
+    guard.destroy()
+
+
+@test
+def a_guard_that_waits_can_be_left_and_taken_over(lab):
+    service = Service(lab)
+    service.stop()
+    guard = lab.own_guard(start=False, cgroup=service.below, initial="60s", max="60s", min_uptime="0s")
+    start_waiting(guard, service.path)
+    # Without a daemon nobody waits; that is said, too.
+    guard.end(signal.SIGKILL)
+    status, document = guard.cli_json("status")
+    assert status == 1 and document["source"] == "maps" and document["waits_for"] is None, document
+    assert any("was not there yet: nothing is guarded" in problem for problem in document["problems"]), document
+    # The next daemon waits on; another one may not, for nobody would follow.
+    status, text = run(*lab.home.inside(CLI, "-n", guard.name, "-c", guard.file, "load"), check=False)
+    assert status == 1 and f"[guard] cgroup = {service.below}: No such file" in text, (status, text)
+    start_waiting(guard, service.path)
+    guard.wait_log(rf"guard '{guard.name}' taken over: .* \(not there yet\)")
+    service.make()
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
+    peer = in_backoff(lab, guard, service.start())
+    # What was known before the service and its cgroup went is known to a daemon that waits for them again.
+    guard.end(signal.SIGQUIT)
+    service.stop()
+    start_waiting(guard, service.path)
+    assert guard.state(peer.address) == "backoff"
+    assert any("cgroup is gone" in problem for problem in guard.status()["problems"]), guard.status()
+    service.make()
+    wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
+    assert len(guard.attached()) == len(CGROUP_HOOKS)
+    assert_refused(dial(lab, peer, service.start()))
+    guard.stop()
+
+
+@test
+def checking_the_configuration_warns_of_a_missing_cgroup(lab):
+    service = Service(lab)
+    guard = lab.own_guard(start=False, cgroup=service.below)
+    check = [DAEMON, "-c", guard.file, "--check-config", guard.name]
+    assert run(*check) == (0, "")
+    service.stop()
+    status, text = run(*check, check=False)
+    assert status == 0 and text.startswith(
+        f"connguardd: warning: {guard.file}:2: [guard] cgroup = {service.below}: not there now"), (status, text)
+    assert "'service' is not in it" in text, text
 
 
 @test

@@ -100,7 +100,7 @@ int command_load(struct cli *cli)
 	}
 	if (lock(cli, &instance))
 		return CLI_FAILED;
-	error = surroundings_enter(&config, &surroundings, &wrong);
+	error = surroundings_enter(&config, false, &surroundings, &wrong);
 	if (error) {
 		complain("%s", wrong.text);
 		return CLI_FAILED;

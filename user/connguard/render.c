@@ -416,7 +416,10 @@ void render_status(const json_t *document)
 	lines("problems", problems);
 	lines("notes", json_object_get(document, "notes"));
 	line("mode", "%s", text_of(document, "mode"));
-	line("cgroup", "%s", text_of(document, "cgroup"));
+	if (is_present(document, "waits_for"))
+		line("cgroup", "waiting for %s", text_of(document, "waits_for"));
+	else
+		line("cgroup", "%s", text_of(document, "cgroup"));
 	status_ports(document);
 	status_daemon(document);
 	status_confinement(json_object_get(document, "confinement"));

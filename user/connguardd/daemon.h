@@ -9,7 +9,7 @@
  *     reconcile.c   truth: the periodic check of the map against the sockets
  *     room.c        a full peers map: who goes
  *     neighbours.c  other guards that decide about the same sockets
- *     places.c      the cgroup, the network namespace and the pins come and go: notice, and follow
+ *     places.c      the cgroup, the network namespace and the pins come and go: notice, wait, and follow
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
  *                   for which a knock is let in)
@@ -52,6 +52,7 @@ enum problem {
 	PROBLEM_TAKEN,     /* another daemon has taken the guard over */
 	PROBLEM_REMOVED,   /* somebody has removed the guard */
 	PROBLEM_PINS,      /* nothing is pinned any more */
+	PROBLEM_CGROUP,    /* the cgroup is not there yet */
 	PROBLEM_NETNS,     /* the network namespace is gone, or another one that cannot be entered */
 	PROBLEM_PLACE,     /* the service has another place, and the hooks cannot get there */
 	PROBLEM_UNGUARDED, /* links that are not tracked */
@@ -243,6 +244,12 @@ void places_stop(struct daemon *daemon);
 
 /* Look at all of them: is the guard still where its service is? To be called now and then. */
 void places_look(struct daemon *daemon);
+
+/* The path of the cgroup that the guard waits for, because it is not there (any more); NULL: it is. */
+const char *places_waits_for(const struct daemon *daemon);
+
+/* Tell the service manager whether the guard guards or waits. */
+void places_tell(const struct daemon *daemon);
 
 /* ---- neighbours.c ---- */
 

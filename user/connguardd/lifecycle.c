@@ -104,14 +104,16 @@ int daemon_start(struct daemon *daemon)
 	/* With all powers yet: a file that others cannot read serves at the start. */
 	result = furnish_read_known(&daemon->config, &known, &known_count, &mistake);
 	if (!result)
-		result = surroundings_enter(&daemon->config, &daemon->surroundings, &mistake);
+		result = surroundings_enter(&daemon->config, true, &daemon->surroundings, &mistake);
 	if (result) {
 		log_error("%s", *mistake.text ? mistake.text : strerror(-result));
 		daemon_stop(daemon, false);
 		return result;
 	}
 	const struct guard_options options = { .name = daemon->name,
-					       .cgroup = daemon->surroundings.cgroup,
+					       .cgroup = daemon->surroundings.cgroups ?
+								 daemon->surroundings.cgroup :
+								 NULL,
 					       .netns_fd = daemon->surroundings.netns_fd,
 					       .max_peers = daemon->config.max_peers };
 
@@ -169,8 +171,9 @@ int daemon_start(struct daemon *daemon)
 	 */
 	reconcile_now(daemon, false);
 	neighbours_look(daemon);
-	log_info("guard '%s' %s: cgroup %s, %u port%s from %u, mode %s", daemon->name,
-		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup, daemon->config.ports.count,
+	log_info("guard '%s' %s: cgroup %s%s, %u port%s from %u, mode %s", daemon->name,
+		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup,
+		 places_waits_for(daemon) ? " (not there yet)" : "", daemon->config.ports.count,
 		 daemon->config.ports.count == 1 ? "" : "s", daemon->config.ports.number[0],
 		 names_mode(furnished.mode));
 	return 0;

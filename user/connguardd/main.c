@@ -19,6 +19,7 @@
 #include "base/notify.h"
 #include "base/printable.h"
 #include "connguardd/daemon.h"
+#include "edge/cgroups.h"
 #include "edge/furnish.h"
 
 enum exit_status {
@@ -107,7 +108,7 @@ static int run(struct daemon *daemon)
 			evsignal_add(signals[i], NULL);
 	if (daemon_start(daemon) == 0) {
 		notify_ready();
-		notify_status("guarding; see: connguard -n %s status", daemon->name);
+		places_tell(daemon);
 		event_base_dispatch(daemon->base);
 		notify_stopping();
 		daemon_stop(daemon, !leave_guard);
@@ -121,18 +122,35 @@ static int run(struct daemon *daemon)
 	return status;
 }
 
+/* A cgroup that comes with its service is no mistake, and a mistake in its path looks the same. */
+static void warn_of_cgroup(const struct config *config)
+{
+	cleanup_free char *cgroup = NULL;
+	char setting[CONFIG_SETTING_TEXT_MAX];
+	size_t there;
+
+	if (cgroups_place(config->cgroup, &cgroup) != -ENOENT || !cgroup)
+		return;
+	there = cgroups_there(cgroup);
+	complain("warning: %s: not there now, connguardd would wait for it: %.*s is there, '%s' is not in it",
+		config_setting_text(config, config_find_option("guard", "cgroup"), setting), (int)there,
+		cgroup, cgroup + there + strspn(cgroup + there, "/"));
+}
+
 /* The rest of --check-config. */
-static int check_peers_file(const struct config *config)
+static int check_rest(const struct config *config)
 {
 	cleanup_free struct known_peer *known = NULL;
 	struct config_error error = {};
 	size_t count;
 	int result = furnish_read_known(config, &known, &count, &error);
 
-	if (!result)
-		return EXIT_FINE;
-	complain("%s", *error.text ? error.text : strerror(-result));
-	return EXIT_USAGE;
+	if (result) {
+		complain("%s", *error.text ? error.text : strerror(-result));
+		return EXIT_USAGE;
+	}
+	warn_of_cgroup(config);
+	return EXIT_FINE;
 }
 
 int main(int argc, char **argv)
@@ -217,7 +235,7 @@ int main(int argc, char **argv)
 		return EXIT_USAGE;
 	}
 	if (check_only)
-		return check_peers_file(&daemon.config);
+		return check_rest(&daemon.config);
 	log_set_level(daemon.config.log_level);
 	log_set_limit(LOG_LINES_A_MINUTE);
 	/* A client that hangs up must not end the daemon. */

@@ -5,7 +5,8 @@
  * See daemon.h.
  *
  * Notices at once where the kernel tells of it, and otherwise with the heartbeat. A service that is
- * started anew dials within milliseconds: until the hooks are at its cgroup it is not guarded.
+ * started anew dials within milliseconds: until the hooks are at its cgroup it is not guarded. So a cgroup that is not
+ * there at the start is waited for with everything loaded.
  */
 #include "connguardd/daemon.h"
 
@@ -16,6 +17,8 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "base/notify.h"
+#include "edge/cgroups.h"
 #include "edge/furnish.h"
 #include "edge/host.h"
 #include "edge/place_watch.h"
@@ -112,16 +115,48 @@ static bool enter_new_netns(struct daemon *daemon)
 
 /* ---- cgroup ---- */
 
+const char *places_waits_for(const struct daemon *daemon)
+{
+	return daemon->cgroup_gone ? daemon->surroundings.cgroup : NULL;
+}
+
+void places_tell(const struct daemon *daemon)
+{
+	if (daemon->cgroup_gone)
+		notify_status("nothing is guarded: waiting for cgroup %s", daemon->surroundings.cgroup);
+	else
+		notify_status("guarding; see: connguard -n %s status", daemon->name);
+}
+
+/* It was never there: a service that is not up yet, or a mistake in the path, which is to be seen. */
+static void say_missing(struct daemon *daemon)
+{
+	char setting[CONFIG_SETTING_TEXT_MAX];
+	const char *cgroup = daemon->surroundings.cgroup;
+	size_t there = cgroups_there(cgroup);
+
+	problem_set(daemon, PROBLEM_CGROUP,
+		    "waiting for cgroup %s, nothing is guarded until it is made: %.*s is there, '%s' is not in "
+		    "it (%s)",
+		    cgroup, (int)there, cgroup, cgroup + there + strspn(cgroup + there, "/"),
+		    config_setting_text(&daemon->config, config_find_option("guard", "cgroup"), setting));
+}
+
 /* 1 when the path of the guarded cgroup names another cgroup than the hooks are at. */
 static bool find_new_cgroup(struct daemon *daemon, __u64 attached)
 {
+	bool was_gone = daemon->cgroup_gone;
 	__u64 id;
 	int result = cgroups_id_of_path(daemon->surroundings.cgroup, &id);
 
-	if (result == -ENOENT && !daemon->cgroup_gone)
+	daemon->cgroup_gone = result == -ENOENT;
+	if (daemon->cgroup_gone && !daemon->surroundings.cgroups)
+		say_missing(daemon);
+	else if (daemon->cgroup_gone && !was_gone)
 		log_warning("the guarded cgroup %s is gone: nothing is guarded until it is made again",
 			    daemon->surroundings.cgroup);
-	daemon->cgroup_gone = result == -ENOENT;
+	if (daemon->cgroup_gone && !was_gone)
+		places_tell(daemon);
 	return !result && id != attached;
 }
 
@@ -158,6 +193,8 @@ static void follow(struct daemon *daemon)
 	}
 	daemon->must_follow = false;
 	problem_clear(daemon, PROBLEM_PLACE);
+	problem_clear(daemon, PROBLEM_CGROUP);
+	places_tell(daemon);
 	log_info("the guard has followed its service: cgroup %s%s%s", surroundings->cgroup,
 		 *daemon->config.netns ? ", network namespace " : "", daemon->config.netns);
 	adopted = furnish_links(daemon->guard, surroundings, &daemon->config, false);

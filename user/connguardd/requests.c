@@ -148,6 +148,7 @@ static int request_status(const struct call *call)
 	origin.counted_max = COUNTED_AT_ONCE;
 	origin.problems = problems;
 	origin.problem_count = problems_list(call->daemon, problems);
+	origin.waits_for = places_waits_for(call->daemon);
 	origin.strange_ports = call->daemon->strange_ports;
 	origin.strange_port_count = call->daemon->strange_port_count;
 	origin.overlaps = call->daemon->overlaps;

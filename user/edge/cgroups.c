@@ -159,7 +159,7 @@ static bool path_climbs(const char *path)
 	return false;
 }
 
-int cgroups_path(const char *below, char **ret_absolute)
+int cgroups_place(const char *below, char **ret_absolute)
 {
 	cleanup_free char *mount_point = NULL, *absolute = NULL;
 	cleanup_close int fd = -1;
@@ -182,10 +182,41 @@ int cgroups_path(const char *below, char **ret_absolute)
 		absolute[end - 1] = '\0';
 
 	fd = cgroup_open(absolute);
-	if (fd < 0)
+	if (fd < 0 && fd != -ENOENT)
 		return fd;
 	*ret_absolute = take_pointer(absolute);
-	return 0;
+	return fd < 0 ? fd : 0;
+}
+
+int cgroups_path(const char *below, char **ret_absolute)
+{
+	char *absolute = NULL;
+	int error = cgroups_place(below, &absolute);
+
+	if (error)
+		free(absolute);
+	else
+		*ret_absolute = absolute;
+	return error;
+}
+
+size_t cgroups_there(const char *absolute)
+{
+	cleanup_free char *part = strdup(absolute);
+	char *slash;
+
+	if (!part)
+		return 0;
+	for (;;) {
+		cleanup_close int fd = cgroup_open(part);
+
+		if (fd >= 0)
+			return strlen(part);
+		slash = strrchr(part, '/');
+		if (!slash)
+			return 0;
+		*slash = '\0';
+	}
 }
 
 int cgroups_id_of_path(const char *absolute, __u64 *ret_id)
@@ -329,6 +360,8 @@ int cgroup_set_refresh(struct cgroup_set *set)
 	struct found_ids found = { 0 };
 	int error;
 
+	if (!set)
+		return -ENODEV;
 	/* A removed cgroup can still be opened and read by our descriptor; its files are gone. */
 	if (faccessat(set->directory, "cgroup.procs", F_OK, 0) < 0)
 		return errno == ENOENT ? -ENODEV : -errno;
@@ -385,6 +418,8 @@ void cgroup_set_close(struct cgroup_set *set)
 
 bool cgroup_set_contains(const struct cgroup_set *set, __u64 id)
 {
+	if (!set)
+		return false;
 	if (set->id == CGROUP_ROOT_ID)
 		return true;
 	return bsearch(&id, set->members, set->count, sizeof(id), compare_ids) != NULL;
@@ -392,5 +427,5 @@ bool cgroup_set_contains(const struct cgroup_set *set, __u64 id)
 
 size_t cgroup_set_count(const struct cgroup_set *set)
 {
-	return set->count;
+	return set ? set->count : 0;
 }

@@ -34,6 +34,15 @@ int cgroups_mount_point(char **ret_path);
  */
 int cgroups_path(const char *below, char **ret_absolute);
 
+/*
+ * The same of a cgroup that need not be there yet: *ret_absolute is the caller's with -ENOENT too, unless it is /proc
+ * that is missing (untouched then).
+ */
+int cgroups_place(const char *below, char **ret_absolute);
+
+/* How much of an absolute path is there already: bytes of it, up to the deepest cgroup that is. 0: none of it. */
+size_t cgroups_there(const char *absolute);
+
 /* Id of the cgroup whose directory is `absolute`. -EXDEV: not on cgroup2; -ENOTDIR; -ENOENT. */
 int cgroups_id_of_path(const char *absolute, __u64 *ret_id);
 
@@ -44,7 +53,10 @@ int cgroups_id_of_path(const char *absolute, __u64 *ret_id);
  */
 int cgroups_path_of_id(__u64 id, char **ret_below);
 
-/* The ids of a cgroup and all its descendants, as they were at the last refresh. */
+/*
+ * The ids of a cgroup and all its descendants, as they were at the last refresh. NULL is the set of a cgroup that is not
+ * there yet: it has none, and refreshing it is -ENODEV.
+ */
 struct cgroup_set;
 
 /*

@@ -183,7 +183,7 @@ __u32 kernel_program_id(int program_fd)
 int kernel_path_of_cgroup(__u64 id, char **ret_path)
 {
 	cleanup_free char *below = NULL;
-	int result = cgroups_path_of_id(id, &below);
+	int result = id ? cgroups_path_of_id(id, &below) : -ENOENT;
 
 	return result ? result : cgroups_path(below, ret_path);
 }

@@ -65,7 +65,7 @@ enum guard_feature {
 /* How to load a guard. */
 struct guard_options {
 	const char *name;
-	const char *cgroup;   /* absolute path of the cgroup2 directory */
+	const char *cgroup;   /* absolute path of the cgroup2 directory; NULL: it is not there yet */
 	int netns_fd;         /* the guarded network namespace; the caller keeps it */
 	__u32 max_peers;      /* elements of the peers map */
 };
@@ -105,7 +105,8 @@ bool guard_name_valid(const char *name);
  * Load the guard, or take over the one that is pinned under the name already: maps are kept,
  * programs are replaced in place, so that enforcement has no gap. Refused with -EPROTO when the
  * pinned layout is another one; the pinned guard then stays as it is. On success *ret_guard is the
- * caller's (guard_close) and *ret_taken_over says which it was.
+ * caller's (guard_close) and *ret_taken_over says which it was. Without a cgroup everything is made but what would be
+ * at the hooks, which guard_follow() puts there; those of a guard that was taken over stay as they are until then.
  */
 int guard_load(const struct guard_options *options, struct guard **ret_guard, bool *ret_taken_over,
 	       struct guard_error *ret_error);
@@ -131,7 +132,7 @@ int guard_remove(const char *name, struct guard_error *ret_error);
 
 /*
  * Move the hooks of a guard that this process has loaded to this cgroup (absolute path) and this
- * network namespace, with what they know of the peers: the service has got new ones. If not all can
+ * network namespace, with what they know of the peers: the service has got new ones, or its first. If not all can
  * be moved, all stay. -ENOENT: the guard has been removed by somebody, or there is no such cgroup;
  * -EBADF: this process did not load it.
  */
@@ -160,7 +161,7 @@ void guard_probe(bool ret_features[FEATURE_COUNT]);
  */
 int guard_hooks(const struct guard *guard, struct hook_state ret_hooks[HOOK_COUNT]);
 
-/* Id of the guarded cgroup, which may be gone. -ENOENT: the guard has been removed by somebody. */
+/* Id of the guarded cgroup, which may be gone; 0: there was none yet. -ENOENT: the guard has been removed by somebody. */
 int guard_cgroup_id(const struct guard *guard, __u64 *ret_id);
 
 /*

@@ -228,7 +228,13 @@ int kernel_settle(int layout_fd, int peers_fd, int cgroup_fd, const int programs
 	cleanup_free char *left = NULL;
 	struct stat place;
 
-	if (bpf_map_lookup_elem(layout_fd, &zero, &layout) || fstat(cgroup_fd, &place))
+	if (bpf_map_lookup_elem(layout_fd, &zero, &layout))
+		return -errno;
+	if (cgroup_fd < 0) {
+		layout.version = CONNGUARD_LAYOUT;
+		return bpf_map_update_elem(layout_fd, &zero, &layout, BPF_ANY) ? -errno : 0;
+	}
+	if (fstat(cgroup_fd, &place))
 		return -errno;
 	kernel_detach_unlinked(cgroup_fd, peers_id, programs);
 	if (layout.cgroup_id && layout.cgroup_id != place.st_ino &&
@@ -264,7 +270,8 @@ int guard_follow(struct guard *guard, const char *cgroup, int netns_fd,
 				       guard->programs);
 	if (result)
 		return result;
-	close(guard->cgroup_fd);
+	if (guard->cgroup_fd >= 0)
+		close(guard->cgroup_fd);
 	guard->cgroup_fd = take_descriptor(&cgroup_fd);
 	return 0;
 }

@@ -162,7 +162,7 @@ static const char *const iterators[ITERATOR_COUNT] = {
 
 /*
  * Steps of guard_load() after which a failure of a fresh load has something to undo. `programs` are
- * the skeleton's, `links` the caller's.
+ * the skeleton's, `links` the caller's; cgroup_fd -1: there is none yet.
  */
 static int load_and_attach(struct connguard *skeleton, const struct guard_options *options,
 			   int cgroup_fd, int programs[HOOK_COUNT], int links[HOOK_COUNT],
@@ -194,7 +194,10 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	result = pin_maps(maps, options->name, error);
 	if (result < 0)
 		return result;
-	result = kernel_attach(options->name, cgroup_fd, options->netns_fd, programs, links, error);
+	if (cgroup_fd >= 0)
+		result = kernel_attach(options->name, cgroup_fd, options->netns_fd, programs, links, error);
+	else
+		result = 0;
 	if (!result)
 		result = pin_command(bpf_program__fd(skeleton->progs.command), options->name, error);
 	if (result)
@@ -291,8 +294,9 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 	result = find_pinned(options->name, &taken_over, ret_error);
 	if (result)
 		return result;
-	cgroup_fd = open(options->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-	if (cgroup_fd < 0)
+	if (options->cgroup)
+		cgroup_fd = open(options->cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	if (options->cgroup && cgroup_fd < 0)
 		return kernel_fail(ret_error, -errno, "cgroup %s: %s", options->cgroup,
 				   strerror(errno));
 	skeleton = connguard__open();

@@ -72,7 +72,7 @@ struct guard {
 	 */
 	int programs[HOOK_COUNT];
 	int links[HOOK_COUNT];
-	int cgroup_fd; /* where they are; -1: as above */
+	int cgroup_fd; /* where they are; -1: as above, or nowhere yet */
 	__u32 max_peers;
 	struct ring_buffer *ring;
 	unsigned int drained; /* events, in the guard_events_drain() under way */
@@ -133,7 +133,7 @@ bool kernel_program_uses_map(__u32 id, __u32 map_id);
  */
 int kernel_link_target(int link_fd, enum guard_hook hook, __u64 *ret_target, __u32 *ret_program);
 
-/* Absolute path of the cgroup, or a negative errno. *ret_path is the caller's. */
+/* Absolute path of the cgroup, or a negative errno; id 0 is none (-ENOENT). *ret_path is the caller's. */
 int kernel_path_of_cgroup(__u64 id, char **ret_path);
 
 /* ---- kernel_attach.c ---- */
@@ -155,7 +155,7 @@ void kernel_detach_unlinked(int cgroup_fd, __u32 peers_id, const int keep[HOOK_C
 
 /*
  * After kernel_attach(): programs without a link go, here and at the cgroup where the guard was
- * before, and the layout word says where the guard is now.
+ * before, and the layout word says where the guard is now. cgroup_fd -1: nowhere yet, or where it was.
  */
 int kernel_settle(int layout_fd, int peers_fd, int cgroup_fd, const int programs[HOOK_COUNT]);
 

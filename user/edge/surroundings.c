@@ -25,7 +25,7 @@ static int setting_fails(const struct config *config, const char *name, int code
 	return code;
 }
 
-static int enter(const struct config *config, struct surroundings *surroundings,
+static int enter(const struct config *config, bool may_wait, struct surroundings *surroundings,
 		 struct config_error *error)
 {
 	int result = *config->netns ? host_enter_netns(config->netns) : 0;
@@ -45,11 +45,15 @@ static int enter(const struct config *config, struct surroundings *surroundings,
 			 strerror(-result));
 		return result;
 	}
-	result = cgroups_path(config->cgroup, &surroundings->cgroup);
-	if (result)
+	result = cgroups_place(config->cgroup, &surroundings->cgroup);
+	if (result && !(result == -ENOENT && surroundings->cgroup && may_wait))
 		return setting_fails(config, "cgroup", result,
 				     "the path of a cgroup below the cgroup2 mount", error);
-	result = cgroup_set_open(surroundings->cgroup, &surroundings->cgroups);
+	if (!result)
+		result = cgroup_set_open(surroundings->cgroup, &surroundings->cgroups);
+	/* It may have gone in between as well. */
+	if (result == -ENOENT && may_wait)
+		result = 0;
 	if (!result)
 		result = sockets_open(&surroundings->sockets);
 	if (result)
@@ -58,11 +62,11 @@ static int enter(const struct config *config, struct surroundings *surroundings,
 	return result;
 }
 
-int surroundings_enter(const struct config *config, struct surroundings *ret_surroundings,
+int surroundings_enter(const struct config *config, bool may_wait, struct surroundings *ret_surroundings,
 		       struct config_error *ret_error)
 {
 	struct surroundings surroundings = SURROUNDINGS_NONE;
-	int result = enter(config, &surroundings, ret_error);
+	int result = enter(config, may_wait, &surroundings, ret_error);
 
 	if (result)
 		surroundings_leave(&surroundings);
@@ -217,7 +221,13 @@ int surroundings_strange_ports(struct surroundings *surroundings, const struct c
 {
 	cleanup_free struct tcp_socket *list = NULL;
 	size_t count, found = 0;
-	int result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, config->ports.number,
+	int result;
+
+	/* Of a cgroup that is not there nobody can be a stranger. */
+	*ret_count = 0;
+	if (!surroundings->cgroups)
+		return 0;
+	result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, config->ports.number,
 				  config->ports.count, &list, &count);
 
 	if (result)

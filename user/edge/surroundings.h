@@ -16,10 +16,10 @@
 #include "pure/config.h"
 
 struct surroundings {
-	char *cgroup;           /* absolute path of the cgroup's directory */
+	char *cgroup;           /* absolute path of the cgroup's directory, which may have to be waited for */
 	int netns_fd;           /* the guarded network namespace; the thread is in it */
 	__u64 netns_cookie;     /* 0: the kernel (before 5.14) gives none */
-	struct cgroup_set *cgroups;
+	struct cgroup_set *cgroups; /* NULL: there was no such cgroup yet */
 	struct sockets *sockets;
 };
 
@@ -29,13 +29,14 @@ struct surroundings {
 /*
  * Enter the places that the configuration names, in the calling thread. On success
  * *ret_surroundings is the caller's (surroundings_leave). On failure ret_error says which setting
- * is wrong and why.
+ * is wrong and why. `may_wait`: a cgroup that is not there is no failure, surroundings_follow_cgroup() is for when it
+ * has come.
  */
-int surroundings_enter(const struct config *config, struct surroundings *ret_surroundings,
+int surroundings_enter(const struct config *config, bool may_wait, struct surroundings *ret_surroundings,
 		       struct config_error *ret_error);
 
 /*
- * The cgroup was removed and made again under its path: look at the sockets of the new one. Without
+ * The cgroup was made, or removed and made again, under its path: look at the sockets of the new one. Without
  * success all is as before.
  */
 int surroundings_follow_cgroup(struct surroundings *surroundings);

@@ -834,8 +834,12 @@ int view_explain(const struct guard *guard, const struct view_origin *origin,
 
 /* ---- status ---- */
 
-/* What is attached, and a sentence for everything that is not as it should be. */
-static json_t *view_hooks(const struct hook_state hooks[HOOK_COUNT], json_t *problems, json_t *notes)
+/*
+ * What is attached, and a sentence for everything that is not as it should be. `nowhere`: there is no cgroup where
+ * anything could be.
+ */
+static json_t *view_hooks(const struct hook_state hooks[HOOK_COUNT], bool nowhere, json_t *problems,
+			  json_t *notes)
 {
 	json_t *array = json_array();
 	int unpinned = 0, i;
@@ -849,10 +853,11 @@ static json_t *view_hooks(const struct hook_state hooks[HOOK_COUNT], json_t *pro
 						       "pinned", hooks[i].pinned,
 						       "program_id", number_or_null(hooks[i].program_id),
 						       "foreign", number(hooks[i].foreign)));
-		if (!hooks[i].attached)
+		/* Without a cgroup that is said once. */
+		if (!hooks[i].attached && !nowhere)
 			say(problems, "hook %s: our program is not attached%s", name,
 			    i == HOOK_SK_LOOKUP ? ": a knock is dropped where RST would be its answer" : "");
-		else if (!hooks[i].pinned)
+		else if (hooks[i].attached && !hooks[i].pinned)
 			unpinned++;
 		if (hooks[i].foreign)
 			say(notes, "hook %s: %u program(s) of others run beside ours", name,
@@ -1133,7 +1138,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	struct hook_state hooks[HOOK_COUNT] = {};
 	bool features[FEATURE_COUNT] = {};
 	__u16 port_list[GUARD_PORTS_MAX], services[GUARD_PORTS_MAX];
-	cleanup_free char *cgroup = NULL;
+	cleanup_free char *cgroup = NULL, *waits_for = origin->waits_for ? strdup(origin->waits_for) : NULL;
 	json_t *problems, *notes, *ports, *prefixes, *document;
 	size_t port_count = 0, service_count = 0, i;
 	const struct overlap *overlaps = origin->overlaps;
@@ -1142,7 +1147,8 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	struct habit habit, short_links = {};
 	struct census census;
 	int error, removed = 0;
-	__u64 lost;
+	bool nowhere;
+	__u64 lost, cgroup_id;
 
 	error = load_rules(guard, origin, &loaded);
 	for (i = 0; !error && i < COUNTERS_COUNT; i++)
@@ -1186,9 +1192,12 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	for (i = 0; i < origin->problem_count; i++)
 		say(problems, "%s", origin->problems[i]);
 	/* A guard that was removed has its hooks detached, which says it to who has no daemon to ask. */
-	if (!removed && guard_cgroup(guard, &cgroup) == -ENOENT)
+	nowhere = !removed && guard_cgroup(guard, &cgroup) == -ENOENT;
+	if (nowhere && !guard_cgroup_id(guard, &cgroup_id) && cgroup_id)
 		say(problems, "the guarded cgroup is gone: nothing is guarded%s",
 		    origin->daemon ? " until it is made again" : "");
+	else if (nowhere && !origin->daemon)
+		say(problems, "the cgroup to be guarded was not there yet: nothing is guarded");
 	say_mode(&loaded, notes);
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
 	say_strange(origin, notes);
@@ -1202,7 +1211,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 		say_before_enforcing(&census, port_count, service_count, notes);
 	}
 
-	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
+	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
 			     "s:o, s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
 			     "name", origin->name,
 			     "healthy", false,
@@ -1210,12 +1219,13 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "now_ns", number(origin->now),
 			     "layout", (int)CONNGUARD_LAYOUT,
 			     "cgroup", cgroup ? text_make_printable(cgroup) : NULL,
+			     "waits_for", waits_for ? text_make_printable(waits_for) : NULL,
 			     "mode", names_mode(loaded.rules.mode),
 			     "ports", ports,
 			     "services", view_services(services, service_count),
 			     "daemon", view_daemon(&loaded.daemon, origin, problems, notes),
 			     "confinement", view_confinement(origin->confinement, notes),
-			     "hooks", view_hooks(hooks, problems, notes),
+			     "hooks", view_hooks(hooks, nowhere, problems, notes),
 			     "features", view_features(features, notes),
 			     "policy", view_policy(&loaded.rules.policy),
 			     "peers", view_census(guard, &census, problems),

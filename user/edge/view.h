@@ -38,6 +38,7 @@ struct view_origin {
 	const bool *features; /* FEATURE_COUNT of them, as probed at start; NULL: probe now (status only) */
 	const char *const *problems; /* sentences: what the daemon knows to be wrong (status only) */
 	size_t problem_count;
+	const char *waits_for; /* path of the cgroup that is not there (any more); NULL: it is, or nobody waits (status only) */
 	/* Who has which socket open, found from outside, for links that came in or are older than the guard:
 	 * ascending by cookie, each cookie once. */
 	const struct socket_holder *holders;
@@ -61,7 +62,7 @@ struct view_origin {
 
 /*
  * {"name", "healthy": bool, "problems": [sentence], "notes": [sentence], "source": "daemon"|"maps", "now_ns", "layout",
- *  "cgroup": path|null (gone), "mode", "ports": [number],
+ *  "cgroup": path|null (gone, or not there yet), "waits_for": path|null (the daemon waits for a cgroup to be there), "mode", "ports": [number],
  *  "services": [number (a port that is one of its own) | null (all ports are one)],
  *  "daemon": {"running": bool (it made this document), "alive": bool (it renewed its sign of life in time),
  *             "process_id": number|null},
