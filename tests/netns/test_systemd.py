@@ -1,0 +1,215 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""The unit under a real systemd, which is process 1 of a container made of namespaces and an overlay of /.
+
+Its cgroup namespace begins in one of the laboratory's, and its network is home's: the service that it starts
+is a service at home. Nothing of the host's own manager is touched.
+"""
+
+import contextlib
+import errno
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+from harness import BUILD, PORT, PREFIX, TOP, Skip, die_with_parent, run, wait_end, wait_for
+from registry import test
+
+SYSTEMD = "/lib/systemd/systemd"
+UNIT = os.path.join(TOP, "scripts", "systemd", "connguardd@.service")
+
+# What process 1 is before it is systemd: a root of its own in which only /run, /tmp, /dev and what is written
+# over / can be changed, and of /sys the cgroups and the pins.
+BOOT = """
+set -e
+mount --make-rprivate /
+mount -t tmpfs cgt-systemd {directory}
+mkdir {directory}/upper {directory}/work {directory}/root
+mount -t overlay cgt-root -o lowerdir=/,upperdir={directory}/upper,workdir={directory}/work {directory}/root
+cd {directory}/root
+mount -t proc proc proc
+mount --bind proc/sys proc/sys
+mount -o remount,bind,ro proc/sys
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup2 sys/fs/cgroup
+mount -t bpf cgt-bpf sys/fs/bpf
+mount -t tmpfs cgt-dev dev
+for name in null zero full random urandom tty; do
+    mknod -m 666 dev/$name c $(stat -c '0x%t 0x%T' /dev/$name)
+done
+ln -s /proc/self/fd dev/fd
+ln -s pts/ptmx dev/ptmx
+mkdir dev/pts dev/shm
+mount -t devpts -o newinstance devpts dev/pts
+mount -t tmpfs cgt-run run
+mount -t tmpfs cgt-tmp tmp
+mkdir -p run/units old etc/connguard
+cp -r {files}/units/. run/units/
+cp {files}/guard.conf etc/connguard/cgt.conf
+pivot_root . old
+umount -l /old
+exec env -i container=other PATH="$PATH" SYSTEMD_UNIT_PATH=/run/units {systemd} --unit=cgt.target \\
+    --show-status=no --log-target=null
+"""
+
+# The service: two dials to one peer, as soon as it runs; then it keeps what it has.
+NODE = """
+import json, os, socket, time
+def dial():
+    peer = socket.socket()
+    try:
+        peer.connect(("{address}", {port}))
+    except OSError as error:
+        return peer, error.errno
+    return peer, 0
+dials = [dial(), dial()]
+with open("/run/dials~", "w") as file:
+    json.dump([result for _, result in dials], file)
+os.rename("/run/dials~", "/run/dials")
+while True:
+    time.sleep(1000)
+"""
+
+
+class Container:
+    """A systemd with the guard's unit, a service, and what is written over them."""
+
+    def __init__(self, lab, peer, cgroup, units):
+        if not os.access(SYSTEMD, os.X_OK):
+            raise Skip("systemd is not installed")
+        if not re.search(r"\boverlay$", open("/proc/filesystems", encoding="ascii").read(), re.M):
+            raise Skip("this kernel has no overlay file system")
+        self.cgroup = os.path.join(lab.cgroups, PREFIX, "systemd")
+        files = os.path.join(lab.directory, "systemd-files")
+        directory = os.path.join(lab.directory, "systemd")
+        for path in (self.cgroup, directory, os.path.join(files, "units")):
+            os.makedirs(path, exist_ok=True)
+        with open(UNIT, encoding="utf-8") as file:
+            unit = file.read().replace("@SBINDIR@", BUILD).replace("@BINDIR@", BUILD)
+        node = os.path.join("/run/units", "node.py")
+        units = dict({
+            "connguardd@.service": unit,
+            "node.py": NODE.format(address=peer.address, port=PORT).lstrip(),
+            "node.service": f"[Service]\nExecStart={sys.executable} -S {node}\n",
+            "cgt.target": "[Unit]\nWants=connguardd@cgt.service node.service\nAfter=network.target\n",
+        }, **units)
+        # The last two are those that services are ordered behind.
+        units.update({f"{name}.target": "[Unit]\n"
+                      for name in ("sysinit", "basic", "shutdown", "network-pre", "network")})
+        for name, text in units.items():
+            path = os.path.join(files, "units", name)
+            os.makedirs(os.path.dirname(path), exist_ok=True)
+            with open(path, "w", encoding="utf-8") as file:
+                file.write(text)
+        with open(os.path.join(files, "guard.conf"), "w", encoding="utf-8") as file:
+            file.write(f"[guard]\ncgroup = {cgroup}\nport = {PORT}\n")
+        script = BOOT.format(directory=directory, files=files, systemd=SYSTEMD)
+        self.output = os.path.join(lab.directory, "systemd-output")
+        with open(self.output, "wb") as output:
+            self.process = subprocess.Popen(
+                lab.home.inside("sh", "-c", 'echo $$ >"$0/cgroup.procs"; exec "$@"', self.cgroup,
+                                "unshare", "--pid", "--mount", "--cgroup", "--uts", "--ipc", "--fork",
+                                "--kill-child", "sh", "-c", script),
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=die_with_parent)
+        lab.at_end(self.end)
+        wait_for(lambda: self.run("systemctl", "is-system-running")[1].strip() in ("running", "degraded"),
+                 lambda: f"systemd has started: {self.said()} {self.run('systemctl', 'list-jobs')[1]}")
+
+    def said(self):
+        with open(self.output, encoding="utf-8", errors="replace") as file:
+            return file.read()
+
+    def end(self):
+        """Process 1 of a namespace takes all others of it along."""
+        with contextlib.suppress(OSError):
+            self.process.send_signal(signal.SIGKILL)
+        wait_end(self.process, "systemd ends")
+
+    def first(self):
+        """Process 1, by its number here; None: there is none yet."""
+        pid = self.process.pid
+        with contextlib.suppress(OSError, ValueError):
+            with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
+                first = int(file.read())
+            # Before, / is the host's yet.
+            with open(f"/proc/{first}/comm", encoding="ascii") as file:
+                return first if file.read().strip() == "systemd" else None
+        assert self.process.poll() is None, f"there is no container: {self.said()}"
+        return None
+
+    def run(self, *arguments):
+        """A program in the container: status and output."""
+        first = self.first()
+        if first is None:
+            return 1, "there is no process 1 yet"
+        return run("nsenter", f"--target={first}", "--mount", "--pid", *arguments, check=False)
+
+    def show(self, unit, property_name):
+        return self.run("systemctl", "show", "--value", "-p", property_name, unit)[1].strip()
+
+    def status(self):
+        """Of the guard: exit status and document."""
+        code, text = self.run(os.path.join(BUILD, "connguard"), "-n", "cgt", "--json", "status")
+        return code, json.loads(text)
+
+    def dials(self):
+        """What became of the service's dials, when both are done."""
+        code, text = wait_for(lambda: (lambda done: not done[0] and done)(self.run("cat", "/run/dials")),
+                              lambda: f"the service has dialed: {self.run('systemctl', 'status', 'node')[1]}")
+        assert code == 0
+        return [os.strerror(number) if number else "success" for number in json.loads(text)]
+
+
+@test
+def the_unit_is_ready_while_it_waits_for_the_cgroup_of_the_service(lab):
+    peer = lab.fresh()
+    peer.listen()
+    lab.retire_shared()
+    container = Container(lab, peer, "/system.slice/node.service", {
+        "cgt.target": "[Unit]\nWants=connguardd@cgt.service network.target\nAfter=network.target\n"})
+    unit = "connguardd@cgt.service"
+    # What is ordered behind network.target, as services are, starts now.
+    assert container.show(unit, "ActiveState") == "active", container.run("systemctl", "status", unit)[1]
+    assert container.show(unit, "StatusText") == \
+        "nothing is guarded: waiting for cgroup /sys/fs/cgroup/system.slice/node.service"
+    code, document = container.status()
+    assert code == 1 and document["waits_for"] == "/sys/fs/cgroup/system.slice/node.service", document
+    assert container.run("systemctl", "start", "node.service")[0] == 0
+    wait_for(lambda: container.status()[0] == 0, lambda: container.status()[1]["problems"])
+    # Whether the first dial was faster than the hooks is systemd's affair and the processor's: it is a link.
+    assert container.dials()[0] == "success", container.dials()
+    wait_for(lambda: container.status()[1]["peers"]["linked"] == 1, lambda: container.status()[1])
+    assert container.show(unit, "StatusText").startswith("guarding"), container.show(unit, "StatusText")
+    assert container.show(unit, "NRestarts") == "0"
+    container.run("systemctl", "stop", "node.service")
+    wait_for(lambda: container.status()[0] == 1, "the cgroup has gone with its service")
+    wait_for(lambda: container.show(unit, "StatusText").startswith("nothing is guarded"), "systemd is told")
+    assert container.run("systemctl", "stop", unit)[0] == 0
+    assert container.show(unit, "Result") == "success"
+
+
+@test
+def in_a_slice_of_its_own_not_one_dial_of_the_service_is_unguarded(lab):
+    """As connguardd(8) has it under SYSTEMD."""
+    peer = lab.fresh()
+    peer.listen()
+    lab.retire_shared()
+    container = Container(lab, peer, "/node.slice", {
+        "connguardd@cgt.service.d/slice.conf": "[Unit]\nRequires=node.slice\nAfter=node.slice\n",
+        "node.service.d/slice.conf": "[Unit]\nWants=connguardd@cgt.service\nAfter=connguardd@cgt.service\n"
+                                     "[Service]\nSlice=node.slice\n",
+        "connguardd@cgt.service.d/log.conf": "[Service]\nStandardError=append:/run/guard.log\n",
+        "cgt.target": "[Unit]\nWants=node.service\n"})
+    for _ in range(2):
+        assert container.dials() == ["success", os.strerror(errno.ECONNREFUSED)], container.dials()
+        code, document = container.status()
+        counters = document["counters"]["enforced"]
+        assert code == 0 and document["cgroup"] == "/sys/fs/cgroup/node.slice", document
+        assert document["peers"]["linked"] == 1 and "link_adopted" not in counters, document
+        container.run("rm", "/run/dials")
+        assert container.run("systemctl", "restart", "node.service")[0] == 0
+    # The slice outlives its service, so there was nothing to follow.
+    log = container.run("cat", "/run/guard.log")[1]
+    assert "followed" not in log and "waiting" not in log and "loaded: cgroup /sys/fs/cgroup/node.slice" in log, log
