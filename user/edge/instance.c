@@ -75,7 +75,7 @@ static int take(struct instance_lock *lock, int (*open_lock)(const char *path))
 	return -ENOENT;
 }
 
-/* Its end shows in its name, so it goes first. */
+/* The name goes first: who comes then makes another, and waits for nobody. */
 static void let_go(struct instance_lock *lock, int (*remove_lock)(const char *path))
 {
 	if (lock->fd < 0)
