@@ -65,6 +65,21 @@ def the_daemon_keeps_what_it_needs_and_says_so(lab):
     assert ("not limited: " in text) != limited and ("not limited: " in guard.log(1000)) != limited, text
 
 
+@test
+def what_a_namespace_of_its_own_costs_is_said(lab):
+    """Who may load programs and trace says so, and nobody else."""
+    def said(guard):
+        return [note for note in guard.status()["notes"] if "could load programs" in note]
+    inside = lab.own_guard()
+    assert [("bpf" in note) for note in said(inside)] == [True] * ("bpf" in kept()), said(inside)
+    assert not any("sys_admin" in note for note in said(inside)), said(inside)
+    guard = lab.own_guard(netns=f"/run/netns/{lab.home.namespace}")
+    sets, _ = sets_of(guard)
+    assert sets["CapPrm"] == bits(kept() + ["sys_admin", "net_raw"]), hex(sets["CapPrm"])
+    note, = said(guard)
+    assert "keeps sys_admin, which the kernel takes for bpf and perfmon as well" in note, note
+
+
 def holder_of(guard, peer):
     link, = guard.peer(peer.address)["links"]
     return link["process_id"], link["command"]

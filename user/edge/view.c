@@ -964,15 +964,25 @@ static json_t *view_daemon(const struct guard_daemon *daemon, const struct view_
 static json_t *view_confinement(const struct confinement *confinement, json_t *notes)
 {
 	char names[CONFINE_NAMES_MAX], *rest = names, *name;
+	bool keeps_bpf = false, keeps_admin = false;
 	json_t *capabilities;
 
 	if (!confinement)
 		return json_null();
 	capabilities = json_array();
 	snprintf(names, sizeof(names), "%s", confinement->capabilities);
-	while ((name = strsep(&rest, " ")))
+	while ((name = strsep(&rest, " "))) {
 		if (*name)
 			json_array_append_new(capabilities, json_string(name));
+		keeps_bpf |= !strcmp(name, "bpf");
+		keeps_admin |= !strcmp(name, "sys_admin");
+	}
+	/* include/linux/capability.h: bpf_capable() and perfmon_capable() are content with CAP_SYS_ADMIN. */
+	if (keeps_admin)
+		say(notes, "the daemon keeps sys_admin, which the kernel takes for bpf and perfmon as well: whoever took "
+			   "it over could load programs and trace");
+	else if (keeps_bpf)
+		say(notes, "the daemon keeps bpf: whoever took it over could load programs");
 	if (!confinement->landlock_version)
 		say(notes, "the daemon's access to files is not limited: %s", confinement->files_open);
 	return json_pack("{s:o, s:o}", "capabilities", capabilities, "landlock",
