@@ -106,6 +106,14 @@ struct {
 	__type(value, struct pending_handshake);
 } handshakes __weak SEC(".maps");
 
+/* Written by whoever loads the guard, before the first program is attached. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct handshake_key);
+} handshake_key __weak SEC(".maps");
+
 /* Only dials that are kept, that go unanswered, or that leave from a port on which the service listens. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
@@ -253,16 +261,15 @@ static __always_inline struct pending_handshake *
 handshake_of(const struct peer_address *address, __u64 now)
 {
 	const struct pending_handshake *one, *other;
-	__u32 first, second, place;
-	__u64 words[2], hash;
+	const struct handshake_key *key;
+	__u32 first, second, place, hash, zero = 0;
 
-	__builtin_memcpy(words, address->bytes, sizeof(words));
-	/* Multiplicative hashing: a product's top bits depend on all bits, once the top is folded in. */
-	hash = words[0] ^ words[1] ^ ((__u64)address->service << 48);
-	hash ^= hash >> 32;
-	hash *= 0x9e3779b97f4a7c15ULL;
-	first = hash >> (64 - HANDSHAKES_BITS);
-	second = (hash >> (64 - 2 * HANDSHAKES_BITS)) & (HANDSHAKES - 1);
+	key = bpf_map_lookup_elem(&handshake_key, &zero);
+	if (!key)
+		return 0;
+	hash = handshake_hash(key, address);
+	first = hash >> (32 - HANDSHAKES_BITS);
+	second = (hash >> (32 - 2 * HANDSHAKES_BITS)) & (HANDSHAKES - 1);
 	one = bpf_map_lookup_elem(&handshakes, &first);
 	other = bpf_map_lookup_elem(&handshakes, &second);
 	if (!one || !other)

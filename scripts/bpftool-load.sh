@@ -168,6 +168,11 @@ for port in "$@"; do
 	update ports $(bytes "$port" 2) value $(bytes "$port" 4)
 done
 
+# struct handshake_key: random numbers, which place peers in the table of pending handshakes.
+handshake_key=$(od -An -v -tu1 -N48 /dev/urandom) || fail "cannot read 48 bytes of /dev/urandom"
+# shellcheck disable=SC2086 # the bytes are words of their own
+update handshake_key 0 0 0 0 value $handshake_key
+
 # The built-in policy: the `command` program writes it when it is run on a packet of zeros, as long as a
 # struct guard_command.
 try "$bpftool" prog run pinned "$pins/programs/command" data_in <(head -c 64 /dev/zero) repeat 1

@@ -237,6 +237,15 @@ struct guard_revival {
 };
 
 /*
+ * The single element of the `handshake_key` map: random numbers, drawn when the guard is loaded, that place
+ * peers in the `handshakes` table (handshake_hash()). All 0: none were drawn, and all peers share one element.
+ * Whoever knows them can compute addresses that share a peer's element, so they are root's alone.
+ */
+struct handshake_key {
+	__u64 words[6];
+};
+
+/*
  * Key of the `exempt` map (longest prefix match); prefix_length counts bits of the 16-byte address.
  */
 struct exempt_prefix {
@@ -264,7 +273,7 @@ struct owned_slot {
 #define HELD_PORTS 8
 
 /*
- * An element of the fixed `handshakes` table, indexed by a hash of the address: the last handshake
+ * An element of the fixed `handshakes` table, indexed by a keyed hash of the address: the last handshake
  * of a peer that was let in and has not become a link. Nothing is allocated for a SYN, and nothing
  * here outlives HOLD_PERIODS times hold_max_ns.
  */
@@ -456,6 +465,7 @@ _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "s
 _Static_assert(sizeof(struct guard_policy) == 112, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
+_Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
 _Static_assert(sizeof(struct owned_slot) == 40, "struct owned_slot");

@@ -1068,6 +1068,24 @@ static __always_inline struct decision open_decide(struct peer *peer,
 }
 
 /*
+ * 32 bits that place an address in the table of pending handshakes. Multilinear hashing (Lemire, Kaser: "Strongly
+ * universal string hashing is fast", section 3): over the random keys any two addresses, whoever chose them, share
+ * some of the bits, from the top, as seldom as if the bits were drawn.
+ */
+static __always_inline __u32 handshake_hash(const struct handshake_key *key,
+					    const struct peer_address *address)
+{
+	__u64 sum = key->words[0] + key->words[5] * address->service;
+	__u32 words[4];
+	int i;
+
+	__builtin_memcpy(words, address->bytes, sizeof(words));
+	for (i = 0; i < 4; i++)
+		sum += key->words[1 + i] * words[i];
+	return sum >> 32;
+}
+
+/*
  * A SYN that knock_decide() allows passes only if no other handshake of the same peer is pending, so
  * that two SYNs inside one round trip do not both become links. `pending` is the peer's element of
  * the fixed table, locked by the caller; `room` is how many more links the peer may have. Each SYN is

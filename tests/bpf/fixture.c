@@ -354,6 +354,7 @@ static const struct {
 	{ "exempt", offsetof(struct guard_maps, exempt) },
 	{ "sockets", offsetof(struct guard_maps, sockets) },
 	{ "handshakes", offsetof(struct guard_maps, handshakes) },
+	{ "handshake_key", offsetof(struct guard_maps, handshake_key) },
 	{ "nudges", offsetof(struct guard_maps, nudges) },
 	{ "held_syns", offsetof(struct guard_maps, held_syns) },
 	{ "counters", offsetof(struct guard_maps, counters) },
@@ -476,6 +477,12 @@ struct guard_policy patient_policy(void)
 	return policy;
 }
 
+/* Any numbers. */
+static const struct handshake_key some_key = {
+	{ 0x243f6a8885a308d3, 0x13198a2e03707344, 0xa4093822299f31d0, 0x082efa98ec4e6c89,
+	  0x452821e638d01377, 0xbe5466cf34e90c6c },
+};
+
 void maps_reset(const struct guard_maps *maps)
 {
 	const struct guard_policy policy = patient_policy();
@@ -487,6 +494,7 @@ void maps_reset(const struct guard_maps *maps)
 	set_mode(maps, MODE_ENFORCE);
 	set_daemon(maps, false, false);
 	set_revived(maps, 0);
+	set_handshake_key(maps, &some_key);
 	empty(maps->peers, sizeof(struct peer_address));
 	empty(maps->exempt, sizeof(struct exempt_prefix));
 	empty(maps->held_syns, sizeof(struct peer_address));
@@ -500,6 +508,22 @@ void set_mode(const struct guard_maps *maps, enum guard_mode mode)
 	__u32 zero = 0;
 
 	write_element(maps->mode, &zero, &mode, BPF_ANY);
+}
+
+void set_handshake_key(const struct guard_maps *maps, const struct handshake_key *key)
+{
+	__u32 zero = 0;
+
+	write_element(maps->handshake_key, &zero, key, BPF_ANY);
+}
+
+struct handshake_key get_handshake_key(const struct guard_maps *maps)
+{
+	struct handshake_key key;
+	__u32 zero = 0;
+
+	assert_int_equal(bpf_map_lookup_elem(maps->handshake_key, &zero, &key), 0);
+	return key;
 }
 
 void set_policy(const struct guard_maps *maps, const struct guard_policy *policy)

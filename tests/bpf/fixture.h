@@ -119,6 +119,7 @@ struct guard_maps {
 	int exempt;
 	int sockets;
 	int handshakes;
+	int handshake_key;
 	int nudges;
 	int held_syns;
 	int counters;
@@ -155,11 +156,14 @@ struct guard_policy patient_policy(void);
 
 /*
  * Empty the peers, exempt, handshake and held SYN maps; patient_policy(), MODE_ENFORCE, no daemon, nothing
- * revived.
+ * revived, and a key of the handshake table that is the same each time.
  */
 void maps_reset(const struct guard_maps *maps);
 
 void set_mode(const struct guard_maps *maps, enum guard_mode mode);
+/* What places peers in the handshake table. */
+void set_handshake_key(const struct guard_maps *maps, const struct handshake_key *key);
+struct handshake_key get_handshake_key(const struct guard_maps *maps);
 void set_policy(const struct guard_maps *maps, const struct guard_policy *policy);
 /* A daemon that shows signs of life for a long time, or none; `asks` as in struct guard_daemon. */
 void set_daemon(const struct guard_maps *maps, bool alive, bool asks);

@@ -1080,6 +1080,40 @@ static void pending_shared_element(void **state)
 	assert_counted(watch, ENFORCED(knock_idle, 1), ENFORCED(knock_hold_spent, 1));
 }
 
+/*
+ * Whoever could compute addresses that share both places of a peer could take its holds away. Which they
+ * are follows from the key, which nobody knows.
+ */
+static void pending_places_are_keyed(void **state)
+{
+	struct segment neighbour = syn_from("10.97.1.12"), other_neighbour = syn_from("10.97.1.13"),
+		       first = syn_from(THERE4), second = syn_from(THERE4);
+	const struct handshake_key other_key = get_handshake_key(&maps);
+	struct handshake_key key = other_key;
+
+	(void)state;
+	/* Under this key the places of all IPv4 addresses are the same two. */
+	key.words[4] = 0;
+	set_handshake_key(&maps, &key);
+	assert_begins(neighbour);
+	assert_begins(other_neighbour);
+	assert_begins(first);
+	assert_begins(second);
+	assert_counted(watch, ENFORCED(knock_idle, 4));
+	maps_reset(&maps);
+	set_handshake_key(&maps, &other_key);
+	neighbour.source_port = fresh_port();
+	other_neighbour.source_port = fresh_port();
+	first.source_port = fresh_port();
+	second.source_port = fresh_port();
+	assert_begins(neighbour);
+	assert_begins(other_neighbour);
+	assert_begins(first);
+	assert_dropped(second);
+	assert_counted(watch, ENFORCED(knock_idle, 3), ENFORCED(knock_pending, 1));
+	next_event(watch, knock_pending);
+}
+
 /* ---- after the SYN -------------------------------------------------------------------------- */
 
 /*
@@ -2181,6 +2215,7 @@ static int run_all(void)
 		TEST(pending_budget),
 		TEST(pending_of_neighbours),
 		TEST(pending_shared_element),
+		TEST(pending_places_are_keyed),
 		TEST(goes_first_ipv4),
 		TEST(goes_first_ipv6),
 		TEST(goes_first_of_the_rest),

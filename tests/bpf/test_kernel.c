@@ -65,7 +65,7 @@ static const struct {
 static const char *const map_pins[] = { "layout", "mode",	  "policy",    "daemon", "revival",
 					"ports",  "peers",	  "exempt",    "sockets",
 					"handshakes", "adoptions", "nudges",   "counters",
-					"events", "syns", "held_syns" };
+					"events", "syns", "held_syns", "handshake_key" };
 #define MAP_PINS (sizeof(map_pins) / sizeof(map_pins[0]))
 
 /* ---- what is there -------------------------------------------------------------------------- */
@@ -564,6 +564,31 @@ static void takes_over(void **state)
 	guard_close(second);
 	remove_guard();
 	assert_gone();
+}
+
+/* Drawn with each load, and kept for as long as the table is. */
+static void draws_a_handshake_key(void **state)
+{
+	struct handshake_key none = {}, drawn, again;
+	struct guard_maps maps;
+
+	(void)state;
+	guard_close(load_fresh());
+	maps = pinned_maps(own_name());
+	drawn = get_handshake_key(&maps);
+	for (size_t i = 0; i < sizeof(none.words) / sizeof(none.words[0]); i++)
+		assert_true(drawn.words[i]);
+	guard_close(load_at(guarded, own_netns, true));
+	again = get_handshake_key(&maps);
+	pinned_close(&maps);
+	assert_memory_equal(&again, &drawn, sizeof(drawn));
+	remove_guard();
+	guard_close(load_fresh());
+	maps = pinned_maps(own_name());
+	again = get_handshake_key(&maps);
+	pinned_close(&maps);
+	assert_memory_not_equal(&again, &drawn, sizeof(drawn));
+	remove_guard();
 }
 
 /* A dialer in the guarded cgroup, every millisecond; to be read when it has stopped. */
@@ -1832,6 +1857,7 @@ static int run_all(void)
 		TEST(guards_real_connections),
 		TEST(takes_over),
 		TEST(takes_over_without_a_gap),
+		TEST(draws_a_handshake_key),
 		TEST(other_layout),
 		TEST(other_sizes),
 		TEST(wrong_place),

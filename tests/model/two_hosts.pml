@@ -22,7 +22,8 @@
  * a FIN is not lost for good; sequence numbers keep a segment from being taken for one of another
  * connection. Where both dial on one 4-tuple, a dial begins when nothing of an earlier one is under way.
  *
- * rules left out: peer_is() and peer_forget() (one peer, which stays), peer_due() and peer_idle()
+ * rules left out: peer_is() and peer_forget() (one peer, which stays), handshake_hash() (which has its
+ * own place in the table), peer_due() and peer_idle()
  * (announcing is not refusing), claims_expire() (a claim is void without it), backoff_clear()
  * (kick), slot_release() (cut), dial_led_away() (no other programs), liveness_settings() (KEEPALIVE
  * stands for it), link_stalls() (links carry nothing that could be lost), handshake_awaited() (no

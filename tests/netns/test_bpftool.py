@@ -80,6 +80,19 @@ def status_names_what_is_reduced(lab):
     assert any("sk_lookup" in problem for problem in document["problems"]), document
 
 
+@test
+def each_load_draws_a_key_of_the_handshake_table(lab):
+    def key():
+        guard = load(lab)
+        _status, text = run(BPFTOOL, "-j", "map", "dump", "pinned", f"{guard.pins}/handshake_key")
+        run(UNLOAD, guard.name, lab.home.cgroup, env=ENVIRONMENT)
+        entry, = json.loads(text)
+        return entry["formatted"]["value"]["words"]
+
+    one, other = key(), key()
+    assert len(one) == 6 and all(one) and one != other, (one, other)
+
+
 @each_family
 @core("IPv4")
 def is_taken_over_by_a_daemon(lab, family):

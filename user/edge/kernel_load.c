@@ -14,6 +14,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/random.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -154,6 +155,27 @@ static void unpin_hook_programs(const char *name)
 	}
 }
 
+/* Draw the key of the handshake table, unless the guard that is taken over has one. */
+static int draw_handshake_key(int map, struct guard_error *error)
+{
+	static const struct handshake_key none;
+	struct handshake_key key;
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(map, &zero, &key))
+		return kernel_fail(error, -errno, "reading the key of the handshake table: %s",
+				   strerror(errno));
+	if (memcmp(&key, &none, sizeof(key)))
+		return 0;
+	/* Up to 256 bytes come whole, getrandom(2). */
+	if (getrandom(&key, sizeof(key), 0) != sizeof(key))
+		return kernel_fail(error, -errno, "drawing random numbers: %s", strerror(errno));
+	if (bpf_map_update_elem(map, &zero, &key, BPF_ANY))
+		return kernel_fail(error, -errno, "writing the key of the handshake table: %s",
+				   strerror(errno));
+	return 0;
+}
+
 static const char *const iterators[ITERATOR_COUNT] = {
 	[ITERATOR_ADOPT] = "adopt",
 	[ITERATOR_NUDGE] = "nudge",
@@ -191,6 +213,9 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	for (int i = 0; i < MAP_COUNT; i++)
 		maps[i] = bpf_map__fd(
 			bpf_object__find_map_by_name(skeleton->obj, kernel_map_names[i]));
+	result = draw_handshake_key(maps[MAP_HANDSHAKE_KEY], error);
+	if (result)
+		return result;
 	result = pin_maps(maps, options->name, error);
 	if (result < 0)
 		return result;

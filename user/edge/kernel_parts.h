@@ -37,6 +37,7 @@ enum guard_map {
 	MAP_REVIVAL,
 	MAP_SYNS,
 	MAP_HELD_SYNS,
+	MAP_HANDSHAKE_KEY,
 	MAP_COUNT,
 };
 
