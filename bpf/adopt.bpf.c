@@ -6,6 +6,7 @@
  * `adoptions`; this gives each its socket storage, its slot and its state callbacks.
  */
 #include "iterate.bpf.h"
+#include "listeners.bpf.h"
 #include "locate.bpf.h"
 
 /*
@@ -13,6 +14,31 @@
  * the end of an adopted link then shows at close() or in the periodic check.
  */
 #define OPTION_CALLBACK_FLAGS 1008
+
+/* Count a listener that nobody has seen begin. Not inline: the stack is small. */
+static __attribute__((noinline)) void adopt_listener(struct bpf_iter__tcp *ctx)
+{
+	struct tcp_sock *sk = listening_socket(ctx);
+	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
+	struct listening *socket;
+	struct adoption *adoption;
+	__u64 cookie;
+
+	if (!sk)
+		return;
+	cookie = bpf_get_socket_cookie(sk);
+	adoption = bpf_map_lookup_elem(&adoptions, &cookie);
+	if (!adoption)
+		return;
+	socket = bpf_sk_storage_get(&listening, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket || socket->counted)
+		return;
+	__builtin_memcpy(socket->place.address, adoption->local.bytes, sizeof(adoption->local.bytes));
+	socket->place.port = adoption->local_port;
+	socket->ipv4_also = adoption->ipv4_also;
+	listening_begins(socket);
+	bpf_setsockopt(sk, LEVEL_TCP, OPTION_CALLBACK_FLAGS, &flags, sizeof(flags));
+}
 
 SEC("iter/tcp")
 int adopt(struct bpf_iter__tcp *ctx)
@@ -25,8 +51,10 @@ int adopt(struct bpf_iter__tcp *ctx)
 	union link_facts facts = {};
 	__u64 cookie;
 
-	if (!sk)
+	if (!sk) {
+		adopt_listener(ctx);
 		return 0;
+	}
 	cookie = bpf_get_socket_cookie(sk);
 	adoption = bpf_map_lookup_elem(&adoptions, &cookie);
 	if (!adoption)

@@ -31,4 +31,14 @@ static __always_inline struct tcp_sock *established_socket(struct bpf_iter__tcp 
 	return bpf_skc_to_tcp_sock(common);
 }
 
+/* The same of a listener. */
+static __always_inline struct tcp_sock *listening_socket(struct bpf_iter__tcp *ctx)
+{
+	struct sock_common *common = ctx->sk_common;
+
+	if (!common || common->skc_state != BPF_TCP_LISTEN)
+		return 0;
+	return bpf_skc_to_tcp_sock(common);
+}
+
 #endif

@@ -21,6 +21,8 @@
 #define ADOPTIONS_MAX 65536
 #define NUDGES_MAX 1024
 #define SYNS_MAX 1024
+/* Of more places than that the guard does not know who listens there: see sk_lookup.bpf.c. */
+#define LISTENERS_MAX 1024
 #define EVENTS_BYTES (1 << 20)
 /* Two peers that share an element lose a hold, nothing else. */
 #define HANDSHAKES_BITS 12
@@ -98,6 +100,21 @@ struct {
 	__type(key, int);
 	__type(value, struct owned_slot);
 } sockets __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, LISTENERS_MAX);
+	__type(key, struct listen_place);
+	__type(value, struct place_listeners);
+} listeners __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct listening);
+} listening __weak SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_ARRAY);

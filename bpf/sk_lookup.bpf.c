@@ -7,7 +7,12 @@
  * no_tcp_socket). It sees neither flags nor sequence numbers, so it refuses only what needs
  * neither: a knock while linked. The rest is the ingress hook's, which runs next. A SYN on the very
  * 4-tuple of a link or a handshake finds that socket and never comes here.
+ *
+ * Nor does it see the listener, which may be another service's. It refuses only where the guard's own would get
+ * the packet for certain, and leaves what cannot be told to the ingress hook, which runs at the guard's listeners
+ * alone and drops without a word.
  */
+#include "listeners.bpf.h"
 #include "report.bpf.h"
 
 #define PROTOCOL_TCP 6
@@ -55,6 +60,24 @@ static __always_inline int is_awaited(const struct peer_address *address, const 
 	return awaited;
 }
 
+/*
+ * Would a listener of the guard get this? Those on the address itself go before those on any (net/ipv4/
+ * inet_hashtables.c, __inet_lookup_listener), whoever they belong to.
+ */
+static __attribute__((noinline)) int listener_is_ours(const struct peer_address *local, __u16 port)
+{
+	struct listen_place place = { .port = port };
+	const struct place_listeners *there;
+
+	__builtin_memcpy(place.address, local->bytes, sizeof(place.address));
+	there = bpf_map_lookup_elem(&listeners, &place);
+	if (!there || (there->ours <= 0 && !there->others)) {
+		place = place_of_any(port, address_is_ipv4(local));
+		there = bpf_map_lookup_elem(&listeners, &place);
+	}
+	return there && there->ours > 0 && !there->others;
+}
+
 SEC("sk_lookup")
 int lookup(struct bpf_sk_lookup *ctx)
 {
@@ -76,7 +99,8 @@ int lookup(struct bpf_sk_lookup *ctx)
 	happening.address.service = service_of_port(ctx->local_port);
 	peer = bpf_map_lookup_elem(&peers, &happening.address);
 	knock.now = bpf_ktime_get_boot_ns();
-	if (!peer || exemption_of(&happening.address, knock.now) != EXEMPT_NOT)
+	if (!peer || exemption_of(&happening.address, knock.now) != EXEMPT_NOT ||
+	    !listener_is_ours(&local, ctx->local_port))
 		return SK_PASS;
 	knock.remote_port = bpf_ntohs(ctx->remote_port);
 	knock.mode = MODE_ENFORCE;

@@ -6,6 +6,7 @@
  * the state changes. Asks for state callbacks on each socket it follows; sockets older than the
  * guard get them from the adopt iterator.
  */
+#include "listeners.bpf.h"
 #include "locate.bpf.h"
 
 #include <bpf/bpf_core_read.h>
@@ -165,7 +166,12 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	keep_honest(ctx);
 }
 
+struct sock_common {
+	unsigned char skc_ipv6only : 1;
+} __attribute__((preserve_access_index));
+
 struct sock {
+	struct sock_common __sk_common;
 	int sk_err;
 } __attribute__((preserve_access_index));
 
@@ -236,8 +242,46 @@ static __always_inline void on_state(struct bpf_sock_ops *ctx, struct bpf_sock *
 	owned_end(owned, bpf_get_socket_cookie(ctx), ending, received > 0);
 }
 
+/* 1 when a listener on any IPv6 address takes IPv4 as well. */
+static __always_inline int takes_ipv4(struct bpf_sock *sk)
+{
+	struct sock *socket = (struct sock *)bpf_skc_to_tcp_sock(sk);
+
+	return socket && !BPF_CORE_READ_BITFIELD(socket, __sk_common.skc_ipv6only);
+}
+
+/* Count the listener where it listens. One that is bound to an interface may not get what comes there. */
+static __attribute__((noinline)) void remember_listener(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
+{
+	/* All read before the first branch, as in on_established(). */
+	__u32 family = ctx->family, port = ctx->local_port, ip = ctx->local_ip4;
+	__u32 word0 = ctx->local_ip6[0], word1 = ctx->local_ip6[1];
+	__u32 word2 = ctx->local_ip6[2], word3 = ctx->local_ip6[3];
+	struct peer_address local;
+	struct listening *socket;
+
+	barrier_var(ip);
+	barrier_var(word0);
+	barrier_var(word1);
+	barrier_var(word2);
+	barrier_var(word3);
+	if (sk->bound_dev_if)
+		return;
+	socket = bpf_sk_storage_get(&listening, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!socket || socket->counted)
+		return;
+	local = family == FAMILY_IPV4 ? address_from_ipv4(ip) :
+					address_from_ipv6(word0, word1, word2, word3);
+	__builtin_memcpy(socket->place.address, local.bytes, sizeof(local.bytes));
+	socket->place.port = port;
+	socket->ipv4_also = family == FAMILY_IPV6 && place_is_any_ipv6(&socket->place) && takes_ipv4(sk);
+	listening_begins(socket);
+	/* One that is shut down ends before it is closed. */
+	follow_states(ctx);
+}
+
 /* The service starts anew: what it has failed in before is void. */
-static __always_inline void on_listen(struct bpf_sock_ops *ctx)
+static __always_inline void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	const struct guard_policy *rules = policy_in_force();
 	struct decision decision = { .cause = CAUSE_service_started };
@@ -247,6 +291,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx)
 
 	if (!rules || !port_guarded(happening.local_port) || !in_guarded_netns(ctx))
 		return;
+	remember_listener(ctx, sk);
 	revive_all(happening.now);
 	if (mode_in_force() != MODE_OFF)
 		report(&decision, &happening, 0, 1);
@@ -282,9 +327,11 @@ int sock_ops(struct bpf_sock_ops *ctx)
 	case BPF_SOCK_OPS_STATE_CB:
 		if (owned)
 			on_state(ctx, sk, owned);
+		else if (ctx->args[0] == BPF_TCP_LISTEN)
+			listening_ends(bpf_sk_storage_get(&listening, sk, 0, 0));
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
-		on_listen(ctx);
+		on_listen(ctx, sk);
 		break;
 	}
 	return 1;

@@ -3,9 +3,10 @@
  * cgroup/sock_release: the last close() of a socket.
  *
  * The end of every claim that no state change ended: a dial without a route, refused by a later
- * program, or never begun; and of links older than the guard, where the kernel cannot give them
- * state callbacks.
+ * program, or never begun; and of links and listeners older than the guard, where the kernel cannot give
+ * them state callbacks.
  */
+#include "listeners.bpf.h"
 #include "owned.bpf.h"
 
 SEC("cgroup/sock_release")
@@ -15,5 +16,6 @@ int sock_release(struct bpf_sock *sk)
 
 	if (owned && owned->kind != SLOT_FREE)
 		owned_end(owned, bpf_get_socket_cookie(sk), ENDING_CLOSED, 1);
+	listening_ends(bpf_sk_storage_get(&listening, sk, 0, 0));
 	return 1;
 }

@@ -269,6 +269,29 @@ struct owned_slot {
 	__u32 reserved;
 };
 
+/* Key of the `listeners` map: where sockets listen, in the guarded network namespace. */
+struct listen_place {
+	__u8 address[16]; /* network byte order, IPv4 mapped; any: all 0, of IPv4 ::ffff:0.0.0.0 */
+	__u16 port;
+	__u16 reserved[3];
+};
+
+/*
+ * Value of the `listeners` map: who listens at a place. The hooks count the guard's own as they come and go, and
+ * the daemon, which knows those of others, puts right what differs.
+ */
+struct place_listeners {
+	__s32 ours;   /* sockets of the guard's cgroup, bound to no interface; below 1: none */
+	__u32 others; /* 1: sockets of others are there too, or are bound to an interface; 0: none is known */
+};
+
+/* Value of the `listening` socket storage: where this socket was counted as a listener. */
+struct listening {
+	struct listen_place place;
+	__u32 counted;   /* 1: it is counted there */
+	__u32 ipv4_also; /* 1: it listens on any IPv6 address and takes IPv4 as well: counted there, too */
+};
+
 /* SYNs of an element of the `handshakes` table that can be held at a time; a power of two. */
 #define HELD_PORTS 8
 
@@ -427,7 +450,7 @@ struct ready_syn {
 
 /*
  * Value of the `adoptions` hash map (key: socket cookie): sockets that the `adopt` iterator shall
- * take under guard.
+ * take under guard. A listener has no direction and no remote.
  */
 struct adoption {
 	struct peer_address address;
@@ -435,6 +458,8 @@ struct adoption {
 	__u16 local_port;
 	__u16 remote_port;
 	struct peer_address local; /* this end of it */
+	__u32 ipv4_also; /* listeners: as in struct listening */
+	__u32 reserved;
 };
 
 /* What the `nudge` iterator does with a socket, and what it has done. */
@@ -469,13 +494,16 @@ _Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
 _Static_assert(sizeof(struct owned_slot) == 40, "struct owned_slot");
+_Static_assert(sizeof(struct listen_place) == 24, "struct listen_place");
+_Static_assert(sizeof(struct place_listeners) == 8, "struct place_listeners");
+_Static_assert(sizeof(struct listening) == 32, "struct listening");
 _Static_assert(sizeof(struct pending_handshake) == 72, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
 _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");
 _Static_assert(sizeof(struct link_sight) == 80, "struct link_sight");
-_Static_assert(sizeof(struct adoption) == 56, "struct adoption");
+_Static_assert(sizeof(struct adoption) == 64, "struct adoption");
 _Static_assert(sizeof(struct link_nudge) == 24, "struct link_nudge");
 
 #endif

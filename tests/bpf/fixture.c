@@ -355,6 +355,7 @@ static const struct {
 	{ "sockets", offsetof(struct guard_maps, sockets) },
 	{ "handshakes", offsetof(struct guard_maps, handshakes) },
 	{ "handshake_key", offsetof(struct guard_maps, handshake_key) },
+	{ "listeners", offsetof(struct guard_maps, listeners) },
 	{ "nudges", offsetof(struct guard_maps, nudges) },
 	{ "held_syns", offsetof(struct guard_maps, held_syns) },
 	{ "counters", offsetof(struct guard_maps, counters) },
@@ -577,6 +578,32 @@ void guard_port_of(const struct guard_maps *maps, __u16 port, __u16 service)
 void unguard_port(const struct guard_maps *maps, __u16 port)
 {
 	assert_int_equal(bpf_map_delete_elem(maps->ports, &port), 0);
+}
+
+static struct listen_place place_at(const char *address, __u16 port)
+{
+	struct listen_place place = { .port = port };
+	struct peer_address key = key_of(address);
+
+	memcpy(place.address, key.bytes, sizeof(place.address));
+	return place;
+}
+
+void put_listeners(const struct guard_maps *maps, const char *address, __u16 port, __s32 ours, __u32 others)
+{
+	const struct place_listeners value = { .ours = ours, .others = others };
+	struct listen_place place = place_at(address, port);
+
+	write_element(maps->listeners, &place, &value, BPF_ANY);
+}
+
+struct place_listeners get_listeners(const struct guard_maps *maps, const char *address, __u16 port)
+{
+	struct listen_place place = place_at(address, port);
+	struct place_listeners value = {};
+
+	bpf_map_lookup_elem(maps->listeners, &place, &value);
+	return value;
 }
 
 void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix_length,

@@ -120,6 +120,7 @@ struct guard_maps {
 	int sockets;
 	int handshakes;
 	int handshake_key;
+	int listeners;
 	int nudges;
 	int held_syns;
 	int counters;
@@ -174,6 +175,9 @@ __u64 get_revived(const struct guard_maps *maps);
 void guard_port(const struct guard_maps *maps, __u16 port);
 void guard_port_of(const struct guard_maps *maps, __u16 port, __u16 service);
 void unguard_port(const struct guard_maps *maps, __u16 port);
+/* Say who listens at a place; and who is said to, nobody where there is no element. */
+void put_listeners(const struct guard_maps *maps, const char *address, __u16 port, __s32 ours, __u32 others);
+struct place_listeners get_listeners(const struct guard_maps *maps, const char *address, __u16 port);
 /* `prefix_length` as people write it: /24 for IPv4. */
 void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix_length,
 		struct exempt_value value);

@@ -65,7 +65,8 @@ static const struct {
 static const char *const map_pins[] = { "layout", "mode",	  "policy",    "daemon", "revival",
 					"ports",  "peers",	  "exempt",    "sockets",
 					"handshakes", "adoptions", "nudges",   "counters",
-					"events", "syns", "held_syns", "handshake_key" };
+					"events", "syns", "held_syns", "handshake_key",
+					"listeners", "listening" };
 #define MAP_PINS (sizeof(map_pins) / sizeof(map_pins[0]))
 
 /* ---- what is there -------------------------------------------------------------------------- */

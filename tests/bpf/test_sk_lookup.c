@@ -106,6 +106,13 @@ static int before_each(void **state)
 	guard_port(&maps, OTHER_PORT);
 	unguard_port(&maps, OTHER_PORT);
 	set_service(PORT);
+	/* The service listens on any address, and on no other. */
+	for (__u16 port = PORT; port <= OTHER_PORT; port++) {
+		put_listeners(&maps, "0.0.0.0", port, 1, 0);
+		put_listeners(&maps, "::", port, 1, 0);
+		put_listeners(&maps, HERE4, port, 0, 0);
+		put_listeners(&maps, HERE6, port, 0, 0);
+	}
 	watch_reset(watch);
 	return 0;
 }
@@ -517,6 +524,48 @@ static void awaited(void **state)
 	assert_refused();
 }
 
+/* Who gets a knock is known, and how many of ours and whether others are at the address and at any. */
+static void listeners(void **state)
+{
+	static const struct {
+		__s32 here;
+		__u32 others_here;
+		__s32 any;
+		__u32 others_any;
+		__u32 verdict;
+	} cases[] = {
+		{ 1, 0, 0, 0, DROPPED },
+		{ 3, 0, 0, 0, DROPPED },
+		{ 0, 0, 1, 0, DROPPED },
+		/* Whoever is at any address gets nothing that comes to one that has a listener. */
+		{ 1, 0, 0, 1, DROPPED },
+		{ 0, 1, 1, 0, PASSED },
+		/* It could be either. */
+		{ 1, 1, 0, 0, PASSED },
+		{ 0, 0, 1, 1, PASSED },
+		{ 0, 0, 0, 0, PASSED },
+		/* What was counted too seldom. */
+		{ -1, 0, 0, 0, PASSED },
+		{ 0, 0, -1, 0, PASSED },
+		{ -1, 0, 1, 0, DROPPED },
+	};
+	static const char *const any[] = { "0.0.0.0", "::" }, *const here[] = { HERE4, HERE6 },
+				*const there[] = { THERE4, THERE6 };
+
+	(void)state;
+	for (int family = 0; family < 2; family++) {
+		put_slot(&maps, there[family], some_link(LINK_COOKIE));
+		/* The other family's say nothing. */
+		put_listeners(&maps, any[!family], PORT, family, !family);
+		for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+			put_listeners(&maps, here[family], PORT, cases[i].here, cases[i].others_here);
+			put_listeners(&maps, any[family], PORT, cases[i].any, cases[i].others_any);
+			assert_int_equal(knock(there[family], here[family]), cases[i].verdict);
+		}
+	}
+	discard_events(watch);
+}
+
 /* A full ring loses events and counts them; knocks are refused and counted all the same. */
 static void ring_full(void **state)
 {
@@ -551,6 +600,7 @@ static int run_all(void)
 		TEST(leaving),	       TEST(awaited),
 		TEST(ring_full),       TEST(services),
 		TEST(ends_no_backoff), TEST(quiet),
+		TEST(listeners),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

@@ -3,7 +3,7 @@
 
 import os
 
-from harness import IPV6, MAPPED, OTHER_PORT, PORT, PREFIX, wait_for
+from harness import IPV6, MAPPED, OTHER_PORT, PATIENCE, PORT, PREFIX, Skip, lacks, wait_for
 from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, link_in,
                    link_out, listen_home, refusal)
@@ -49,6 +49,127 @@ def another_cgroup_of_the_same_namespace(lab, family):
     watch.event(peer, "link_outbound")
     watch.counted(dial_idle=1, link_outbound=1)
     assert len(guard.peer(peer.address)["links"]) == 1
+
+
+def stranger_listens(lab, address, **options):
+    """A process of this namespace outside the guard's cgroup listens on the guarded port: worker and descriptor."""
+    outside = os.path.join(lab.cgroups, PREFIX, "outside")
+    os.makedirs(outside, exist_ok=True)
+    stranger = lab.home.add_worker("cgt-stranger", cgroup=outside)
+    return stranger, stranger("listen", address=address, port=PORT, **options)
+
+
+def second_address(lab, family):
+    """One more address of home."""
+    address, length = ("fd77::60", 64) if family.version == 6 else ("10.77.0.60", 24)
+    lab.home.ip(f"addr add {address}/{length} dev eth0" + (" nodad" if family.version == 6 else ""))
+    lab.at_end(lab.home.ip, f"addr del {address}/{length} dev eth0")
+    return address
+
+
+@each_family
+@core("IPv4", "IPv6")
+def the_listener_of_another_service_on_the_same_port(lab, family):
+    """On another address. What knocks there is none of the guard's, linked or not."""
+    guard, peer = lab.guard(), lab.fresh(family)
+    address = second_address(lab, family)
+    lab.home("listen", address=family.home, port=PORT)
+    watch = guard.watch()
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    stranger, listener = stranger_listens(lab, address)
+    for _ in range(2):
+        assert_passed(peer.knock(address=address))
+        assert stranger("accept", fd=listener, timeout=PATIENCE)
+    watch.counted(dial_idle=1, link_outbound=1)
+    assert_knock_refused(watch, peer)
+    assert len(guard.peer(peer.address)["links"]) == 1
+
+
+@each("closed", "shut down", "older than the guard")
+@core("closed", "shut down")
+def the_listener_of_another_service_in_the_place_of_ours(lab, which):
+    """At once: no check looks at who listens meanwhile."""
+    if which == "older than the guard" and "socket_iterator" in lacks:
+        raise Skip("this kernel shows that with the next check")
+    guard, peer = lab.own_guard(start=False, check_interval="1h"), lab.fresh()
+    if which == "older than the guard":
+        own = lab.home("listen", address="0.0.0.0", port=PORT)
+    guard.start()
+    if which != "older than the guard":
+        own = lab.home("listen", address="0.0.0.0", port=PORT)
+    watch = guard.watch()
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    assert_knock_refused(watch, peer)
+    lab.home("shut" if which == "shut down" else "close", fd=own)
+    stranger, listener = stranger_listens(lab, "0.0.0.0")
+    assert_passed(peer.knock())
+    assert stranger("accept", fd=listener, timeout=PATIENCE)
+    watch.counted(dial_idle=1, link_outbound=1, knock_linked=1)
+    stranger("close", fd=listener)
+    lab.home("listen", address="::", port=PORT)
+    assert_knock_refused(watch, peer)
+
+
+@test
+def the_listener_of_another_service_of_the_other_family(lab):
+    guard, ours, theirs = lab.guard(), lab.fresh(), lab.fresh(IPV6)
+    lab.home("listen", address="0.0.0.0", port=PORT)
+    stranger, listener = stranger_listens(lab, "::", ipv6_only=True)
+    watch = guard.watch()
+    for peer in (ours, theirs):
+        link_out(lab, peer)
+        watch.event(peer, "link_outbound")
+    assert_passed(theirs.knock())
+    assert stranger("accept", fd=listener, timeout=PATIENCE)
+    assert_knock_refused(watch, ours)
+    watch.counted(dial_idle=2, link_outbound=2, knock_linked=1)
+
+
+def outcome_of_knock(peer):
+    """Of one that is given a moment: an errno, or None."""
+    knock = peer.knock(blocking=False)
+    if knock["fd"] is None:
+        return knock["errno"]
+    outcome = knock if knock["errno"] == "success" else peer.host("settle", fd=knock["fd"], timeout=0.1)
+    peer.host("close", fd=knock["fd"], reset=True)
+    return outcome and outcome["errno"]
+
+
+@test
+def the_listener_of_another_service_beside_ours(lab):
+    """With SO_REUSEPORT either may get it: not refused before it is known who did."""
+    guard, peer = lab.own_guard(check_interval="200ms"), lab.fresh()
+    own = lab.home("listen", address="0.0.0.0", port=PORT, shared=True)
+    watch = guard.watch()
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    assert_knock_refused(watch, peer)
+    stranger, listener = stranger_listens(lab, "0.0.0.0", shared=True)
+    wait_for(lambda: outcome_of_knock(peer) == "success", "a knock that is the other one's is let in")
+    for _ in range(8):
+        # What is the guard's own is dropped, where it is seen whose it is.
+        outcome = outcome_of_knock(peer)
+        assert outcome in (None, "success"), outcome
+    assert lab.home("accept", fd=own, timeout=0.1) is None
+    stranger("close", fd=listener)
+    wait_for(lambda: outcome_of_knock(peer) == "ECONNREFUSED", "with the other one gone it is refused again")
+
+
+@test
+def a_listener_of_ours_that_is_bound_to_an_interface(lab):
+    """It may not be the one that gets what comes: its knocks are dropped, where it is seen that they are its."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    own = lab.home("listen", address="0.0.0.0", port=PORT, interface="eth0")
+    watch = guard.watch()
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    knock = peer.knock(blocking=False)
+    event = watch.event(peer, "knock_linked")
+    assert event["verdict"] == "refuse" and event["enforced"], event
+    assert peer.host("settle", fd=knock["fd"], timeout=0.3) is None
+    assert lab.home("accept", fd=own, timeout=0.1) is None
 
 
 @test

@@ -189,10 +189,11 @@ def do_settle(fd, timeout):
             "state": state_of(sock), "resent": resent_of(sock), "at": now_ns()}
 
 
-def do_listen(address, port, backlog=256, mptcp=False, shared=False, fast_open=0):
-    """Listen; on "::" for both families. `shared`: beside others on the same port. `fast_open`:
+def do_listen(address, port, backlog=256, mptcp=False, shared=False, fast_open=0, ipv6_only=False,
+              interface=None):
+    """Listen; on "::" for both families, or one. `shared`: beside others on the same port. `fast_open`:
 
-    handshakes whose data is taken with the SYN, at a time."""
+    handshakes whose data is taken with the SYN, at a time. `interface`: for what comes by it."""
     sock = socket.socket(family_of(address), socket.SOCK_STREAM,
                          socket.IPPROTO_MPTCP if mptcp else 0)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -201,7 +202,9 @@ def do_listen(address, port, backlog=256, mptcp=False, shared=False, fast_open=0
     if fast_open:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_FASTOPEN, fast_open)
     if address == "::":
-        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(ipv6_only))
+    if interface:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     try:
         sock.bind((address, port))
         sock.listen(backlog)
@@ -222,6 +225,11 @@ def do_accept(fd, timeout):
     sock.setblocking(True)
     return {"fd": keep(sock), "remote": [remote[0], remote[1]], "cookie": cookie_of(sock),
             "at": now_ns()}
+
+
+def do_shut(fd):
+    """Listen no longer, and keep the socket."""
+    sockets[fd].shutdown(socket.SHUT_RDWR)
 
 
 def do_close(fd, reset=False):

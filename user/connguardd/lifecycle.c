@@ -226,6 +226,10 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	if (mode_changed)
 		guard_mode_write(daemon->guard, config.mode);
 	daemon->config = config;
+	result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
+	if (result)
+		log_warning("the listeners could not be looked at: %s; the periodic check will try again",
+			    strerror(-result));
 	if (ports_changed)
 		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config, true));
 	log_set_level(config.log_level);

@@ -171,6 +171,8 @@ static int settle(struct daemon *daemon)
 	if (!result)
 		result = furnish_policy(daemon->guard, &daemon->config, surroundings->netns_cookie);
 	if (!result)
+		result = furnish_listeners(daemon->guard, surroundings, &daemon->config);
+	if (!result)
 		result = furnish_exempt(daemon->guard, &daemon->config);
 	return result;
 }

@@ -236,12 +236,18 @@ static bool port_among(const __u16 *ports, size_t count, __u16 port)
 	return false;
 }
 
-/* Say it once of each port whose connections pass by the guard, until that has changed. */
-static void look_for_strange_ports(struct daemon *daemon)
+/*
+ * Who listens on the guarded ports, for the hooks; and say it once of each port whose connections pass by
+ * the guard, until that has changed.
+ */
+static void look_at_listeners(struct daemon *daemon)
 {
 	__u16 ports[CONFIG_PORTS_MAX];
 	size_t count;
+	int result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
 
+	if (result)
+		log_warning("the listeners could not be looked at: %s", strerror(-result));
 	if (surroundings_strange_ports(&daemon->surroundings, &daemon->config, ports, &count))
 		return;
 	for (size_t i = 0; i < count; i++)
@@ -460,7 +466,7 @@ void reconcile_now(struct daemon *daemon, bool again)
 {
 	struct reconcile *reconcile = daemon->reconcile;
 
-	look_for_strange_ports(daemon);
+	look_at_listeners(daemon);
 	if (reconcile->step) {
 		/* What the one under way has looked at already may differ by now. */
 		reconcile->wanted_again = again || (reconcile->wanted && reconcile->wanted_again);

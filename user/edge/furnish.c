@@ -365,6 +365,134 @@ int furnish_config(const struct guard *guard, const struct config *config, __u64
 	return result;
 }
 
+/* ---- who listens where ---- */
+
+/* Places with who listens there. */
+struct place_list {
+	struct listen_place *places;
+	struct place_listeners *values;
+	size_t count;
+};
+
+static void place_list_free(struct place_list *list)
+{
+	free(list->places);
+	free(list->values);
+}
+
+#define cleanup_place_list __attribute__((cleanup(place_list_free)))
+
+/* Who is at this place; NULL: nobody. */
+static struct place_listeners *at_place(const struct place_list *list, const struct listen_place *place)
+{
+	for (size_t i = 0; i < list->count; i++)
+		if (memcmp(&list->places[i], place, sizeof(*place)) == 0)
+			return &list->values[i];
+	return NULL;
+}
+
+/* There is room for one more place. */
+static void add_listener(struct place_list *list, const struct listen_place *place, bool ours)
+{
+	struct place_listeners *there = at_place(list, place);
+
+	if (!there) {
+		list->places[list->count] = *place;
+		there = &list->values[list->count++];
+	}
+	if (ours)
+		there->ours++;
+	else
+		there->others = 1;
+}
+
+/* The places that the listeners are at. */
+static int places_of(const struct seen_listener *seen, size_t count, struct place_list *ret_list)
+{
+	/* One on any IPv6 address may be at two. */
+	ret_list->places = calloc(2 * count + 1, sizeof(*ret_list->places));
+	ret_list->values = calloc(2 * count + 1, sizeof(*ret_list->values));
+	if (!ret_list->places || !ret_list->values)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		const struct peer_address any_ipv4 = address_from_ipv4(0);
+		struct listen_place also = seen[i].place;
+
+		add_listener(ret_list, &seen[i].place, seen[i].ours);
+		memcpy(also.address, any_ipv4.bytes, sizeof(also.address));
+		if (seen[i].ipv4_also)
+			add_listener(ret_list, &also, seen[i].ours);
+	}
+	return 0;
+}
+
+/* Have those counted that the hooks have not seen begin: then they are seen to end. */
+static int count_listeners(const struct guard *guard, const struct seen_listener *seen, size_t count,
+			   const struct place_list *there, const struct place_list *wanted)
+{
+	cleanup_free struct adoption *adoptions = calloc(count + 1, sizeof(*adoptions));
+	cleanup_free __u64 *cookies = calloc(count + 1, sizeof(*cookies));
+	size_t missed = 0;
+	int result;
+
+	if (!adoptions || !cookies)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		const struct place_listeners *counted = at_place(there, &seen[i].place);
+
+		if (!seen[i].ours || (counted && counted->ours >= at_place(wanted, &seen[i].place)->ours))
+			continue;
+		cookies[missed] = seen[i].cookie;
+		memcpy(adoptions[missed].local.bytes, seen[i].place.address,
+		       sizeof(adoptions[missed].local.bytes));
+		adoptions[missed].local_port = seen[i].place.port;
+		adoptions[missed++].ipv4_also = seen[i].ipv4_also;
+	}
+	result = missed ? guard_adopt_listeners(guard, cookies, adoptions, missed) : 0;
+	/* Those are counted below, and their ends show in the next check. */
+	return result == -EOPNOTSUPP ? 0 : result;
+}
+
+/* The map, as it is. */
+static int places_there(const struct guard *guard, struct place_list *ret_list)
+{
+	place_list_free(ret_list);
+	*ret_list = (struct place_list){};
+	return guard_listeners_read(guard, &ret_list->places, &ret_list->values, &ret_list->count);
+}
+
+int furnish_listeners(const struct guard *guard, struct surroundings *surroundings,
+		      const struct config *config)
+{
+	cleanup_place_list struct place_list there = {}, wanted = {};
+	cleanup_free struct seen_listener *seen = NULL;
+	size_t count;
+	/* First what is counted: who comes or goes until the sockets are listed is counted by a hook. */
+	int result = places_there(guard, &there);
+
+	if (!result)
+		result = surroundings_listeners(surroundings, config, &seen, &count);
+	if (!result)
+		result = places_of(seen, count, &wanted);
+	if (!result)
+		result = count_listeners(guard, seen, count, &there, &wanted);
+	if (!result)
+		result = places_there(guard, &there);
+	if (result)
+		return result;
+	for (size_t i = 0; i < there.count; i++)
+		if (!at_place(&wanted, &there.places[i]))
+			guard_listeners_delete(guard, &there.places[i]);
+	for (size_t i = 0; !result && i < wanted.count; i++) {
+		const struct place_listeners *now = at_place(&there, &wanted.places[i]);
+
+		if (!now || memcmp(now, &wanted.values[i], sizeof(*now)))
+			result = guard_listeners_write(guard, &wanted.places[i], &wanted.values[i]);
+	}
+	/* Where nothing is known nothing is refused with RST. */
+	return result == -E2BIG ? 0 : result;
+}
+
 /* ---- links that are there already ---- */
 
 bool furnish_shown(const struct guard *guard, const struct peer_address *address, __u64 cookie)
@@ -508,7 +636,9 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings, co
 				whole ? NULL : &furnished.left, ret_error);
 	if (result)
 		return result;
-	furnished.adopted = furnish_links(guard, surroundings, config, ports_left);
+	furnished.adopted = furnish_listeners(guard, surroundings, config);
+	if (!furnished.adopted)
+		furnished.adopted = furnish_links(guard, surroundings, config, ports_left);
 	*ret_furnished = furnished;
 	return 0;
 }

@@ -46,6 +46,13 @@ int furnish_known(const struct guard *guard, const struct config *config, struct
 int furnish_config(const struct guard *guard, const struct config *config, __u64 netns_cookie,
 		   struct known_peer *known, size_t count, size_t *ret_left, struct config_error *ret_error);
 
+/*
+ * Who listens where, as the sockets show it: whose knocks sk_lookup may refuse. Listeners of the guard's that no hook
+ * has seen begin are counted.
+ */
+int furnish_listeners(const struct guard *guard, struct surroundings *surroundings,
+		      const struct config *config);
+
 /* Whether a slot of the peer shows the socket `cookie` as a link. */
 bool furnish_shown(const struct guard *guard, const struct peer_address *address, __u64 cookie);
 
@@ -61,8 +68,8 @@ int furnish_links(const struct guard *guard, struct surroundings *surroundings,
 struct furnished {
 	enum guard_mode mode; /* in force now */
 	size_t left;          /* entries of known peers that found no room in the map */
-	int adopted;          /* links; negative: an errno, they could not be adopted, which the periodic
-			       * check makes up for */
+	int adopted;          /* links; negative: an errno, they or the listeners could not be taken in, which
+			       * the periodic check makes up for */
 };
 
 /*

@@ -28,7 +28,8 @@ const char *const kernel_map_names[MAP_COUNT] = {
 	[MAP_ADOPTIONS] = "adoptions", [MAP_NUDGES] = "nudges",	    [MAP_COUNTERS] = "counters",
 	[MAP_EVENTS] = "events",       [MAP_REVIVAL] = "revival",
 	[MAP_SYNS] = "syns",	       [MAP_HELD_SYNS] = "held_syns",
-	[MAP_HANDSHAKE_KEY] = "handshake_key",
+	[MAP_HANDSHAKE_KEY] = "handshake_key", [MAP_LISTENERS] = "listeners",
+	[MAP_LISTENING] = "listening",
 };
 
 const struct kernel_hook kernel_hooks[HOOK_COUNT] = {

@@ -237,6 +237,13 @@ bool guard_exempts(const struct guard *guard, const struct peer_address *address
 int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_prefixes,
 		      struct exempt_value **ret_values, size_t *ret_count);
 
+/* Who listens where: the elements of the `listeners` map. The arrays are the caller's to free. */
+int guard_listeners_read(const struct guard *guard, struct listen_place **ret_places,
+			 struct place_listeners **ret_values, size_t *ret_count);
+int guard_listeners_write(const struct guard *guard, const struct listen_place *place,
+			  const struct place_listeners *value);
+int guard_listeners_delete(const struct guard *guard, const struct listen_place *place);
+
 /*
  * Run one command on a peer, under its lock. Errors as enum command_operation says. Works without a
  * daemon.
@@ -262,6 +269,14 @@ int guard_forget_idle(const struct guard *guard, size_t *ret_forgotten);
  */
 int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct adoption *adoptions,
 		size_t count);
+
+/*
+ * Listeners that no hook has seen begin are counted as the guard's from now on, and known when they end: `local`,
+ * `local_port` and `ipv4_also` of the adoptions count. -EOPNOTSUPP: the kernel lacks the iterator, or this process
+ * did not load the guard.
+ */
+int guard_adopt_listeners(const struct guard *guard, const __u64 *cookies,
+			  const struct adoption *adoptions, size_t count);
 
 /*
  * Links whose other ends TCP is asked for a sign of life, `begin` true: their keepalive timers are

@@ -338,6 +338,50 @@ int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_pref
 	return 0;
 }
 
+int guard_listeners_write(const struct guard *guard, const struct listen_place *place,
+			  const struct place_listeners *value)
+{
+	return bpf_map_update_elem(guard->maps[MAP_LISTENERS], place, value, BPF_ANY) ? -errno : 0;
+}
+
+int guard_listeners_delete(const struct guard *guard, const struct listen_place *place)
+{
+	return bpf_map_delete_elem(guard->maps[MAP_LISTENERS], place) ? -errno : 0;
+}
+
+int guard_listeners_read(const struct guard *guard, struct listen_place **ret_places,
+			 struct place_listeners **ret_values, size_t *ret_count)
+{
+	struct listen_place next, *previous = NULL;
+	cleanup_free struct place_listeners *values = NULL;
+	cleanup_free struct listen_place *places = NULL;
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	size_t count = 0;
+
+	if (bpf_obj_get_info_by_fd(guard->maps[MAP_LISTENERS], &info, &length))
+		return -errno;
+	places = calloc(info.max_entries, sizeof(*places));
+	values = calloc(info.max_entries, sizeof(*values));
+	if (!places || !values)
+		return -ENOMEM;
+	while (count < info.max_entries &&
+	       bpf_map_get_next_key(guard->maps[MAP_LISTENERS], previous, &next) == 0) {
+		places[count] = next;
+		previous = &places[count];
+		/* One that has left meanwhile, which the hooks may do, has nobody. */
+		if (bpf_map_lookup_elem(guard->maps[MAP_LISTENERS], &next, &values[count]))
+			values[count] = (struct place_listeners){};
+		count++;
+	}
+	*ret_places = places;
+	*ret_values = values;
+	*ret_count = count;
+	places = NULL;
+	values = NULL;
+	return 0;
+}
+
 int guard_command(const struct guard *guard, const struct guard_command *command)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = command,
@@ -558,6 +602,13 @@ int guard_adopt(const struct guard *guard, const __u64 *cookies, const struct ad
 		done += batch;
 	} while (done < count && !result);
 	return result;
+}
+
+int guard_adopt_listeners(const struct guard *guard, const __u64 *cookies,
+			  const struct adoption *adoptions, size_t count)
+{
+	return guard->iterators[ITERATOR_ADOPT] < 0 ? -EOPNOTSUPP :
+						      guard_adopt(guard, cookies, adoptions, count);
 }
 
 int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,

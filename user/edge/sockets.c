@@ -92,6 +92,10 @@ static int socket_decode(const struct nlmsghdr *header, struct tcp_socket *ret_s
 			if (mnl_attr_validate(attribute, MNL_TYPE_U64) >= 0)
 				socket.cgroup_id = mnl_attr_get_u64(attribute);
 			break;
+		case INET_DIAG_SKV6ONLY:
+			socket.ipv6_only = mnl_attr_validate(attribute, MNL_TYPE_U8) >= 0 &&
+					   mnl_attr_get_u8(attribute);
+			break;
 		}
 	}
 	if (!full)

@@ -65,6 +65,8 @@ struct tcp_socket {
 	__u8 state;
 	/* A listener of this namespace has local_port, whatever its address and cgroup. */
 	bool listening_port;
+	/* A listener of IPv6 that takes no IPv4 (IPV6_V6ONLY). */
+	bool ipv6_only;
 };
 
 /* An open sock_diag socket. For one thread at a time. */

@@ -247,3 +247,32 @@ int surroundings_strange_ports(struct surroundings *surroundings, const struct c
 	*ret_count = found;
 	return 0;
 }
+
+int surroundings_listeners(struct surroundings *surroundings, const struct config *config,
+			   struct seen_listener **ret_seen, size_t *ret_count)
+{
+	static const struct peer_address any;
+	cleanup_free struct tcp_socket *list = NULL;
+	struct seen_listener *seen;
+	size_t count;
+	int result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, config->ports.number,
+				  config->ports.count, &list, &count);
+
+	if (result)
+		return result;
+	cgroup_set_refresh(surroundings->cgroups);
+	seen = calloc(count + 1, sizeof(*seen));
+	if (!seen)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++) {
+		seen[i].cookie = list[i].cookie;
+		memcpy(seen[i].place.address, list[i].local.bytes, sizeof(seen[i].place.address));
+		seen[i].place.port = list[i].local_port;
+		seen[i].ours = !list[i].interface &&
+			       cgroup_set_contains(surroundings->cgroups, list[i].cgroup_id);
+		seen[i].ipv4_also = !list[i].ipv6_only && address_same_host(&list[i].local, &any);
+	}
+	*ret_seen = seen;
+	*ret_count = count;
+	return 0;
+}

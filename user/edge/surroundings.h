@@ -76,4 +76,16 @@ int surroundings_seen(struct surroundings *surroundings, const struct config *co
 int surroundings_strange_ports(struct surroundings *surroundings, const struct config *config,
 			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count);
 
+/* Somebody who listens on a guarded port. */
+struct seen_listener {
+	__u64 cookie;
+	struct listen_place place;
+	bool ours;      /* of the guard's cgroup, and bound to no interface: it gets what comes to its place */
+	bool ipv4_also; /* on any IPv6 address, and it takes IPv4 as well */
+};
+
+/* All of them in the guarded network namespace. *ret_seen is the caller's to free. */
+int surroundings_listeners(struct surroundings *surroundings, const struct config *config,
+			   struct seen_listener **ret_seen, size_t *ret_count);
+
 #endif
