@@ -7,6 +7,7 @@
  * may never become a SYN (no route, a later program refuses): sock_ops confirms it, sock_release
  * ends it, and until confirmed it is void after CLAIM_UNSENT_MAX_NS.
  */
+#include "netns.bpf.h"
 #include "owned.bpf.h"
 
 #include <bpf/bpf_core_read.h>
@@ -114,7 +115,8 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	dial.cookie = bpf_get_socket_cookie(ctx);
 	owned = bpf_sk_storage_get(&sockets, sk, 0, 0);
 	guarded = port_guarded(port) &&
-		  (!rules->netns_cookie || rules->netns_cookie == bpf_get_netns_cookie(ctx));
+		  (!rules->netns_cookie || rules->netns_cookie == bpf_get_netns_cookie(ctx)) &&
+		  inode_is_guarded(rules, sk);
 	if (guarded) {
 		exemption = exemption_of(&happening.address, dial.now);
 		guarded = exemption != EXEMPT_SELF;

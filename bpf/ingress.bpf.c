@@ -7,9 +7,8 @@
  * only when it is the first one in a while. Return 0 drops silently, which is a hold: the
  * sender's own retransmission asks again. It is also the backstop where sk_lookup is missing or
  * told to drop: a knock that should be refused is dropped here.
- *
- * It cannot tell network namespaces apart: the guard's cgroup should hold one network namespace.
  */
+#include "netns.bpf.h"
 #include "report.bpf.h"
 
 #define PROTOCOL_TCP 6
@@ -168,7 +167,7 @@ static __attribute__((noinline)) void knock_copy(struct __sk_buff *skb,
 		bpf_map_update_elem(&held_syns, address, &syn, BPF_ANY);
 }
 
-static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
+static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, __u32 listen_port)
 {
 	const struct guard_policy *rules = policy_in_force();
 	struct happening happening = { .direction = DIRECTION_INBOUND };
@@ -183,7 +182,7 @@ static __always_inline int on_knock(struct __sk_buff *skb, __u32 listen_port)
 	struct segment segment;
 	struct peer *peer;
 
-	if (!rules || mode == MODE_OFF || !port_guarded(listen_port))
+	if (!rules || mode == MODE_OFF || !port_guarded(listen_port) || !inode_is_guarded(rules, sk))
 		return PACKET_PASS;
 	room = rules->max_links;
 	if (segment_read(skb, &segment) ||
@@ -415,7 +414,7 @@ int ingress(struct __sk_buff *skb)
 		return PACKET_PASS;
 	state = sk->state;
 	if (state == BPF_TCP_LISTEN)
-		return on_knock(skb, sk->src_port);
+		return on_knock(skb, sk, sk->src_port);
 	if (state != BPF_TCP_ESTABLISHED && state != BPF_TCP_SYN_SENT)
 		return PACKET_PASS;
 	sk = bpf_sk_fullsock(sk);

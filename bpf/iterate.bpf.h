@@ -10,11 +10,8 @@
 #ifndef CONNGUARD_ITERATE_BPF_H
 #define CONNGUARD_ITERATE_BPF_H
 
+#include "kernel_types.bpf.h"
 #include "owned.bpf.h"
-
-struct sock_common {
-	unsigned char skc_state;
-} __attribute__((preserve_access_index));
 
 struct bpf_iter__tcp {
 	struct bpf_iter_meta *meta;

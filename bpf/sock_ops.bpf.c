@@ -8,29 +8,16 @@
  */
 #include "listeners.bpf.h"
 #include "locate.bpf.h"
-
-#include <bpf/bpf_core_read.h>
+#include "netns.bpf.h"
 
 #define FAMILY_IPV4 2
 #define FAMILY_IPV6 10
 
-/*
- * bpf_get_netns_cookie() is offered to sock_ops since 5.15, as is this helper, which marks those
- * kernels.
- */
-enum bpf_func_id___since_5_15 {
-	BPF_FUNC_get_attach_cookie___since_5_15 = 174,
-};
-
-static __always_inline int in_guarded_netns(struct bpf_sock_ops *ctx)
+static __always_inline int in_guarded_netns(struct bpf_sock *sk)
 {
 	const struct guard_policy *rules = policy_in_force();
 
-	if (!rules || !rules->netns_cookie ||
-	    !bpf_core_enum_value_exists(enum bpf_func_id___since_5_15,
-					BPF_FUNC_get_attach_cookie___since_5_15))
-		return 1;
-	return rules->netns_cookie == bpf_get_netns_cookie(ctx);
+	return !rules || inode_is_guarded(rules, sk);
 }
 
 static __always_inline void follow_states(struct bpf_sock_ops *ctx)
@@ -130,7 +117,7 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	if (!claimed) {
 		/* A knock, or a dial that the connect hook did not see or could not hold. */
 		if (!port_guarded(direction == DIRECTION_OUTBOUND ? remote_port : local_port) ||
-		    !in_guarded_netns(ctx) ||
+		    !in_guarded_netns(sk) ||
 		    exemption_of(&address, bpf_ktime_get_boot_ns()) == EXEMPT_SELF)
 			return;
 		owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
@@ -165,15 +152,6 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 		link_locate(&address, cookie, local.bytes);
 	keep_honest(ctx);
 }
-
-struct sock_common {
-	unsigned char skc_ipv6only : 1;
-} __attribute__((preserve_access_index));
-
-struct sock {
-	struct sock_common __sk_common;
-	int sk_err;
-} __attribute__((preserve_access_index));
 
 /* Errors that a socket can end with, include/uapi/asm-generic/errno.h. */
 enum socket_error {
@@ -289,7 +267,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock 
 				       .cookie = bpf_get_socket_cookie(ctx),
 				       .local_port = ctx->local_port };
 
-	if (!rules || !port_guarded(happening.local_port) || !in_guarded_netns(ctx))
+	if (!rules || !port_guarded(happening.local_port) || !in_guarded_netns(sk))
 		return;
 	remember_listener(ctx, sk);
 	revive_all(happening.now);

@@ -201,7 +201,7 @@ struct guard_policy {
 	enum reject_style reject_style;
 	enum tie_break tie_break;
 	enum dial_policy dial_policy;
-	__u64 netns_cookie;       /* the guarded network namespace; 0: any below the cgroup */
+	__u64 netns_cookie;       /* the guarded network namespace; 0: any below the cgroup, or not known */
 	__u64 backoff_initial_ns; /* first step */
 	__u64 backoff_max_ns;     /* cap of a step */
 	__u64 min_uptime_ns;      /* a link that lived shorter is young: see slot_end() */
@@ -215,7 +215,8 @@ struct guard_policy {
 	__u64 deny_max_ns;        /* a quiet link refuses no longer than this without evidence of life */
 	__u32 keep_dials;         /* 1: a dial to a peer that was silent waits for the end of the backoff; 0: it is
 				   * refused */
-	__u32 reserved;
+	__u32 netns_inode;        /* the guarded network namespace once more, as stat() has it; 0: any below the
+				   * cgroup */
 };
 
 /*

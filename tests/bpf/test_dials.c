@@ -17,12 +17,12 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 #include <netinet/icmp6.h>
 #include <netinet/ip_icmp.h>
 
-#include "edge/host.h"
 #include "edge/kernel.h"
 #include "edge/sockets.h"
 
@@ -1213,18 +1213,18 @@ static void service_starts(void **state)
 	}
 }
 
-static __u64 netns_cookie(void)
+static __u32 netns_inode(void)
 {
-	__u64 cookie;
+	struct stat netns;
 
-	return host_netns_cookie(&cookie) ? 0 : cookie;
+	assert_int_equal(stat("/proc/self/ns/net", &netns), 0);
+	return netns.st_ino;
 }
 
 /* Another port, another network namespace, a socket that does not listen, a guard without a policy. */
 static void something_else_starts(void **state)
 {
 	struct guard_policy policy = patient_policy();
-	bool features[FEATURE_COUNT] = {};
 
 	(void)state;
 	close(listener(HERE4, OTHER_PORT));
@@ -1235,11 +1235,8 @@ static void something_else_starts(void **state)
 	assert_silent(watch);
 	assert_int_equal(get_revived(&maps), 0);
 
-	guard_probe(features);
-	if (!features[FEATURE_NETNS_COOKIE])
-		return;
 	policy.set = 1;
-	policy.netns_cookie = netns_cookie();
+	policy.netns_inode = netns_inode();
 	set_policy(&maps, &policy);
 	assert_int_equal(unshare(CLONE_NEWNET), 0);
 	run("ip link set lo up");
@@ -1247,12 +1244,12 @@ static void something_else_starts(void **state)
 	assert_silent(watch);
 	assert_int_equal(get_revived(&maps), 0);
 	/* Any below the cgroup, where no namespace is named. */
-	policy.netns_cookie = 0;
+	policy.netns_inode = 0;
 	set_policy(&maps, &policy);
 	close(listener("127.0.0.1", PORT));
 	next_event(watch, service_started);
 	assert_int_equal(setns(own_netns, CLONE_NEWNET), 0);
-	policy.netns_cookie = netns_cookie();
+	policy.netns_inode = netns_inode();
 	set_policy(&maps, &policy);
 	close(listener(HERE4, PORT));
 	next_event(watch, service_started);

@@ -1363,6 +1363,7 @@ static void round_trips(void **state)
 	policy.tie_break = TIE_BREAK_NONE;
 	policy.dial_policy = DIAL_POLICY_CENTRAL;
 	policy.netns_cookie = ~0ULL;
+	policy.netns_inode = ~0U;
 	policy.claim_max_ns = 1234567890123ULL;
 	policy.keep_dials = 0;
 	assert_int_equal(guard_policy_write(guard, &policy), 0);
@@ -1673,7 +1674,6 @@ static void probes(void **state)
 	/* Major and minor version of the kernel that brought it. */
 	static const unsigned int since[FEATURE_COUNT] = {
 		[FEATURE_REFUSAL_ERRNO] = 601,
-		[FEATURE_NETNS_COOKIE] = 515,
 		[FEATURE_SOCKET_ITERATOR] = 515,
 		[FEATURE_SOCKET_OPTIONS] = 601,
 		[FEATURE_ADOPT_CALLBACKS] = 612,

@@ -7,7 +7,7 @@ Each test has a guard of its own, which has heard of nothing before.
 import os
 
 from harness import OTHER_PORT, PORT, PREFIX, SECOND, now_ns, wait_for, wait_past
-from registry import core, each, each_family, needs, test
+from registry import core, each, each_family, test
 from steps import (assert_dial_refused, assert_passed, connections_of, dial, fail_dial, fail_silently, link_out,
                    listen_home)
 
@@ -51,7 +51,6 @@ def by_a_listener_of_the_service(lab, family):
 
 @each("another port", "another cgroup", "another namespace")
 @core("another port", "another namespace")
-@needs("netns_cookie")
 def not_by_a_listener_of(lab, whose):
     guard, peer = lab.own_guard(**LONG), lab.fresh()
     watch = guard.watch()

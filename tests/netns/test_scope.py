@@ -4,8 +4,8 @@
 import os
 
 from harness import IPV6, MAPPED, OTHER_PORT, PATIENCE, PORT, PREFIX, Skip, lacks, wait_for
-from registry import core, each, each_family, needs, test
-from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, link_in,
+from registry import core, each, each_family, test
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, fail_dial, link_in,
                    link_out, listen_home, refusal)
 
 
@@ -172,20 +172,48 @@ def a_listener_of_ours_that_is_bound_to_an_interface(lab):
     assert lab.home("accept", fd=own, timeout=0.1) is None
 
 
+def in_another_namespace(lab):
+    """A worker of the guard's cgroup, as whoever may unshare a namespace can make one, and whom peers of right reach."""
+    lab.left.ip("route add 10.83.0.0/16 via 10.77.0.3")
+    lab.at_end(lab.left.ip, "route del 10.83.0.0/16")
+    return lab.home.add_worker("cgt-stranger", namespace=lab.left.namespace)
+
+
 @test
 @core()
-@needs("netns_cookie")
 def another_namespace_of_the_same_cgroup(lab):
     guard, peer = lab.guard(), lab.fresh(host=lab.right)
     watch = guard.watch()
     peer.listen()
-    stranger = lab.home.add_worker("cgt-stranger", namespace=lab.left.namespace)
-    lab.left.ip("route add 10.83.0.0/16 via 10.77.0.3")
-    lab.at_end(lab.left.ip, "route del 10.83.0.0/16")
+    stranger = in_another_namespace(lab)
     for _ in range(2):
         assert_passed(dial(lab, peer, worker=stranger))
     watch.counted()
     assert guard.peer(peer.address) is None
+
+
+@each("linked", "in backoff", "unknown")
+@core("linked", "in backoff")
+def knocks_in_another_namespace_of_the_same_cgroup(lab, state):
+    """Who listens there can have SYNs sent in any name: they say nothing of the guard's peers."""
+    guard, peer = lab.guard(initial="60s", max="60s"), lab.fresh(host=lab.right)
+    stranger = in_another_namespace(lab)
+    listener = stranger("listen", address="10.77.0.2", port=PORT)
+    watch = guard.watch()
+    if state == "linked":
+        link_out(lab, peer)
+        watch.event(peer, "link_outbound")
+    elif state == "in backoff":
+        fail_dial(lab, watch, peer)
+    before = (guard.peer(peer.address) or {}).get("state")
+    watch = guard.watch()
+    for _ in range(2):
+        assert_passed(peer.knock(address="10.77.0.2"))
+        assert stranger("accept", fd=listener, timeout=PATIENCE)
+    watch.counted()
+    assert (guard.peer(peer.address) or {}).get("state") == before
+    if state == "in backoff":
+        assert_dial_refused(lab, watch, peer, "dial_backoff")
 
 
 @each_family

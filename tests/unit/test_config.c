@@ -178,6 +178,7 @@ static void every_setting_is_taken(void **state)
 	assert_int_equal(policy.reject_style, REJECT_DROP);
 	assert_int_equal(policy.keep_dials, 0);
 	assert_true(policy.netns_cookie == 0);
+	assert_true(policy.netns_inode == 0);
 	assert_true(policy.backoff_initial_ns == 166 * NS_PER_MS);
 	assert_true(policy.backoff_max_ns == 5 * NS_PER_SECOND);
 	assert_true(policy.min_uptime_ns == 0);

@@ -215,7 +215,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	}
 	mode_changed = config.mode != daemon->config.mode;
 	ports_changed = memcmp(&config.ports, &daemon->config.ports, sizeof(config.ports));
-	result = furnish_config(daemon->guard, &config, daemon->surroundings.netns_cookie, known, known_count, NULL,
+	result = furnish_config(daemon->guard, &config, &daemon->surroundings, known, known_count, NULL,
 				&error);
 	if (result) {
 		snprintf(ret_error, error_size, "%s", error.text);

@@ -169,7 +169,7 @@ static int settle(struct daemon *daemon)
 	int result = surroundings_follow_cgroup(surroundings);
 
 	if (!result)
-		result = furnish_policy(daemon->guard, &daemon->config, surroundings->netns_cookie);
+		result = furnish_policy(daemon->guard, &daemon->config, surroundings);
 	if (!result)
 		result = furnish_listeners(daemon->guard, surroundings, &daemon->config);
 	if (!result)

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <connguard/rules.h>
 
@@ -13,13 +14,18 @@
 #include "base/clock.h"
 #include "edge/host.h"
 
-int furnish_policy(const struct guard *guard, const struct config *config, __u64 netns_cookie)
+int furnish_policy(const struct guard *guard, const struct config *config,
+		   const struct surroundings *surroundings)
 {
 	struct guard_policy policy;
+	struct stat netns;
 	int result;
 
 	config_policy(config, &policy);
-	policy.netns_cookie = netns_cookie;
+	if (fstat(surroundings->netns_fd, &netns))
+		return -errno;
+	policy.netns_cookie = surroundings->netns_cookie;
+	policy.netns_inode = netns.st_ino;
 	result = guard_policy_write(guard, &policy);
 	return result ? result :
 			guard_ports_write(guard, config->ports.number, config->ports.count,
@@ -319,8 +325,8 @@ int furnish_known(const struct guard *guard, const struct config *config, struct
 
 /* ---- all that is configured ---- */
 
-int furnish_config(const struct guard *guard, const struct config *config, __u64 netns_cookie,
-		   struct known_peer *known, size_t count, size_t *ret_left, struct config_error *ret_error)
+int furnish_config(const struct guard *guard, const struct config *config,
+		   const struct surroundings *surroundings, struct known_peer *known, size_t count, size_t *ret_left, struct config_error *ret_error)
 {
 	struct known_set set __attribute__((cleanup(known_set_free))) = {};
 	const char *step = "the known peers";
@@ -347,7 +353,7 @@ int furnish_config(const struct guard *guard, const struct config *config, __u64
 	/* Without a policy the hooks let everything pass, so here a new guard begins to refuse. */
 	if (!result) {
 		step = "the policy and the ports";
-		result = furnish_policy(guard, config, netns_cookie);
+		result = furnish_policy(guard, config, surroundings);
 	}
 	if (result) {
 		displace(guard, &set);
@@ -632,7 +638,7 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings, co
 		snprintf(ret_error->text, sizeof(ret_error->text), "the mode: %s", strerror(-result));
 		return result;
 	}
-	result = furnish_config(guard, config, surroundings->netns_cookie, known, count,
+	result = furnish_config(guard, config, surroundings, known, count,
 				whole ? NULL : &furnished.left, ret_error);
 	if (result)
 		return result;

@@ -15,7 +15,8 @@
 #include "pure/peers_file.h"
 
 /* The policy and the guarded ports. */
-int furnish_policy(const struct guard *guard, const struct config *config, __u64 netns_cookie);
+int furnish_policy(const struct guard *guard, const struct config *config,
+		   const struct surroundings *surroundings);
 
 /*
  * The exempt map: the configured prefixes and this host's own addresses (of the calling thread's
@@ -43,8 +44,8 @@ int furnish_known(const struct guard *guard, const struct config *config, struct
  * a failure, as they were; ret_error then says what has failed. Entries of known peers without room are a failure
  * (-ENOSPC) if ret_left is NULL, else it says how many there are. Sorts `known`.
  */
-int furnish_config(const struct guard *guard, const struct config *config, __u64 netns_cookie,
-		   struct known_peer *known, size_t count, size_t *ret_left, struct config_error *ret_error);
+int furnish_config(const struct guard *guard, const struct config *config,
+		   const struct surroundings *surroundings, struct known_peer *known, size_t count, size_t *ret_left, struct config_error *ret_error);
 
 /*
  * Who listens where, as the sockets show it: whose knocks sk_lookup may refuse. Listeners of the guard's that no hook

@@ -48,8 +48,6 @@ static const struct {
 } features[FEATURE_COUNT] = {
 	[FEATURE_REFUSAL_ERRNO] = { "refusal_errno",
 				    "a refused dial gets EPERM, whatever refuse_with says" },
-	[FEATURE_NETNS_COOKIE] = { "netns_cookie",
-				   "inbound links are not told apart by network namespace below the cgroup" },
 	[FEATURE_SOCKET_ITERATOR] = { "socket_iterator",
 				      "the end of a link older than the guard shows only in the periodic check" },
 	[FEATURE_SOCKET_OPTIONS] = { "socket_options",

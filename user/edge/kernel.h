@@ -54,7 +54,6 @@ enum guard_hook {
  */
 enum guard_feature {
 	FEATURE_REFUSAL_ERRNO,  /* 6.1: a refused dial gets the configured errno; else EPERM */
-	FEATURE_NETNS_COOKIE,   /* 5.15: network namespaces below the cgroup are told apart on the accept path */
 	FEATURE_SOCKET_ITERATOR, /* 5.15: sockets older than the guard are followed; else the check alone sees their end */
 	FEATURE_SOCKET_OPTIONS, /* 6.1: what a service has set is seen: quiet links are asked for a sign of life when
 				  * their peer knocks, liveness is obeyed; else the knock waits for deny_max */

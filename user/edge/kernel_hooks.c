@@ -66,8 +66,6 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 {
 	const struct bpf_insn set_retval[] = { MOVE_VALUE(BPF_REG_1, -1), CALL(BPF_FUNC_set_retval),
 					       MOVE_VALUE(BPF_REG_0, 1), EXIT() };
-	const struct bpf_insn netns_cookie[] = { CALL(BPF_FUNC_get_netns_cookie),
-						 MOVE_VALUE(BPF_REG_0, 1), EXIT() };
 	/* The socket as a full one, or out; then an option on it: what the iterators do. */
 	const struct bpf_insn iterator[] = {
 		INSTRUCTION(BPF_LDX | BPF_MEM | BPF_DW, BPF_REG_1, BPF_REG_1, 8, 0),
@@ -97,9 +95,6 @@ void guard_probe(bool ret_features[FEATURE_COUNT])
 	ret_features[FEATURE_REFUSAL_ERRNO] =
 		program_loads(BPF_PROG_TYPE_CGROUP_SOCK_ADDR, BPF_CGROUP_INET4_CONNECT, 0,
 			      set_retval, sizeof(set_retval) / sizeof(set_retval[0]));
-	ret_features[FEATURE_NETNS_COOKIE] =
-		program_loads(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, 0, netns_cookie,
-			      sizeof(netns_cookie) / sizeof(netns_cookie[0]));
 	ret_features[FEATURE_SOCKET_ITERATOR] =
 		iterator_id > 0 &&
 		program_loads(BPF_PROG_TYPE_TRACING, BPF_TRACE_ITER, iterator_id, iterator,

@@ -891,7 +891,7 @@ static json_t *view_features(const bool features[FEATURE_COUNT], json_t *notes)
 
 static json_t *view_policy(const struct guard_policy *policy)
 {
-	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
+	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
 			 "set", policy->set != 0,
 			 "max_links", (int)policy->max_links,
 			 "refusal_errno", names_errno(policy->refusal_errno),
@@ -899,6 +899,7 @@ static json_t *view_policy(const struct guard_policy *policy)
 			 "tie_break", names_tie_break(policy->tie_break),
 			 "dial_policy", names_dial_policy(policy->dial_policy),
 			 "netns_cookie", number_or_null(policy->netns_cookie),
+			 "netns_inode", number_or_null(policy->netns_inode),
 			 "backoff_initial_ns", number(policy->backoff_initial_ns),
 			 "backoff_max_ns", number(policy->backoff_max_ns),
 			 "min_uptime_ns", number(policy->min_uptime_ns),

@@ -70,7 +70,7 @@ struct view_origin {
  *                                     "landlock": number|null (version; null: file access is not limited)},
  *  "hooks": [{"name", "attached", "pinned", "program_id", "foreign"}],
  *  "features": [{"name", "available", "lack": sentence|null}],
- *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie",
+ *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie", "netns_inode",
  *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns", "liveness_ns",
  *             "suspect_after_ns", "deny_max_ns", "keep_dials": bool},
  *  "peers": {"count", "max", "counted_ns": number|null (so far: there are more), "linked", "dialing", "backoff", "idle", "exempt"},

@@ -174,7 +174,7 @@ int config_gather(const struct config_sources *sources, struct config *ret_confi
  */
 int config_finish(struct config *config, struct config_error *ret_error);
 
-/* The policy for the kernel side. netns_cookie is 0: the caller knows the namespace. */
+/* The policy for the kernel side. netns_cookie and netns_inode are 0: the caller knows the namespace. */
 void config_policy(const struct config *config, struct guard_policy *ret_policy);
 
 /*
