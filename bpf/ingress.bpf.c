@@ -332,30 +332,36 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
  */
 #define TICK_SHIFT 7
 /*
- * How far ahead a segment may be of what the socket shows: more than any one burst, which counts as
- * sent only when it has left (an answer over a virtual wire is back by then), or than what is out of
- * order. A 4096th of the sequence numbers.
+ * The end of what may be on its way. What the sender is about to let go counts as sent when it has left, and over a
+ * virtual wire the answer is here by then: as long as somebody has the socket, it is what there is to send. TCP looks
+ * at such a segment when he is done (net/ipv4/tcp_ipv4.c, tcp_add_backlog).
  */
-#define AHEAD_MAX (1 << 20)
+static __always_inline __u32 sent_until(struct tcp_sock *tcp)
+{
+	return ((struct sock *)tcp)->sk_lock.owned ? tcp->write_seq : tcp->snd_nxt;
+}
 
 /*
- * Would TCP believe this segment (RFC 9293, section 3.10.7.4)? It acknowledges what is on its way,
- * and comes next or repeats the octet before, as a keepalive probe does. Who does not see the
- * connection cannot make a dead link look alive by guessing ports.
+ * Would TCP believe this segment (RFC 9293, section 3.10.7.4)? It acknowledges what is on its way (RFC 5961, section
+ * 5.2, also takes what was acknowledged before: that says nothing of now), and is in the window, or repeats the
+ * octet before, as a keepalive probe does. Who does not see the connection cannot make a dead link look alive
+ * by guessing ports.
  */
-static __always_inline int segment_is_valid(const struct segment *segment,
-					    const struct bpf_tcp_sock *tcp)
+static __always_inline int segment_is_valid(const struct segment *segment, struct tcp_sock *tcp)
 {
-	__u32 acknowledged = segment->acknowledgment - tcp->snd_una;
-	__u32 offset = segment->sequence - (tcp->rcv_nxt - 1);
+	__u32 unacknowledged = tcp->snd_una, next = tcp->rcv_nxt;
+	/* The right edge of what was offered never goes back (tcp_receive_window()). */
+	__u32 window = tcp->rcv_wup + tcp->rcv_wnd - next;
 
+	if ((__s32)window < 0)
+		window = 0;
 	return (segment->flags & (TCP_ACK | TCP_SYN | TCP_RST)) == TCP_ACK &&
-	       acknowledged <= tcp->snd_nxt - tcp->snd_una + AHEAD_MAX && offset <= AHEAD_MAX;
+	       segment->acknowledgment - unacknowledged <= sent_until(tcp) - unacknowledged &&
+	       segment->sequence - (next - 1) <= window + 1;
 }
 
 /* Does it come next, or repeat what has come? Else something before it is missing. */
-static __always_inline int segment_is_in_order(const struct segment *segment,
-					       const struct bpf_tcp_sock *tcp)
+static __always_inline int segment_is_in_order(const struct segment *segment, struct tcp_sock *tcp)
 {
 	return (__s32)(segment->sequence - tcp->rcv_nxt) <= 0;
 }
@@ -364,7 +370,7 @@ static __always_inline int segment_is_in_order(const struct segment *segment,
 static __attribute__((noinline)) void on_evidence(struct __sk_buff *skb, struct bpf_sock *sk,
 						  struct owned_slot *owned, __u32 tick)
 {
-	struct bpf_tcp_sock *tcp = bpf_tcp_sock(sk);
+	struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
 	struct peer_address address = owned->address;
 	__u64 cookie = bpf_get_socket_cookie(skb);
 	struct segment segment;

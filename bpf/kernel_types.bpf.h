@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause */
 /*
  * Excerpts of the kernel's types: the members that the programs read, found by their names in the types of the
- * kernel that runs (CO-RE). include/net/sock.h, include/net/net_namespace.h.
+ * kernel that runs (CO-RE). include/net/sock.h, include/net/net_namespace.h,
+ * include/linux/tcp.h.
  */
 #ifndef CONNGUARD_KERNEL_TYPES_BPF_H
 #define CONNGUARD_KERNEL_TYPES_BPF_H
@@ -28,9 +29,23 @@ struct sock_common {
 	possible_net_t skc_net;
 } __attribute__((preserve_access_index));
 
+typedef struct {
+	int owned;
+} __attribute__((preserve_access_index)) socket_lock_t;
+
 struct sock {
 	struct sock_common __sk_common;
+	socket_lock_t sk_lock;
 	int sk_err;
+} __attribute__((preserve_access_index));
+
+struct tcp_sock {
+	__u32 rcv_nxt;
+	__u32 rcv_wup;
+	__u32 rcv_wnd;
+	__u32 snd_una;
+	__u32 snd_nxt;
+	__u32 write_seq;
 } __attribute__((preserve_access_index));
 
 #endif

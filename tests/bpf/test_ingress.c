@@ -1994,8 +1994,20 @@ static void open_passes(void **state)
 
 /* ---- evidence of life ----------------------------------------------------------------------- */
 
-/* How far ahead of the socket a segment may be (bpf/ingress.bpf.c). */
-#define AHEAD (1 << 20)
+/* More than the receive window of a socket that has just been established. */
+#define WIDE (1 << 20)
+
+/* The receive window in bytes; WIDE: this kernel, before 6.2, does not tell. */
+static __u32 window_of(int fd)
+{
+	/* tcpi_rcv_wnd is word 58, include/uapi/linux/tcp.h; the C library's structure ends before. */
+	enum { WINDOW_WORD = 58 };
+	__u32 info[WINDOW_WORD + 1];
+	socklen_t length = sizeof(info);
+
+	assert_int_equal(getsockopt(fd, IPPROTO_TCP, TCP_INFO, info, &length), 0);
+	return length == sizeof(info) ? info[WINDOW_WORD] : WIDE;
+}
 
 /* A link that our dial has become, owned by its socket and silent for long. */
 static struct our_dial link_out(const char *peer)
@@ -2045,22 +2057,24 @@ static void check_evidence(const char *peer)
 {
 	struct our_dial ours = link_out(peer);
 	struct segment segment = next_of(&ours, TH_ACK);
+	__u32 window = window_of(ours.fd);
 
 	assert_true(heard_by(&ours, segment));
 	/* A keepalive probe of theirs repeats the last octet (RFC 9293, section 3.8.4). */
 	segment.sequence--;
 	assert_true(heard_by(&ours, segment));
-	/* What came earlier still, or is far ahead. */
+	/* What came earlier still, or is beyond the window. */
 	segment.sequence--;
 	assert_false(heard_by(&ours, segment));
 	segment = next_of(&ours, TH_ACK);
-	segment.sequence += AHEAD;
+	segment.sequence += window + 1;
 	assert_false(heard_by(&ours, segment));
 	assert_int_equal(stalled_ns, 0);
 	/* What has a hole before it, be it of one octet, is no evidence, but remembered. */
 	segment.sequence--;
 	assert_false(heard_by(&ours, segment));
-	assert_int_not_equal(stalled_ns, 0);
+	if (window < WIDE)
+		assert_int_not_equal(stalled_ns, 0);
 	segment = next_of(&ours, TH_ACK);
 	segment.sequence++;
 	assert_false(heard_by(&ours, segment));
@@ -2068,22 +2082,23 @@ static void check_evidence(const char *peer)
 	segment.sequence--;
 	assert_true(heard_by(&ours, segment));
 	assert_int_equal(stalled_ns, 0);
-	/* It acknowledges what was acknowledged before, or will not be sent for long. */
+	/* It acknowledges what was acknowledged before, or was never sent. */
 	segment = next_of(&ours, TH_ACK);
 	segment.acknowledgment--;
 	assert_false(heard_by(&ours, segment));
-	segment.acknowledgment += 1 + AHEAD;
-	assert_true(heard_by(&ours, segment));
-	segment.acknowledgment++;
+	segment.acknowledgment += 2;
 	assert_false(heard_by(&ours, segment));
 	/* With data of ours on its way, that is more. */
 	assert_int_equal(send(ours.fd, "abc", 3, 0), 3);
 	assert_true(heard_by(&ours, segment));
-	segment.acknowledgment += 3;
+	segment.acknowledgment += 2;
+	assert_true(heard_by(&ours, segment));
+	segment.acknowledgment++;
 	assert_false(heard_by(&ours, segment));
-	/* The start and the end of a connection, and what no connection sends. Out of the window for TCP. */
+	/* The start and the end of a connection, and what no connection sends. */
 	segment = next_of(&ours, TH_ACK);
-	segment.sequence += AHEAD - 1;
+	segment.acknowledgment += 3;
+	segment.sequence += 1000;
 	segment.flags = TH_SYN | TH_ACK;
 	assert_false(heard_by(&ours, segment));
 	assert_int_equal(stalled_ns, 0);
