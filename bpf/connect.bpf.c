@@ -132,6 +132,7 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	task = bpf_get_current_pid_tgid();
 	dial.process_id = task >> 32;
 	dial.thread_id = (__u32)task;
+	dial.user_id = (__u32)bpf_get_current_uid_gid();
 	bpf_get_current_comm(dial.command, sizeof(dial.command));
 	signs = daemon_signs(dial.now);
 	dial.announced_only = rules->dial_policy == DIAL_POLICY_CENTRAL && signs.alive;

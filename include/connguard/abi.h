@@ -140,6 +140,8 @@ struct slot {
 				      * connection the peer opens too: SYNs of that are held until then */
 	__u8 local_address[16];      /* this end of it, network byte order, IPv4 mapped; 0: not known (yet) */
 	char command[COMMAND_LENGTH]; /* comm of the thread that called connect(), NUL-terminated */
+	__u32 user_id;               /* of the process, in the initial user namespace; 0 for a knock */
+	__u32 reserved;
 };
 
 /* Bits of peer.flags. */
@@ -486,7 +488,7 @@ struct link_nudge {
 
 _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerations are 32 bits");
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
-_Static_assert(sizeof(struct slot) == 136, "struct slot");
+_Static_assert(sizeof(struct slot) == 144, "struct slot");
 _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "struct peer");
 _Static_assert(sizeof(struct guard_policy) == 112, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");

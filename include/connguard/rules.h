@@ -41,7 +41,7 @@
 /*
  * A claim is void this long after connect() if no SYN left. The SYN leaves within the same system
  * call, after route and source port are found (net/ipv4/tcp_ipv4.c, tcp_v4_connect), so two seconds
- * are ample; then it never will.
+ * are ample; then it never will: connect() has failed, of which no hook is told.
  */
 #define CLAIM_UNSENT_MAX_NS (2 * NS_PER_SECOND)
 /*
@@ -113,6 +113,7 @@ struct dial {
 	__u32 asks;           /* 1: the daemon is alive and asks quiet links for a sign of life */
 	__u64 pending_until_ns; /* a handshake of the peer that was let in is pending before; 0: none is */
 	char command[COMMAND_LENGTH];
+	__u32 user_id;
 };
 
 /* A knock, as sk_lookup (without the sequence number) or ingress (with it) sees it. */
@@ -424,6 +425,8 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->flags = 0;
 	slot->process_id = 0;
 	slot->thread_id = 0;
+	slot->user_id = 0;
+	slot->reserved = 0;
 	slot->local_port = 0;
 	slot->remote_port = 0;
 	slot->syns = 0;
@@ -568,7 +571,7 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	__u64 unproven = 1 ^ before(census.links + census.unproven, limit);
 	__u64 linked = 1 ^ before(census.links, limit);
 	__u64 suspect = linked & before(census.lively, limit);
-	__u64 dialing = 1 ^ before(census.links + census.claims, limit);
+	__u64 dialing;
 	/*
 	 * Their dial to us is being answered: it becomes the link. For hold_max, and then not for a
 	 * while, for who sends a SYN may be anybody.
@@ -589,15 +592,26 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 		     (1 ^ same(peer->flags & PEER_SILENT, 0));
 	__u64 not_due = (dial->announced_only & 1) & same(peer->due_ns, 0);
 	__u64 exempt = peer_exempt(peer, now);
-	__u64 again = 0, refused;
+	__u64 again = 0, unsent = 0, refused;
 	int i;
 
 	/*
 	 * A claim is no obstacle to the socket that holds it: connect() again after ENETUNREACH,
 	 * say.
 	 */
-	for (i = 0; i < PEER_SLOTS; i++)
-		again |= same(peer->slots[i].cookie, cookie) & slot_is_claim(&peer->slots[i], now);
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		__u64 claim = slot_is_claim(slot, now), mine = same(slot->cookie, cookie);
+
+		again |= mine & claim;
+		unsent += claim & (1 ^ mine) & (1 ^ same(slot->user_id, dial->user_id)) &
+			  same(slot->flags & SLOT_SENT, 0);
+	}
+	/*
+	 * Nor, as long as no SYN has left, to the dials of another user, whose connect() may fail without end and
+	 * without a packet. One service's own dials, which are what is to be told apart, are one user's.
+	 */
+	dialing = 1 ^ before(census.links + census.claims - unsent, limit);
 	refused = (linked | dialing | pending | (backoff & (1 ^ kept)) | not_due) &
 		  (1 ^ (again | exempt));
 	kept &= 1 ^ (refused | exempt);
@@ -696,6 +710,7 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	slot->ack_waits_until_ns = 0;
 	slot->process_id = dial->process_id;
 	slot->thread_id = dial->thread_id;
+	slot->user_id = dial->user_id;
 	__builtin_memcpy(slot->command, dial->command, sizeof(slot->command));
 	peer->flags |= PEER_DIALED;
 	peer->due_ns = 0;

@@ -54,6 +54,23 @@ def of_a_dial_without_a_route_is_void_soon_even_if_the_socket_stays(lab):
 
 @test
 @core()
+def of_another_users_dial_that_fails_here_are_in_nobodys_way(lab):
+    """Whoever is in the cgroup can have his dials fail as often as he likes, without a packet."""
+    guard, peer = lab.guard(), lab.fresh()
+    peer.listen()
+    watch = guard.watch()
+    stranger = lab.home.add_worker("cgt-stranger")
+    stranger("become", user=65534)
+    # From loopback to somewhere else: there is no such route.
+    failed = stranger("dial", address=peer.dial, port=PORT, source="127.0.0.1", keep_failed=True)
+    assert failed["errno"] == "EINVAL", failed
+    assert_passed(dial(lab, peer))
+    watch.event(peer, "link_outbound")
+    watch.counted(dial_idle=2, link_outbound=1)
+
+
+@test
+@core()
 def of_a_dial_without_a_source_port_ends_with_its_socket(lab):
     """EADDRNOTAVAIL: the 4-tuple is taken."""
     guard, peer = lab.guard(max_links=2), lab.fresh()

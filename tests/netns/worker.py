@@ -189,6 +189,13 @@ def do_settle(fd, timeout):
             "state": state_of(sock), "resent": resent_of(sock), "at": now_ns()}
 
 
+def do_become(user):
+    """Another user, without privileges, from now on."""
+    os.setgroups([])
+    os.setresgid(user, user, user)
+    os.setresuid(user, user, user)
+
+
 def do_listen(address, port, backlog=256, mptcp=False, shared=False, fast_open=0, ipv6_only=False,
               interface=None):
     """Listen; on "::" for both families, or one. `shared`: beside others on the same port. `fast_open`:

@@ -1546,6 +1546,37 @@ static void claim_may_be_dialed_again_by_its_socket(void **state)
 	assert_cause(dial_claim(&peer, &policy, &dial), CAUSE_dial_backoff);
 }
 
+/*
+ * A user whose connect() fails, again and again and before a packet leaves, keeps no other user from
+ * dialing. What has left is in everybody's way, and one's own dials are in one's own.
+ */
+static void unsent_claim_is_in_no_other_users_way(void **state)
+{
+	struct guard_policy policy = steps_policy();
+	struct peer peer = fixture_peer();
+	struct dial failing = fixture_dial(1, NOW), own = fixture_dial(2, NOW),
+		    others = fixture_dial(3, NOW), third = fixture_dial(4, NOW);
+	struct dial_syn syn = fixture_syn(1, OUR_ISN, NOW);
+
+	(void)state;
+	failing.user_id = own.user_id = 1000;
+	others.user_id = 1001;
+	assert_cause(dial_claim(&peer, &policy, &failing), CAUSE_dial_idle);
+	assert_int_equal(fixture_slot(&peer, 1)->user_id, 1000);
+	assert_cause(dial_claim(&peer, &policy, &own), CAUSE_dial_dialing);
+	assert_cause(dial_verdict(&peer, &policy, &others), CAUSE_dial_idle);
+	assert_cause(dial_verdict(&peer, &policy, &third), CAUSE_dial_idle);
+	dial_sent(&peer, &policy, &syn);
+	assert_cause(dial_verdict(&peer, &policy, &others), CAUSE_dial_dialing);
+	slot_release(&peer, 1, CAUSE_link_released, NOW);
+	/* It goes by the one that is in the way, and not by their number. */
+	assert_cause(dial_claim(&peer, &policy, &failing), CAUSE_dial_idle);
+	assert_cause(dial_claim(&peer, &policy, &others), CAUSE_dial_idle);
+	assert_int_equal(fixture_count(&peer, SLOT_CLAIM), 2);
+	third.user_id = 1001;
+	assert_cause(dial_claim(&peer, &policy, &third), CAUSE_dial_dialing);
+}
+
 /* What the socket's last dial lost, its next one has not: it holds their knock again. */
 static void new_dial_has_lost_no_tie(void **state)
 {
@@ -4796,6 +4827,7 @@ int main(void)
 		cmocka_unit_test(table_is_obeyed_by_the_claim),
 		cmocka_unit_test(table_is_obeyed_by_the_knock),
 		cmocka_unit_test(claim_may_be_dialed_again_by_its_socket),
+		cmocka_unit_test(unsent_claim_is_in_no_other_users_way),
 		cmocka_unit_test(new_dial_has_lost_no_tie),
 		cmocka_unit_test(claim_becomes_real_when_its_syn_leaves),
 		cmocka_unit_test(claims_expire_by_themselves),

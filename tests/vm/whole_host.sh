@@ -15,7 +15,7 @@ OTHER_PORT=24001
 NAME=default
 HERE=10.78.0.1
 THERE=10.78.0.2
-PLAN=14
+PLAN=16
 
 # Set by scripts/vm/boot.sh on the command line of a guest's kernel.
 if ! grep -q 'VM_SECOND_STAGE=' /proc/cmdline; then
@@ -84,6 +84,10 @@ result 'the daemon needs a port and nothing else' $? "$(cat "$scratch/daemon.log
 [ $failures -eq 0 ] || exit 1
 grep -q "^cgroup  *$root\$" "$scratch/status"
 result 'it guards the root cgroup' $? "$(cat "$scratch/status")"
+grep -q 'the whole host is guarded' "$scratch/status"
+result 'it notes that every user counts' $? "$(cat "$scratch/status")"
+grep -q 'warning: .*the whole host is guarded' "$scratch/daemon.log"
+result 'and warns of it' $? "$(cat "$scratch/daemon.log")"
 refusal='Connection refused'
 ! grep -q 'lacks refusal_errno' "$scratch/status" || refusal='Operation not permitted'
 

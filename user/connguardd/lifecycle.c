@@ -52,6 +52,10 @@ static void say_doubts(const struct config *config)
 	char setting[CONFIG_SETTING_TEXT_MAX], timeout[CLOCK_DURATION_TEXT_MAX];
 	__u64 timeout_ns;
 
+	if (strcmp(config->cgroup, "/") == 0)
+		log_warning("%s: the whole host is guarded, and whatever any user of it dials on a guarded port "
+			    "counts as the service's own dial: name the service's cgroup",
+			    config_setting_text(config, config_find_option("guard", "cgroup"), setting));
 	if (host_syn_timeout(&timeout_ns) == 0 && config->claim_max_ns < timeout_ns)
 		log_warning("%s: less than this host takes to give a dial up (%s): such a dial will lose its "
 			    "claim and not its SYNs",

@@ -1043,6 +1043,18 @@ static json_t *view_overlaps(const struct overlap *overlaps, size_t count, json_
 	return array;
 }
 
+/* The root of the hierarchy: the first node of its file system (fs/kernfs/dir.c, kernfs_create_root()). */
+#define ROOT_CGROUP_ID 1
+
+static void say_whole_host(const struct guard *guard, json_t *notes)
+{
+	__u64 id;
+
+	if (!guard_cgroup_id(guard, &id) && id == ROOT_CGROUP_ID)
+		say(notes, "the whole host is guarded: whatever any user of it dials on a guarded port counts as "
+			   "the service's own dial; name the service's cgroup");
+}
+
 /* What to know before enforcing, beside the habits. */
 static void say_before_enforcing(const struct census *census, size_t port_count, size_t service_count,
 				 json_t *notes)
@@ -1212,6 +1224,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	say_mode(&loaded, notes);
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
 	say_strange(origin, notes);
+	say_whole_host(guard, notes);
 	habit = habit_of_peers(&census.habit);
 	if (habit.kind == HABIT_NONE)
 		habit = habit_of_events(origin->events, origin->event_count, &loaded.rules.policy,
