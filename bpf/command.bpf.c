@@ -55,7 +55,8 @@ int command(struct __sk_buff *skb)
 	struct link link = {};
 	struct slot *slot;
 	struct peer *peer;
-	int result = 0, forget = 0;
+	int result = 0, forget = 0, enforced = 1;
+	enum guard_mode mode;
 	__u64 now, revived;
 
 	if (bpf_skb_load_bytes(skb, 0, &request, sizeof(request)))
@@ -80,6 +81,9 @@ int command(struct __sk_buff *skb)
 	link.local_port = request.local_port;
 	link.remote_port = request.remote_port;
 	link.adopted = 1;
+	/* Nothing is refused to an exempt peer, nor too many. */
+	mode = pick(same(exemption_of(&request.address, now), EXEMPT_PEER), MODE_OFF, mode_in_force());
+	link.mode = mode;
 
 	bpf_spin_lock(&peer->lock);
 	peer_revive(peer, revived);
@@ -133,6 +137,12 @@ int command(struct __sk_buff *skb)
 		decision = link_spare(peer, rules, request.cookie, now);
 		if (decision.cause == CAUSE_none)
 			result = -ERROR_BUSY;
+	} else if (request.operation == COMMAND_TRIM) {
+		decision = link_trim(peer, rules, request.cookie, mode, now);
+		/* That it goes is what observe mode only counts. */
+		enforced = mode == MODE_ENFORCE;
+		if (decision.cause == CAUSE_none)
+			result = -ERROR_BUSY;
 	} else if (request.operation == COMMAND_EXPIRE) {
 		decision = claims_expire(peer, now);
 	} else if (request.operation == COMMAND_FORGET) {
@@ -155,7 +165,7 @@ int command(struct __sk_buff *skb)
 		happening.direction = decision.direction;
 		happening.local_port = request.local_port;
 		happening.remote_port = request.remote_port;
-		report(&decision, &happening, 0, 1);
+		report(&decision, &happening, 0, enforced);
 	}
 	return result;
 }

@@ -57,6 +57,12 @@ enum tie_break {
 	TIE_BREAK_NONE = 2, /* the service has a rule of its own (BGP, Erlang) */
 };
 
+/* What becomes of links that are older than the guard and more than their peer may have. */
+enum adopt_policy {
+	ADOPT_KEEP = 1, /* they stay, and are told */
+	ADOPT_TRIM = 2, /* those too many are ended, where those that stay have shown life */
+};
+
 /* What a refused knock gets. */
 enum reject_style {
 	REJECT_RESET = 1, /* RST at once: the other end's connect() fails with ECONNREFUSED */
@@ -86,6 +92,7 @@ enum slot_flag {
 	SLOT_GIVEN_UP = 32, /* claim: a knock goes first; the daemon destroys its socket */
 	SLOT_UNANSWERED = 64, /* link: asked for a sign of life in vain; a knock need not wait for it */
 	SLOT_MET = 128, /* claim: a SYN of the peer has met its own socket, both ends open one connection */
+	SLOT_SURPLUS = 256, /* link: adopted when its peer had as many links as it may have, or more */
 };
 
 /* How a dial or a link ended, as the kernel shows it at its socket. */
@@ -219,6 +226,8 @@ struct guard_policy {
 				   * refused */
 	__u32 netns_inode;        /* the guarded network namespace once more, as stat() has it; 0: any below the
 				   * cgroup */
+	enum adopt_policy adopt;  /* the daemon's, to whom it matters */
+	__u32 reserved;
 };
 
 /*
@@ -396,6 +405,7 @@ enum command_operation {
 			       * it is not kept; -EBUSY: the backoff is not over */
 	COMMAND_REVIVE = 15,  /* no peer: every backoff is over. `value` says why, an enum cause: network_back or
 			       * host_resumed */
+	COMMAND_TRIM = 16,    /* the link of `cookie` is one too many and shall end: see link_trim(). -EBUSY: it is not */
 };
 
 /*
@@ -490,7 +500,7 @@ _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerat
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
 _Static_assert(sizeof(struct slot) == 144, "struct slot");
 _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "struct peer");
-_Static_assert(sizeof(struct guard_policy) == 112, "struct guard_policy");
+_Static_assert(sizeof(struct guard_policy) == 120, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
 _Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");

@@ -71,6 +71,7 @@ enum cause_subject {
 	X(link_outbound, LINK, NONE, "our dial became a link") \
 	X(link_inbound, LINK, NONE, "their knock became a link") \
 	X(link_adopted, LINK, NONE, "a link that the guard did not see come up was taken under guard") \
+	X(link_surplus, LINK, NONE, "a link that the guard did not see come up is one more than its peer may have") \
 	X(link_duplicate, LINK, NONE, "a link too many: the loser is destroyed by the daemon") \
 	X(link_crossed, LINK, NONE, "a link too many: left to the service's own rule") \
 	X(link_replaced, LINK, NONE, "a link came in the place of a quiet one: that one is destroyed by the daemon") \

@@ -173,6 +173,7 @@ struct slot_ended {
 		.suspect_after_ns = NS_PER_SECOND,       \
 		.deny_max_ns = 60 * NS_PER_SECOND,       \
 		.keep_dials = 1,                         \
+		.adopt = ADOPT_KEEP,                     \
 	}
 
 /* POLICY_DEFAULTS as a value. */
@@ -1315,8 +1316,8 @@ static __always_inline void link_doom(struct peer *peer, const struct link *link
  * many, name the loser (decision.other_cookie) and doom its slot: one that is unproven or, in the same
  * direction, silent; else of two crossing ones the smaller client number, of two in the same
  * direction the newcomer. The daemon destroys the loser's socket. One that finds no slot
- * (link_unheld) is the loser itself when it is one too many. Calling it twice for one socket changes
- * nothing.
+ * (link_unheld) is the loser itself when it is one too many. An adopted one that is one too many loses
+ * nothing, it is told (link_surplus). Calling it twice for one socket changes nothing.
  */
 static __always_inline struct decision link_up(struct peer *peer, const struct guard_policy *policy,
 					       const struct link *link)
@@ -1362,9 +1363,14 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 			 link->direction == DIRECTION_OUTBOUND ? CAUSE_link_outbound :
 								 CAUSE_link_inbound;
 	if (census.links + census.unproven < peer_limit(peer, policy) ||
-	    peer_exempt(peer, link->now) || link->adopted ||
-	    link->mode == MODE_OFF)
+	    peer_exempt(peer, link->now) || link->mode == MODE_OFF)
 		return decision;
+	/* Of what was there before the guard nobody knows which is the newcomer. */
+	if (link->adopted) {
+		mine->flags |= SLOT_SURPLUS;
+		decision.cause = CAUSE_link_surplus;
+		return decision;
+	}
 
 	weakest = mine->client_isn;
 	for (i = 0; i < PEER_SLOTS; i++) {
@@ -1620,6 +1626,29 @@ static __always_inline struct decision link_spare(struct peer *peer,
 	decision.direction = slot->direction;
 	slot->flags &= ~(__u32)SLOT_DOOMED;
 	peer->last_active_ns = now;
+	return decision;
+}
+
+/*
+ * The link of `cookie` is one that the peer has too many, and somebody wants it to end although it was there before the
+ * guard, or beside one that was: link_duplicate, with itself as the loser, which enforce mode dooms. CAUSE_none: it is
+ * not one too many (any more), or nothing is refused to the peer.
+ */
+static __always_inline struct decision link_trim(struct peer *peer, const struct guard_policy *policy,
+						 __u64 cookie, enum guard_mode mode, __u64 now)
+{
+	struct slot_census census = peer_census(peer, policy, cookie, now);
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_LINK || slot->flags & SLOT_DOOMED || mode == MODE_OFF ||
+	    census.links < peer_limit(peer, policy) || peer_exempt(peer, now))
+		return decision;
+	decision.cause = CAUSE_link_duplicate;
+	decision.direction = slot->direction;
+	decision.other_cookie = cookie;
+	if (mode == MODE_ENFORCE)
+		slot->flags |= SLOT_DOOMED;
 	return decision;
 }
 

@@ -109,7 +109,7 @@ static void assert_unknown(const char *address)
 							     COMMAND_ANNOUNCE,	 COMMAND_HEARD,
 							     COMMAND_EXPIRE,	 COMMAND_FORGET,
 							     COMMAND_SPARE,	 COMMAND_LET_GO,
-							     COMMAND_UNANSWERED };
+							     COMMAND_UNANSWERED, COMMAND_TRIM };
 
 	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
 		assert_int_equal(ask(operations[i], address), -ENOENT);
@@ -225,7 +225,7 @@ static void short_data(void **state)
 
 static void unknown_operations(void **state)
 {
-	static const __u32 operations[] = { COMMAND_REVIVE + 1, 1000, INT_MAX, ~0U };
+	static const __u32 operations[] = { COMMAND_TRIM + 1, 1000, INT_MAX, ~0U };
 	struct peer before;
 
 	(void)state;
@@ -816,12 +816,12 @@ static void adopts(void **state)
 	(void)state;
 	check_adopt(PEER4);
 	check_adopt(PEER6);
-	/* What exists is taken as it is: a link too many is none of adoption's business. */
+	/* What exists is taken as it is: a link too many is told, and lives. */
 	assert_int_equal(adopt(PEER4, 22, DIRECTION_OUTBOUND), 0);
-	assert_counted(watch, ENFORCED(link_adopted, 1));
-	next_event(watch, link_adopted);
+	assert_counted(watch, ENFORCED(link_surplus, 1));
+	next_event(watch, link_surplus);
 	assert_int_equal(get_peer(&maps, PEER4).slots[0].flags, SLOT_ADOPTED);
-	assert_int_equal(get_peer(&maps, PEER4).slots[1].flags, SLOT_ADOPTED);
+	assert_int_equal(get_peer(&maps, PEER4).slots[1].flags, SLOT_ADOPTED | SLOT_SURPLUS);
 
 	/* A dial that became a link unseen: its claim is the slot. */
 	put_slot(&maps, PEER4, some_claim(23, 5));
@@ -846,6 +846,47 @@ static void adopts(void **state)
 	put_peer(&maps, PEER4, &peer);
 	assert_int_equal(adopt(PEER4, 24, DIRECTION_INBOUND), 0);
 	assert_int_equal(get_peer(&maps, PEER4).slots[5].cookie, 24);
+}
+
+static void trim(void **state)
+{
+	struct peer peer = { .slots = { some_link(41), some_link(42), some_claim(43, 1) } };
+	struct guard_event event;
+
+	(void)state;
+	put_slot(&maps, PEER6, some_link(44));
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	/* A claim; nothing; the only one. */
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER4, 43), -EBUSY);
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER4, 45), -EBUSY);
+	assert_untouched(PEER4, &peer);
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER6, 44), -EBUSY);
+	set_mode(&maps, MODE_OFF);
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER4, 42), -EBUSY);
+	assert_untouched(PEER4, &peer);
+	/* Who observes counts it. */
+	set_mode(&maps, MODE_OBSERVE);
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER4, 42), 0);
+	assert_counted(watch, OBSERVED(link_duplicate, 1));
+	event = next_event(watch, link_duplicate);
+	assert_int_equal(event.enforced, 0);
+	assert_int_equal(event.other_cookie, 42);
+	assert_int_equal(get_peer(&maps, PEER4).slots[1].flags, 0);
+	set_mode(&maps, MODE_ENFORCE);
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER4, 42), 0);
+	assert_counted(watch, ENFORCED(link_duplicate, 1));
+	event = next_event(watch, link_duplicate);
+	assert_command_event(&event, PEER4);
+	assert_int_equal(event.enforced, 1);
+	assert_int_equal(event.other_cookie, 42);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(peer.slots[0].flags, 0);
+	assert_int_equal(peer.slots[1].flags, SLOT_DOOMED);
+	/* The last one stays. */
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER4, 41), -EBUSY);
+	assert_int_equal(ask_about(COMMAND_TRIM, PEER4, 42), -EBUSY);
+	assert_untouched(PEER4, &peer);
 }
 
 static void expire(void **state)
@@ -988,6 +1029,7 @@ static int run_all(void)
 		TEST(heard),	   TEST(unanswered), TEST(let_go),
 		TEST(revive),	   TEST(services),   TEST(hosts),
 		TEST(spare),	   TEST(adopts),
+		TEST(trim),
 		TEST(expire),	   TEST(forget),     TEST(leaving),
 		TEST(full_map),	   TEST(modes),
 	};

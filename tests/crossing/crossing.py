@@ -77,8 +77,8 @@ CONFIGURATIONS = (
     Configuration("no guard", (), {}, "keep-all", False),
 )
 # What the guard does when something was not as it should be.
-REPAIRS = ("link_released", "link_spared", "link_adopted", "claim_expired", "dial_unheld",
-           "link_unheld")
+REPAIRS = ("link_released", "link_spared", "link_adopted", "link_surplus", "claim_expired",
+           "dial_unheld", "link_unheld")
 COLUMNS = ("", "rounds", "one link", "two at home", "at far", "ms to settle", "with a loss",
            "destroyed", "holds", "RSTs")
 

@@ -90,6 +90,12 @@ def link_out(lab, peer, worker=None, port=PORT):
     return OutLink(lab, peer, result["fd"], accepted["fd"], result, accepted)
 
 
+def wait_adopted(watch, peer, cookie):
+    """Until the link is taken under guard: as the peer's first, or as one more than it may have."""
+    wait_for(lambda: any(watch.guard.events.find(watch.since, address=peer.address, cookie=cookie, cause=cause)
+                         for cause in ("link_adopted", "link_surplus")), f"{peer.address} is adopted")
+
+
 def listen_home(lab, family=IPV4, port=PORT):
     """The service at home listens."""
     return lab.home("listen", address=family.listen, port=port)

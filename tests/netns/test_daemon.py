@@ -9,10 +9,10 @@ import struct
 import subprocess
 
 from harness import (BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, OTHER_PORT, PORT, SECOND, lacks, now_ns, paced, run,
-                     wait_for)
+                     wait_for, wait_past)
 from prober import Prober
 from registry import core, each, each_family, test
-from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused,
+from steps import (ESTABLISHED, assert_dial_refused, assert_knock_refused, assert_passed, assert_refused,
                    assert_reset, dial, fail_dial, link_in, link_out, listen_home, refusal,
                    wait_state)
 
@@ -188,7 +188,19 @@ def two_older_links_are_both_left_alone(lab):
     peer = lab.fresh()
     links = [link_out(lab, peer), link_out(lab, peer)]
     guard = own_guard_that_adopts(lab, "socket_iterator")
-    assert len(guard.peer(peer.address)["links"]) == 2
+    first, second = guard.peer(peer.address)["links"]
+    assert sorted((first["surplus"], second["surplus"])) == [False, True], (first, second)
+    # It is told, by whoever is asked.
+    extra = first if first["surplus"] else second
+    event = guard.events.wait(address=peer.address, cause="link_surplus", cookie=extra["cookie"])
+    assert event["enforced"], event
+    counters = guard.counters()
+    assert counters["link_adopted"] == counters["link_surplus"] == 1, counters
+    note = ("1 peer(s) have more links than they may, older than the guard: "
+            f"{peer.address} has 2 where 1 may be. They stay (adopt = keep)")
+    assert note in guard.status()["notes"], guard.status()["notes"]
+    guard.wait_log(f"{peer.address}: a link that the guard did not see come up is one more than its peer may have")
+    assert "older than the guard, then one too many" in guard.cli("explain", peer.address)[1]
     watch = guard.watch()
     assert_dial_refused(lab, watch, peer, "dial_linked")
     links[0].close()
@@ -196,6 +208,93 @@ def two_older_links_are_both_left_alone(lab):
                 cookie=links[0].cookie)
     assert_dial_refused(lab, watch, peer, "dial_linked")
     assert links[1].alive()
+    assert not any("more links than they may" in one for one in guard.status()["notes"]), guard.status()["notes"]
+
+
+def wait_links(guard, peer, count):
+    """Until the peer has so many links, none of them doomed. Their cookies."""
+    def links():
+        slots = guard.peer(peer.address)["links"]
+        return len(slots) == count and not any(slot["doomed"] for slot in slots) and \
+            {slot["cookie"] for slot in slots}
+    return wait_for(links, lambda: f"{count} link(s): {guard.peer(peer.address)['links']}")
+
+
+@each("at the start", "by a reload", "of two that may be")
+def older_links_too_many_are_ended_where_that_is_asked_for(lab, how):
+    lab.retire_shared()
+    peer, exempt, listener = lab.fresh(), lab.fresh(), listen_home(lab)
+    links = [link_out(lab, peer), link_in(lab, peer, listener), link_out(lab, peer), link_in(lab, peer, listener)]
+    others = [link_out(lab, exempt), link_out(lab, exempt)]
+    may_be = 2 if how == "of two that may be" else 1
+    options = {"max_links": may_be, "exempt": exempt.address}
+    guard = lab.own_guard(adopt="keep" if how == "by a reload" else "trim", **options)
+    if how == "by a reload":
+        guard.events.wait(address=peer.address, cause="link_surplus", count=3)
+        assert len(guard.peer(peer.address)["links"]) == 4
+        guard.write(dict(guard.options, adopt="trim"))
+        guard.tell("reload")
+    left = wait_links(guard, peer, may_be)
+    gone = len(links) - may_be
+    alive = {link.cookie for link in links if link.alive()}
+    assert alive == left, (alive, left)
+    for cause in ("link_surplus", "link_duplicate", "link_destroyed"):
+        guard.events.wait(address=peer.address, cause=cause, count=gone)
+    counters = guard.counters()
+    assert counters["link_surplus"] == counters["link_duplicate"] == counters["link_destroyed"] == gone, counters
+    assert counters["link_adopted"] == may_be + len(others), counters
+    assert all(link.alive() for link in others)
+    assert_dial_refused(lab, guard.watch(), peer, "dial_linked")
+    assert not any("more links than they may" in note for note in guard.status()["notes"])
+
+
+@test
+def of_older_links_one_that_nobody_has_accepted_goes_first(lab):
+    lab.retire_shared()
+    peer, listener = lab.fresh(), listen_home(lab)
+    accepted = link_in(lab, peer, listener)
+    waiting_one = assert_passed(peer.knock())
+    guard = lab.own_guard(adopt="trim")
+    assert wait_links(guard, peer, 1) == {accepted.cookie}
+    assert accepted.alive()
+    wait_for(lambda: peer.host("state", fd=waiting_one["fd"]) != ESTABLISHED, "the other one is reset")
+
+
+@each("one", "both")
+def of_older_links_those_that_show_no_life_cost_no_other(lab, silent):
+    """Of a peer that has crashed and is back, the old link's end is nowhere: the new one must not go for it."""
+    lab.retire_shared()
+    peer = lab.fresh()
+    dead, other = link_out(lab, peer), link_out(lab, peer)
+    ports = [dead.dial["local"][1]] + [other.dial["local"][1]] * (silent == "both")
+    end = peer.host.silence(peer.address, only=f"tcp dport {{ {', '.join(map(str, ports))} }}")
+    lab.at_end(end)
+    guard = lab.own_guard(adopt="trim", suspect_after="1s")
+    for link in [dead] + [other] * (silent == "both"):
+        guard.events.wait(address=peer.address, cause="link_unanswered", cookie=link.cookie)
+    # Longer than anybody waits for an answer, and another check.
+    began = now_ns()
+    wait_past(began + 5 * SECOND)
+    guard.write(dict(guard.options, check_interval="300ms"))
+    guard.tell("reload")
+    wait_past(now_ns() + 2 * SECOND)
+    assert len(guard.peer(peer.address)["links"]) == 2, guard.peer(peer.address)
+    assert "link_duplicate" not in guard.counters(), guard.counters()
+    assert dead.alive() and other.alive()
+
+
+@test
+def older_links_too_many_are_only_counted_where_nothing_is_enforced(lab):
+    lab.retire_shared()
+    peer = lab.fresh()
+    links = [link_out(lab, peer) for _ in range(3)]
+    guard = lab.own_guard(adopt="trim", mode="observe")
+    guard.events.wait(address=peer.address, cause="link_duplicate", enforced=False, count=2)
+    assert guard.counters("observed")["link_duplicate"] == 2 and "link_duplicate" not in guard.counters()
+    assert f"{peer.address} has 3 where 1 may be. Those too many would be ended (adopt = trim)" in \
+        " ".join(guard.status()["notes"]), guard.status()["notes"]
+    guard.wait_log(f"{peer.address}: would have been: a link too many|{peer.address}: .*a link too many")
+    assert all(link.alive() for link in links) and len(guard.peer(peer.address)["links"]) == 3
 
 
 WRONG_FILES = {

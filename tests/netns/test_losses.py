@@ -12,7 +12,7 @@ from harness import BPFTOOL, DAEMON, PATIENCE, PORT, SECOND, Skip, run, wait_for
 from prober import Prober
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
-                   link_in, link_out, listen_home)
+                   link_in, link_out, listen_home, wait_adopted)
 
 
 def problems(guard):
@@ -58,7 +58,7 @@ def a_link_that_the_full_map_had_no_room_for_is_guarded_when_there_is_some(lab):
     assert watch.grown()["link_unheld"] == 3, watch.grown()
     for one in voids:
         lab.home("close", fd=one["fd"], reset=True)
-    watch.event(extra, "link_adopted", cookie=link.cookie)
+    wait_adopted(watch, extra, link.cookie)
     wait_whole(guard)
     assert len(guard.peer(extra.address)["links"]) == 3
     assert_dial_refused(lab, watch, extra, "dial_linked")
@@ -186,7 +186,7 @@ def a_link_whose_socket_had_no_memory_is_guarded_when_it_has(lab, direction):
     assert "NOT WHOLE" in text and "link_unheld" in text, text
     assert guard.log(1000).count("not guarded") == 1 and "repaired" not in guard.log(1000)
     lab.home.sysctl(setting, 131072)
-    watch.event(peer, "link_adopted", cookie=link.cookie)
+    wait_adopted(watch, peer, link.cookie)
     wait_whole(guard)
     if direction == "outbound":
         assert_dial_refused(lab, watch, peer, "dial_linked")

@@ -127,6 +127,7 @@ static void every_setting_is_taken(void **state)
 				   "max_peers = 16\n"
 				   "max_links = 7\n"
 				   "share_limit = yes\n"
+				   "adopt = trim\n"
 				   "tie_break = none\n"
 				   "dial_policy = central\n"
 				   "refuse_with = EHOSTUNREACH\n"
@@ -177,6 +178,7 @@ static void every_setting_is_taken(void **state)
 	assert_int_equal(policy.refusal_errno, EHOSTUNREACH);
 	assert_int_equal(policy.reject_style, REJECT_DROP);
 	assert_int_equal(policy.keep_dials, 0);
+	assert_int_equal(policy.adopt, ADOPT_TRIM);
 	assert_true(policy.netns_cookie == 0);
 	assert_true(policy.netns_inode == 0);
 	assert_true(policy.backoff_initial_ns == 166 * NS_PER_MS);
@@ -191,14 +193,14 @@ static void every_setting_is_taken(void **state)
 	/* Where each came from. */
 	assert_int_equal(config.lines[0], 3);
 	assert_int_equal(config.lines[2], 6);
-	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 32);
+	assert_int_equal(config.lines[CONFIG_OPTION_COUNT - 1], 33);
 }
 
 static void values_are_refused(void **state)
 {
 	static const char guard_names[] =
 		"unknown setting, expected one of cgroup, netns, port, mode, peers, exempt, "
-		"check_interval, forget_after, max_peers, max_links, share_limit, tie_break, dial_policy, "
+		"check_interval, forget_after, max_peers, max_links, share_limit, adopt, tie_break, dial_policy, "
 		"refuse_with, reject, liveness, suspect_after, deny_max, log_level";
 	static const char path[] = "not an absolute path, expected one that begins with /";
 	static const char upwards[] = "leads upwards, expected a path without ..";
@@ -259,6 +261,7 @@ static void values_are_refused(void **state)
 		{ "guard", "max_links", "0", "", links },
 		{ "guard", "max_links", "9", "", links },
 		{ "guard", "max_links", "1x", "", links },
+		{ "guard", "adopt", "yes", "", "unknown, expected one of keep, trim" },
 		{ "guard", "share_limit", "1", "", "unknown, expected one of no, yes" },
 		{ "guard", "tie_break", "address", "", "unknown, expected one of isn, none" },
 		{ "guard", "dial_policy", "any", "", "unknown, expected one of shared, central" },

@@ -2837,11 +2837,11 @@ static void link_within_the_limit_dooms_none(void **state)
 	/* An exempt peer may have what it likes. */
 	peer.exempt_until_ns = NOW + 1;
 	assert_cause(up(&peer, &policy, 4, DIRECTION_INBOUND, 99, NOW), CAUSE_link_inbound);
-	/* One older than the guard is left alone, as newcomer and as the one that was there. */
+	/* One older than the guard is left alone, as newcomer and as the one that was there; as newcomer it is told. */
 	peer.exempt_until_ns = 0;
 	adopted.adopted = 1;
-	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_link_adopted);
-	assert_int_equal(fixture_slot(&peer, 5)->flags, SLOT_ADOPTED);
+	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_link_surplus);
+	assert_int_equal(fixture_slot(&peer, 5)->flags, SLOT_ADOPTED | SLOT_SURPLUS);
 	peer = fixture_peer();
 	policy.max_links = 1;
 	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_link_adopted);
@@ -4657,6 +4657,59 @@ static void link_too_many_that_is_the_last_may_stay(void **state)
 	assert_cause(link_spare(&peer, &policy, 2, NOW + SECOND / 2), CAUSE_none);
 }
 
+/* adopt = trim: what was there before the guard is ended, but never what the peer may have. */
+static void link_too_many_that_is_older_may_be_trimmed(void **state)
+{
+	struct link adopted = fixture_link(1, DIRECTION_INBOUND, 0, NOW);
+	struct guard_policy policy = steps_policy();
+	struct peer peer = fixture_peer();
+	struct decision decision;
+
+	(void)state;
+	adopted.adopted = 1;
+	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_link_adopted);
+	assert_cause(link_trim(&peer, &policy, 1, MODE_ENFORCE, NOW), CAUSE_none);
+	adopted.cookie = 2;
+	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_link_surplus);
+	/* Once is enough. */
+	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_none);
+	adopted.cookie = 3;
+	adopted.mode = MODE_OBSERVE;
+	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_link_surplus);
+	/* Who refuses nothing tells nothing of it. */
+	adopted.cookie = 4;
+	adopted.mode = MODE_OFF;
+	assert_cause(link_up(&peer, &policy, &adopted), CAUSE_link_adopted);
+	assert_int_equal(fixture_slot(&peer, 4)->flags, SLOT_ADOPTED);
+	/* Nobody's cookie; a claim; a peer to which nothing is refused; a mode in which nothing is. */
+	assert_cause(link_trim(&peer, &policy, 9, MODE_ENFORCE, NOW), CAUSE_none);
+	arrange_claim(&peer, &policy, 5, OUR_ISN, NOW);
+	assert_cause(link_trim(&peer, &policy, 5, MODE_ENFORCE, NOW), CAUSE_none);
+	peer.exempt_until_ns = NOW + 1;
+	assert_cause(link_trim(&peer, &policy, 3, MODE_ENFORCE, NOW), CAUSE_none);
+	peer.exempt_until_ns = 0;
+	assert_cause(link_trim(&peer, &policy, 3, MODE_OFF, NOW), CAUSE_none);
+	/* Who observes says which one. */
+	decision = link_trim(&peer, &policy, 3, MODE_OBSERVE, NOW);
+	assert_cause(decision, CAUSE_link_duplicate);
+	assert_int_equal(decision.other_cookie, 3);
+	assert_int_equal(decision.direction, DIRECTION_INBOUND);
+	assert_false(fixture_slot(&peer, 3)->flags & SLOT_DOOMED);
+	policy.max_links = 2;
+	for (__u64 cookie = 3; cookie <= 4; cookie++) {
+		assert_cause(link_trim(&peer, &policy, cookie, MODE_ENFORCE, NOW), CAUSE_link_duplicate);
+		assert_true(fixture_slot(&peer, cookie)->flags & SLOT_DOOMED);
+		assert_cause(link_trim(&peer, &policy, cookie, MODE_ENFORCE, NOW), CAUSE_none);
+	}
+	/* That is all: two are what it may have. */
+	assert_cause(link_trim(&peer, &policy, 1, MODE_ENFORCE, NOW), CAUSE_none);
+	assert_cause(link_trim(&peer, &policy, 2, MODE_ENFORCE, NOW), CAUSE_none);
+	/* One that shows no life is no reason to end another. */
+	policy.max_links = 1;
+	slot_of(&peer, 1)->flags |= SLOT_UNANSWERED;
+	assert_cause(link_trim(&peer, &policy, 2, MODE_ENFORCE, NOW + policy.suspect_after_ns), CAUSE_none);
+}
+
 /* Its claim was void before its SYN left, and another dial has its slot. */
 static void answer_of_a_dial_without_a_slot_is_held_for_a_link(void **state)
 {
@@ -4918,6 +4971,7 @@ int main(void)
 		cmocka_unit_test(end_twice_changes_nothing),
 		cmocka_unit_test(release_is_no_failure),
 		cmocka_unit_test(link_too_many_that_is_the_last_may_stay),
+		cmocka_unit_test(link_too_many_that_is_older_may_be_trimmed),
 		cmocka_unit_test(answer_of_a_dial_without_a_slot_is_held_for_a_link),
 		cmocka_unit_test(due_is_idle_and_ours_to_dial),
 		cmocka_unit_test(forgotten_is_only_who_nobody_needs),

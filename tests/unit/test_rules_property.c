@@ -51,6 +51,7 @@ struct socket {
 	enum socket_state state;
 	enum link_direction direction;
 	int adopted;
+	int surplus;           /* adopted when it was one too many */
 	__u32 isn;
 	__u64 since;
 	__u64 void_at; /* dialing and sent: the claim is worth nothing from then on */
@@ -363,6 +364,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, socket->state == SOCKET_LINKED || socket->state == SOCKET_DOOMED);
 		must(life, !!(slot->flags & SLOT_DOOMED) == (socket->state == SOCKET_DOOMED));
 		must(life, !!(slot->flags & SLOT_ADOPTED) == socket->adopted);
+		must(life, !!(slot->flags & SLOT_SURPLUS) == socket->surplus);
 		must(life, !!(slot->flags & SLOT_UNANSWERED) == socket->unanswered);
 		must(life, !(slot->flags &
 			     (SLOT_KEPT | SLOT_GIVEN_UP | SLOT_ANSWERED | SLOT_MET)));
@@ -657,6 +659,7 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	socket->state = SOCKET_LINKED;
 	socket->direction = direction;
 	socket->adopted = adopted;
+	socket->surplus = adopted && links >= limit && !exempt(life) && life->mode != MODE_OFF;
 	socket->since = socket->heard = life->now;
 	socket->kept = socket->given_up = socket->answered = socket->met = 0;
 	socket->unanswered = 0;
@@ -665,7 +668,8 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	must(life, decision.verdict == VERDICT_NONE);
 	must(life, decision.attempts == life->attempts);
 	if (links < limit || exempt(life) || adopted || life->mode == MODE_OFF) {
-		must(life, decision.cause == (adopted ? CAUSE_link_adopted :
+		must(life, decision.cause == (socket->surplus	? CAUSE_link_surplus :
+					      adopted		? CAUSE_link_adopted :
 					      direction == DIRECTION_OUTBOUND ?
 							CAUSE_link_outbound :
 							CAUSE_link_inbound));
@@ -1324,6 +1328,24 @@ static void step_unanswered(struct life *life)
 		socket->unanswered = 1;
 }
 
+/* A link shall end for others that its peer has, older than the guard or not. */
+static void step_trim(struct life *life)
+{
+	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
+	struct socket *socket = &life->sockets[cookie];
+	int surplus = cookie && is_link(life, socket) && !exempt(life) && life->mode != MODE_OFF &&
+		      how_many(life, cookie, link_counts) >= limit_of(life);
+	struct decision decision =
+		link_trim(&life->peer, &life->policy, cookie, life->mode, life->now);
+
+	met[decision.cause]++;
+	tell(life, "socket %llu is to be trimmed: cause %d", cookie, decision.cause);
+	must(life, decision.cause == (surplus ? CAUSE_link_duplicate : CAUSE_none));
+	must(life, decision.other_cookie == (surplus ? cookie : 0));
+	if (surplus && life->mode == MODE_ENFORCE)
+		socket->state = SOCKET_DOOMED;
+}
+
 /* The service starts anew, or the network is back: now, or before what failed last. */
 static void step_revive(struct life *life)
 {
@@ -1473,6 +1495,8 @@ static void peer_and_model_agree(void **state)
 			case 16:
 				if (random_once_in(&life.random, 4))
 					step_unanswered(&life);
+				else if (random_once_in(&life.random, 8))
+					step_trim(&life);
 				break;
 			default:
 				step_time(&life);

@@ -126,7 +126,7 @@ static void has_members(const json_t *object, const char *members)
 	"first_seen_ns last_active_ns refused_dials refused_knocks last_refusal"
 #define SLOT_MEMBERS                                                                               \
 	"kind direction cookie since_ns age_ns local_port remote_port process_id thread_id "       \
-	"command sent syns adopted doomed kept given_up answered unanswered life life_sentence "   \
+	"command sent syns adopted surplus doomed kept given_up answered unanswered life life_sentence "   \
 	"life_until_ns expires_ns heard_ns silent_ns doubted_ns stalled_ns"
 #define EVENT_MEMBERS                                                                              \
 	"time_ns address service cause sentence outcome detail subject verdict direction "         \

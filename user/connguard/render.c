@@ -280,8 +280,8 @@ static void status_policy(const json_t *policy)
 	     (uint64_t)number_of(policy, "max_links"), text_of(policy, "refusal_errno"),
 	     text_of(policy, "reject_style"),
 	     is_set(policy, "set") ? "" : " (built-in: none was written)");
-	line("", "tie_break %s, dial_policy %s", text_of(policy, "tie_break"),
-	     text_of(policy, "dial_policy"));
+	line("", "tie_break %s, dial_policy %s, adopt %s", text_of(policy, "tie_break"),
+	     text_of(policy, "dial_policy"), text_of(policy, "adopt"));
 	if (number_of(policy, "liveness_ns"))
 		line("", "liveness %s, where the service has no keepalive of its own",
 		     clock_duration_format(number_of(policy, "liveness_ns"), first));
@@ -597,6 +597,7 @@ static void explain_slots(const char *label, const json_t *slots)
 		     time_of_day(number_of(slot, "since_ns"), clock),
 		     (uint64_t)number_of(slot, "local_port"), inbound ? "<-" : "->",
 		     (uint64_t)number_of(slot, "remote_port"),
+		     is_set(slot, "surplus") ? ", older than the guard, then one too many" :
 		     is_set(slot, "adopted") ? ", older than the guard" : "",
 		     is_set(slot, "doomed") ? ", a link too many: being destroyed" : "");
 		if (is_present(slot, "life"))

@@ -14,6 +14,7 @@
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
  *                   for which a knock is let in)
  *     probing.c     quiet links in the way of their peers are asked for a sign of life; nobody is ended for silence
+ *     surplus.c     links older than the guard and more than their peer may have, with adopt = trim: which of them go
  *     replaced.c    links in whose place a new one has come: which of the two goes
  *     syns.c        SYNs that leave between two of TCP's own timers
  *     packets.c     how the daemon sends what TCP does not send
@@ -76,6 +77,9 @@ struct revival;
 /* Links that a new one is to take the place of; replaced.c's alone. */
 struct replaced;
 
+/* Peers with too many links, older than the guard; surplus.c's alone. */
+struct surplus;
+
 /* Dials that wait for one; syns.c's alone. */
 struct syns;
 
@@ -114,6 +118,7 @@ struct daemon {
 	struct probing *probing;
 	struct revival *revival;
 	struct replaced *replaced;
+	struct surplus *surplus;
 	struct syns *syns;
 	struct packets *packets;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
@@ -305,6 +310,9 @@ void probing_stop(struct daemon *daemon);
  */
 void probing_doubt(struct daemon *daemon, const struct guard_event *event);
 
+/* Ask those links of the peer that have not shown life since the guard knows them, or not lately. */
+void probing_prove(struct daemon *daemon, const struct peer *peer);
+
 /* ---- revival.c ---- */
 
 /* Notice from now on that the network or the host is back, which ends every backoff. */
@@ -333,6 +341,17 @@ bool replaced_awaits(struct daemon *daemon, const struct peer_address *address, 
 
 /* The link of `event` has ended: one that it has taken the place of is spared. */
 void replaced_newcomer_ended(struct daemon *daemon, const struct guard_event *event);
+
+/* ---- surplus.c ---- */
+
+int surplus_start(struct daemon *daemon);
+void surplus_stop(struct daemon *daemon);
+
+/* A link of this peer was taken under guard that is one too many: with adopt = trim those that go are found and ended. */
+void surplus_found(struct daemon *daemon, const struct peer_address *address);
+
+/* The check has come to this peer: the same if it has such a link still. Only what is enforced is found here. */
+void surplus_look_at(struct daemon *daemon, const struct peer *peer, const struct guard_policy *policy);
 
 /* ---- packets.c ---- */
 

@@ -294,6 +294,9 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_link_unanswered:
 		syns_send_into_room(daemon, &event->address);
 		break;
+	case CAUSE_link_surplus:
+		surplus_found(daemon, &event->address);
+		/* fall through */
 	case CAUSE_link_adopted:
 		destroy_spared(daemon, event);
 		give_up_dials(daemon, event);

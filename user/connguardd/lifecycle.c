@@ -135,6 +135,8 @@ int daemon_start(struct daemon *daemon)
 	if (!result)
 		result = replaced_start(daemon);
 	if (!result)
+		result = surplus_start(daemon);
+	if (!result)
 		result = happenings_start(daemon);
 	if (!result)
 		result = places_start(daemon);
@@ -198,7 +200,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	struct config_error error = {};
 	struct config config;
 	size_t known_count;
-	bool mode_changed, ports_changed;
+	bool mode_changed, ports_changed, trims;
 	int result;
 
 	result = config_gather(daemon->sources, &config, &error);
@@ -219,6 +221,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	}
 	mode_changed = config.mode != daemon->config.mode;
 	ports_changed = memcmp(&config.ports, &daemon->config.ports, sizeof(config.ports));
+	trims = config.adopt == ADOPT_TRIM && daemon->config.adopt != ADOPT_TRIM;
 	result = furnish_config(daemon->guard, &config, &daemon->surroundings, known, known_count, NULL,
 				&error);
 	if (result) {
@@ -239,6 +242,9 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	log_set_level(config.log_level);
 	reconcile_reconfigured(daemon);
 	neighbours_look(daemon);
+	/* Those that have been there for long are found by the check. */
+	if (trims)
+		reconcile_now(daemon, false);
 	say_doubts(&daemon->config);
 	log_info("configuration reloaded");
 	return 0;
@@ -269,6 +275,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	neighbours_stop(daemon);
 	happenings_stop(daemon);
 	replaced_stop(daemon);
+	surplus_stop(daemon);
 	probing_stop(daemon);
 	if (ours)
 		guard_daemon_write(daemon->guard, &gone);

@@ -28,6 +28,7 @@
 #include "pure/life.h"
 #include "pure/names.h"
 #include "pure/packet.h"
+#include "pure/surplus.h"
 
 /* A service whose own keepalive takes longer than this to end a link gets it back sooner. */
 #define ASK_ON_MAX_NS (600 * NS_PER_SECOND)
@@ -113,13 +114,44 @@ static void make_tcp_ask(struct daemon *daemon, struct trial *const *trials, siz
 		log_warning("a quiet link is not asked for a sign of life: %s", strerror(-result));
 }
 
+/* Ask a link, unless it is asked already or there is no room: `knocked`, its peer knocks. */
+static void begin(struct daemon *daemon, const struct peer_address *address, const struct slot *slot,
+		  bool knocked, __u64 now)
+{
+	struct probing *probing = daemon->probing;
+	struct trial *trial = trial_of(probing, slot->cookie);
+	struct tcp_socket socket;
+
+	if (trial)
+		trial->life.knocked |= knocked;
+	if (trial || probing->count == TRIALS_MAX ||
+	    links_socket(daemon->surroundings.sockets, address, slot, &socket))
+		return;
+	trial = &probing->trials[probing->count++];
+	*trial = (struct trial){ .address = *address,
+				 .socket = socket,
+				 .life = { .began_ns = now, .knocked = knocked } };
+	ask(daemon, trial, now);
+}
+
+void probing_prove(struct daemon *daemon, const struct peer *peer)
+{
+	__u64 now = clock_now_ns();
+	struct guard_policy policy;
+
+	if (guard_policy_read(daemon->guard, &policy))
+		return;
+	for (int i = 0; i < PEER_SLOTS; i++)
+		if (slot_is_link(&peer->slots[i]) && !surplus_proven(&peer->slots[i], &policy, now, now))
+			begin(daemon, &peer->address, &peer->slots[i], false, now);
+	look_soon(daemon->probing);
+}
+
 void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 {
 	bool knocked = names_cause_subject(event->cause) == SUBJECT_KNOCK;
-	struct probing *probing = daemon->probing;
 	__u64 now = clock_now_ns();
 	struct guard_policy policy;
-	struct tcp_socket socket;
 	struct peer peer;
 
 	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
@@ -130,9 +162,8 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 	    (peer_room(&peer, &policy, now) || peer_exempt(&peer, now) ||
 	     guard_exempts(daemon->guard, &event->address, now)))
 		return;
-	for (int i = 0; i < PEER_SLOTS && probing->count < TRIALS_MAX; i++) {
+	for (int i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer.slots[i];
-		struct trial *trial;
 
 		if (!slot_is_link(slot) || slot_shows_life(slot, &policy, now) ||
 		    slot->flags & SLOT_UNANSWERED)
@@ -140,20 +171,9 @@ void probing_doubt(struct daemon *daemon, const struct guard_event *event)
 		/* Our own dial proves nothing: only what the rules put in doubt is asked. */
 		if (names_cause_subject(event->cause) == SUBJECT_DIAL && !slot->doubted_ns)
 			continue;
-		trial = trial_of(probing, slot->cookie);
-		if (trial) {
-			trial->life.knocked |= knocked;
-			continue;
-		}
-		if (links_socket(daemon->surroundings.sockets, &event->address, slot, &socket))
-			continue;
-		trial = &probing->trials[probing->count++];
-		*trial = (struct trial){ .address = event->address,
-					 .socket = socket,
-					 .life = { .began_ns = now, .knocked = knocked } };
-		ask(daemon, trial, now);
+		begin(daemon, &event->address, slot, knocked, now);
 	}
-	look_soon(probing);
+	look_soon(daemon->probing);
 }
 
 /* What there is to know of a link on trial at one time. */

@@ -325,8 +325,10 @@ static int walk_on(struct daemon *daemon)
 				 check_end(reconcile->check, &actions, &action_count);
 	if (result)
 		return result;
-	for (size_t i = 0; i < count; i++)
+	for (size_t i = 0; i < count; i++) {
 		census_count(&reconcile->counting, &peers[i], &reconcile->policy);
+		surplus_look_at(daemon, &peers[i], &reconcile->policy);
+	}
 	for (size_t i = 0; i < action_count; i++)
 		act(daemon, &actions[i]);
 	upkeep_queue_backoffs(daemon, peers, count, reconcile->now_ns);

@@ -200,7 +200,7 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 
 	if (slot->kind == SLOT_LINK)
 		life = life_of(rules, slot);
-	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:b, s:b, s:b, s:b, s:b, "
+	return json_pack("{s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:o, s:b, s:b, s:b, s:b, s:b, s:b, s:b, "
 			 "s:s?, s:s?, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "kind", names_slot_kind(slot->kind),
 			 "direction", names_direction(slot->direction),
@@ -215,6 +215,7 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 			 "sent", (slot->flags & SLOT_SENT) != 0,
 			 "syns", number(slot->syns),
 			 "adopted", (slot->flags & SLOT_ADOPTED) != 0,
+			 "surplus", (slot->flags & SLOT_SURPLUS) != 0,
 			 "doomed", (slot->flags & SLOT_DOOMED) != 0,
 			 "kept", (slot->flags & SLOT_KEPT) != 0,
 			 "given_up", (slot->flags & SLOT_GIVEN_UP) != 0,
@@ -891,7 +892,7 @@ static json_t *view_features(const bool features[FEATURE_COUNT], json_t *notes)
 
 static json_t *view_policy(const struct guard_policy *policy)
 {
-	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b}",
+	return json_pack("{s:b, s:i, s:s, s:s, s:s, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:b, s:s}",
 			 "set", policy->set != 0,
 			 "max_links", (int)policy->max_links,
 			 "refusal_errno", names_errno(policy->refusal_errno),
@@ -909,7 +910,8 @@ static json_t *view_policy(const struct guard_policy *policy)
 			 "liveness_ns", number(policy->liveness_ns),
 			 "suspect_after_ns", number(policy->suspect_after_ns),
 			 "deny_max_ns", number(policy->deny_max_ns),
-			 "keep_dials", policy->keep_dials != 0);
+			 "keep_dials", policy->keep_dials != 0,
+			 "adopt", names_adopt(policy->adopt));
 }
 
 /* The counters of one book that are not 0, by cause. */
@@ -1053,6 +1055,25 @@ static void say_whole_host(const struct guard *guard, json_t *notes)
 	if (!guard_cgroup_id(guard, &id) && id == ROOT_CGROUP_ID)
 		say(notes, "the whole host is guarded: whatever any user of it dials on a guarded port counts as "
 			   "the service's own dial; name the service's cgroup");
+}
+
+/* Links that were there before the guard, and more than their peer may have. */
+static void say_surplus(const struct census *census, const struct loaded_rules *loaded,
+			const struct view_origin *origin, json_t *notes)
+{
+	bool trims = loaded->rules.policy.adopt == ADOPT_TRIM;
+	char text[ADDRESS_TEXT_MAX];
+
+	if (!census->surplus)
+		return;
+	address_to_text(&census->surplus_peer, text);
+	say(notes,
+	    "%zu peer(s) have more links than they may, older than the guard: %s has %u where %u may be. %s",
+	    census->surplus, text, census->surplus_links, census->surplus_limit,
+	    !trims				   ? "They stay (adopt = keep)" :
+	    loaded->rules.mode == MODE_OBSERVE ? "Those too many would be ended (adopt = trim)" :
+	    loaded->rules.mode != MODE_ENFORCE || !origin->daemon ? "They stay for now (adopt = trim)" :
+				 "Of those that show life the ones too many are ended (adopt = trim)");
 }
 
 /* What to know before enforcing, beside the habits. */
@@ -1225,6 +1246,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
 	say_strange(origin, notes);
 	say_whole_host(guard, notes);
+	say_surplus(&census, &loaded, origin, notes);
 	habit = habit_of_peers(&census.habit);
 	if (habit.kind == HABIT_NONE)
 		habit = habit_of_events(origin->events, origin->event_count, &loaded.rules.policy,

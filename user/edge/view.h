@@ -72,7 +72,7 @@ struct view_origin {
  *  "features": [{"name", "available", "lack": sentence|null}],
  *  "policy": {"set", "max_links", "refusal_errno", "reject_style", "tie_break", "dial_policy", "netns_cookie", "netns_inode",
  *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns", "liveness_ns",
- *             "suspect_after_ns", "deny_max_ns", "keep_dials": bool},
+ *             "suspect_after_ns", "deny_max_ns", "keep_dials": bool, "adopt"},
  *  "peers": {"count", "max", "counted_ns": number|null (so far: there are more), "linked", "dialing", "backoff", "idle", "exempt"},
  *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
  *                       "until_ns", "left_ns": number|null (for good)}],
@@ -140,7 +140,7 @@ struct view_rules {
  * with slot = {"kind": "link"|"claim", "direction", "cookie", "since_ns", "age_ns", "local_port",
  * "remote_port",
  *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent",
- *  "syns": number (a claim's, that have left), "adopted", "doomed",
+ *  "syns": number (a claim's, that have left), "adopted", "surplus" (it was one too many when it was adopted), "doomed",
  *  "kept" (a claim whose SYN waits for the end of the backoff), "given_up" (one that ends for a knock),
  *  "answered" (one whose answer was held), "unanswered" (a link that was asked for a sign of life in vain): bool,
  *  "life": null (a claim) | "alive" | "quiet" (not heard from for suspect_after) | "asked" (quiet, and being asked

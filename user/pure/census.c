@@ -4,6 +4,8 @@
 
 #include <connguard/rules.h>
 
+#include "pure/surplus.h"
+
 enum census_state census_state(const struct peer *peer, __u64 now_ns)
 {
 	bool linked = false, dialing = false;
@@ -40,5 +42,10 @@ void census_count(struct census *census, const struct peer *peer, const struct g
 		links += peer->slots[i].kind == SLOT_LINK;
 	if (links == PEER_SLOTS && !census->full++)
 		census->full_peer = peer->address;
+	if (surplus_has(peer, policy, census->taken_ns) && !census->surplus++) {
+		census->surplus_peer = peer->address;
+		census->surplus_links = peer_census(peer, policy, 0, census->taken_ns).links;
+		census->surplus_limit = peer_limit(peer, policy);
+	}
 	habit_count_peer(&census->habit, peer, policy, census->taken_ns);
 }

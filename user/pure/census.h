@@ -32,6 +32,9 @@ struct census {
 	size_t in_state[CENSUS_STATES];
 	size_t full; /* have links in all of their slots */
 	struct peer_address full_peer; /* one of those */
+	size_t surplus; /* have links older than the guard and more than they may have: surplus_has() */
+	struct peer_address surplus_peer; /* one of those, */
+	unsigned int surplus_links, surplus_limit; /* its links, and how many it may have */
 	struct habit_tally habit;
 };
 

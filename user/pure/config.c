@@ -64,8 +64,8 @@ static int parse_errno(const struct config_option *option, const char *text, str
 /* Rows that config_finish() refers to. */
 enum {
 	OPTION_PORT = 2,
-	OPTION_LIVENESS = 15,
-	OPTION_BACKOFF_INITIAL = 19,
+	OPTION_LIVENESS = 16,
+	OPTION_BACKOFF_INITIAL = 20,
 	OPTION_BACKOFF_MAX,
 	OPTION_IN_BACKOFF,
 	OPTION_MIN_UPTIME,
@@ -142,6 +142,12 @@ const struct config_option config_options[CONFIG_OPTION_COUNT] = {
 		.help = "no: each port is a service with limits of its own; yes: all ports share them",
 		.parse = parse_choice, MEMBER(share_limit),
 		.choices = names_yes_no_table, .at_start = true,
+	},
+	{
+		.section = "guard", .name = "adopt", .default_text = "keep",
+		.help = "Links older than the guard, more than their peer may have: keep, or trim (they are ended)",
+		.parse = parse_choice, MEMBER(adopt),
+		.choices = names_adopt_table,
 	},
 	{
 		.section = "guard", .name = "tie_break", .default_text = "isn",
@@ -928,6 +934,7 @@ void config_policy(const struct config *config, struct guard_policy *ret_policy)
 		.suspect_after_ns = config->suspect_after_ns,
 		.deny_max_ns = config->deny_max_ns,
 		.keep_dials = config->keep_dials,
+		.adopt = config->adopt,
 	};
 }
 

@@ -28,7 +28,7 @@
 #define CONFIG_PORTS_MAX 16
 #define CONFIG_EXEMPT_MAX 64
 /* How many options there are. */
-#define CONFIG_OPTION_COUNT 26
+#define CONFIG_OPTION_COUNT 27
 /* struct config.lines of a setting that config_set() set. */
 #define CONFIG_LINE_COMMAND_LINE (~0U)
 
@@ -60,6 +60,7 @@ struct config {
 	__u32 max_peers;
 	__u32 max_links;
 	__u32 share_limit;            /* 1: all ports are one service; 0: each is one */
+	enum adopt_policy adopt;
 	enum tie_break tie_break;
 	enum dial_policy dial_policy;
 	__u32 refuse_with;            /* positive errno */

@@ -32,6 +32,12 @@ const struct names_entry names_reject_style_table[] = {
 	{ 0, NULL },
 };
 
+const struct names_entry names_adopt_table[] = {
+	{ ADOPT_KEEP, "keep" },
+	{ ADOPT_TRIM, "trim" },
+	{ 0, NULL },
+};
+
 const struct names_entry names_in_backoff_table[] = {
 	{ 1, "keep" },
 	{ 0, "refuse" },
@@ -172,6 +178,11 @@ int names_mode_parse(const char *name, enum guard_mode *ret_mode)
 const char *names_tie_break(enum tie_break tie_break)
 {
 	return names_lookup(names_tie_break_table, tie_break);
+}
+
+const char *names_adopt(enum adopt_policy adopt)
+{
+	return names_lookup(names_adopt_table, adopt);
 }
 
 const char *names_dial_policy(enum dial_policy dial_policy)

@@ -27,6 +27,7 @@ extern const struct names_entry names_mode_table[];         /* off observe enfor
 extern const struct names_entry names_tie_break_table[];    /* isn none */
 extern const struct names_entry names_dial_policy_table[];  /* shared central */
 extern const struct names_entry names_reject_style_table[]; /* reset drop */
+extern const struct names_entry names_adopt_table[];        /* keep trim */
 extern const struct names_entry names_in_backoff_table[];   /* keep refuse */
 extern const struct names_entry names_yes_no_table[];       /* no yes */
 extern const struct names_entry names_log_level_table[];    /* error warning info debug */
@@ -39,6 +40,7 @@ int names_lookup_value(const struct names_entry *table, const char *name, __u32 
 const char *names_mode(enum guard_mode mode);
 int names_mode_parse(const char *name, enum guard_mode *ret_mode);
 const char *names_tie_break(enum tie_break tie_break);
+const char *names_adopt(enum adopt_policy adopt);
 const char *names_dial_policy(enum dial_policy dial_policy);
 const char *names_reject_style(enum reject_style reject_style);
 const char *names_log_level(enum log_level level);
