@@ -138,6 +138,7 @@ FUZZ_SOURCES := $(wildcard tests/fuzz/fuzz_*.c)
 FUZZ_TARGETS := $(patsubst tests/fuzz/%.c,$(OUT)/%,$(FUZZ_SOURCES))
 FUZZ_REPLAYS := $(patsubst %.c,$(OUT)/%,$(FUZZ_SOURCES))
 FUZZ_REPLAY_MAIN := $(call objects,tests/fuzz/replay.c)
+FUZZ_OBJECTS := $(call objects,$(FUZZ_SOURCES)) $(FUZZ_REPLAY_MAIN)
 
 # ---- targets ---------------------------------------------------------------------------------------
 
