@@ -114,6 +114,10 @@ class Container:
                                 "--kill-child", "sh", "-c", script),
                 stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=die_with_parent)
         lab.at_end(self.end)
+        # What comes before systemd is what the machine can or cannot do.
+        wait_for(lambda: self.first() or self.process.poll() is not None, "systemd begins")
+        if self.process.poll() is not None:
+            raise Skip(f"no container can be made here: {self.said().strip()}")
         wait_for(lambda: self.run("systemctl", "is-system-running")[1].strip() in ("running", "degraded"),
                  lambda: f"systemd has started: {self.said()} {self.run('systemctl', 'list-jobs')[1]}")
 
@@ -136,7 +140,6 @@ class Container:
             # Before, / is the host's yet.
             with open(f"/proc/{first}/comm", encoding="ascii") as file:
                 return first if file.read().strip() == "systemd" else None
-        assert self.process.poll() is None, f"there is no container: {self.said()}"
         return None
 
     def run(self, *arguments):
