@@ -464,16 +464,17 @@ def without_file_and_port_it_says_what_is_missing(lab):
 
 
 @each("cgroup", "netns")
-def a_place_that_is_not_there_is_named(lab, what):
+def a_place_that_cannot_be_entered_is_named(lab, what):
+    """A cgroup that is not there is waited for: test_places.py. This is one that will never be."""
     guard = lab.own_guard(start=False)
     if what == "cgroup":
-        guard.cgroup = "/cgt-no-such-cgroup"
+        guard.cgroup += "/cgroup.procs"
         guard.write(guard.options)
     else:
         guard.write(dict(guard.options, netns="/run/netns/cgt-no-such-namespace"))
     status, output = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
     assert status == 1 and re.search(
-        rf"{re.escape(guard.file)}:\d+: \[guard\] {what} = \S*cgt-no-such.*expected the path", output), output
+        rf"{re.escape(guard.file)}:\d+: \[guard\] {what} = \S*cgt-.*expected the path", output), output
     assert not os.path.exists(guard.pins) and not os.path.exists(guard.socket_path)
 
 
