@@ -134,7 +134,7 @@ struct daemon {
 	struct overlap *overlaps;    /* guards that overlap with this one, as last seen */
 	size_t overlap_count;
 	struct timespec pins_changed; /* when guards last came or went, as the directory of all pins says */
-	unsigned int beats_of_quiet_pins; /* heartbeats since that was seen */
+	unsigned int beats_to_look;  /* heartbeats for which others are still looked for */
 	int exempt_result;           /* of the last writing of the exempt map: said when it changes */
 };
 

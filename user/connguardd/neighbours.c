@@ -8,10 +8,12 @@
 #include "base/log.h"
 
 /*
- * Heartbeats since the directory of all pins has changed, for a guard that comes is pinned before it has its ports: it
- * is looked for after 2 of them, 4, 8, and so on until so many. The periodic check finds who takes longer.
+ * For so many heartbeats after the directory of all pins has changed, for a guard that comes is pinned before it has its
+ * ports. The periodic check finds who takes longer.
  */
 #define QUIET_BEATS 32
+/* In that time they are looked for at every second one. */
+#define LOOK_BEATS 2
 
 static bool is_known(const struct daemon *daemon, const char *name)
 {
@@ -51,13 +53,10 @@ void neighbours_beat(struct daemon *daemon)
 	if (pins.st_mtim.tv_sec != daemon->pins_changed.tv_sec ||
 	    pins.st_mtim.tv_nsec != daemon->pins_changed.tv_nsec) {
 		daemon->pins_changed = pins.st_mtim;
-		daemon->beats_of_quiet_pins = 0;
-	} else if (daemon->beats_of_quiet_pins < QUIET_BEATS) {
-		unsigned int beats = ++daemon->beats_of_quiet_pins;
-
-		if (beats > 1 && !(beats & (beats - 1)))
-			neighbours_look(daemon);
+		daemon->beats_to_look = QUIET_BEATS;
 	}
+	if (daemon->beats_to_look && --daemon->beats_to_look % LOOK_BEATS == 0)
+		neighbours_look(daemon);
 }
 
 void neighbours_stop(struct daemon *daemon)
