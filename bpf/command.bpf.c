@@ -121,6 +121,13 @@ int command(struct __sk_buff *skb)
 		decision = link_unanswered(peer, rules, request.cookie, now);
 		if (decision.cause == CAUSE_none)
 			result = -ERROR_NO_ENTRY;
+	} else if (request.operation == COMMAND_STRANDED && request.value) {
+		decision = link_stranded(peer, request.cookie);
+		if (decision.cause == CAUSE_none)
+			result = -ERROR_NO_ENTRY;
+	} else if (request.operation == COMMAND_STRANDED) {
+		if (!link_floats(peer, request.cookie))
+			result = -ERROR_NO_ENTRY;
 	} else if (request.operation == COMMAND_LET_GO) {
 		slot = slot_of(peer, request.cookie);
 		if (!slot || slot->kind != SLOT_CLAIM || !(slot->flags & SLOT_KEPT) ||

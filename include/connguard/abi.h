@@ -93,6 +93,7 @@ enum slot_flag {
 	SLOT_UNANSWERED = 64, /* link: asked for a sign of life in vain; a knock need not wait for it */
 	SLOT_MET = 128, /* claim: a SYN of the peer has met its own socket, both ends open one connection */
 	SLOT_SURPLUS = 256, /* link: adopted when its peer had as many links as it may have, or more */
+	SLOT_STRANDED = 512, /* link: this end's address is not this host's any more; SLOT_UNANSWERED goes with it */
 };
 
 /* How a dial or a link ended, as the kernel shows it at its socket. */
@@ -406,6 +407,8 @@ enum command_operation {
 	COMMAND_REVIVE = 15,  /* no peer: every backoff is over. `value` says why, an enum cause: network_back or
 			       * host_resumed */
 	COMMAND_TRIM = 16,    /* the link of `cookie` is one too many and shall end: see link_trim(). -EBUSY: it is not */
+	COMMAND_STRANDED = 17, /* `value` 1: this end's address of the link of `cookie` is not this host's any more;
+			       * 0: it is again. -ENOENT: it has such a link no longer, or knows it */
 };
 
 /*

@@ -81,6 +81,7 @@ enum cause_subject {
 	X(link_ended, LINK, NONE, "the link ended") \
 	X(link_destroyed, LINK, NONE, "a link too many ended") \
 	X(link_unanswered, LINK, NONE, "the quiet link was asked for a sign of life in vain: a new one may take its place") \
+	X(link_stranded, LINK, NONE, "the link's own address is not this host's any more: a new one may take its place") \
 	X(link_released, LINK, NONE, "a slot with no socket behind it was repaired") \
 	X(link_cut, LINK, NONE, "the link was cut by command") \
 	X(link_spared, LINK, NONE, "a link too many is the peer's last one: it stays") \

@@ -283,11 +283,12 @@ static __always_inline __u64 slot_is_link(const struct slot *slot)
 	return same(slot->kind, SLOT_LINK) & same(slot->flags & SLOT_DOOMED, 0);
 }
 
-/* 1 when the link was heard from within suspect_after, else 0. */
+/* 1 when the link was heard from within suspect_after, and can be heard at all, else 0. */
 static __always_inline __u64 slot_shows_life(const struct slot *slot,
 					     const struct guard_policy *policy, __u64 now)
 {
-	return before(now, slot->heard_ns + policy->suspect_after_ns);
+	return before(now, slot->heard_ns + policy->suspect_after_ns) &
+	       same(slot->flags & SLOT_STRANDED, 0);
 }
 
 /*
@@ -492,7 +493,7 @@ static __always_inline void link_heard(struct peer *peer, __u64 cookie, __u64 he
 		return;
 	slot->heard_ns = heard_ns;
 	slot->stalled_ns = 0;
-	slot->flags &= ~(__u32)SLOT_UNANSWERED;
+	slot->flags &= ~(__u32)(SLOT_UNANSWERED | SLOT_STRANDED);
 	if (slot->doubted_ns <= heard_ns)
 		slot->doubted_ns = 0;
 	peer->doubted_dial_ns = 0;
@@ -518,7 +519,36 @@ static __always_inline struct decision link_unanswered(struct peer *peer,
 }
 
 /*
- * The same of those that have been in doubt for `asked_ns`. One that was asked a moment ago, or never,
+ * This end's address of the link of `cookie` is not this host's any more: nothing can be heard of it, whenever it was
+ * last, and it need not be asked. It ends as an unanswered one does. CAUSE_none: it was known, or it is gone.
+ */
+static __always_inline struct decision link_stranded(struct peer *peer, __u64 cookie)
+{
+	struct decision decision = { .verdict = VERDICT_NONE, .cause = CAUSE_none };
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_LINK || slot->flags & SLOT_STRANDED)
+		return decision;
+	slot->flags |= SLOT_UNANSWERED | SLOT_STRANDED;
+	decision.cause = CAUSE_link_stranded;
+	decision.direction = slot->direction;
+	return decision;
+}
+
+/* The address is this host's again: it is as if nothing had been asked. 0: the link was not stranded, or it is gone. */
+static __always_inline int link_floats(struct peer *peer, __u64 cookie)
+{
+	struct slot *slot = slot_of(peer, cookie);
+
+	if (!slot || slot->kind != SLOT_LINK || !(slot->flags & SLOT_STRANDED))
+		return 0;
+	slot->flags &= ~(__u32)(SLOT_UNANSWERED | SLOT_STRANDED);
+	slot->doubted_ns = 0;
+	return 1;
+}
+
+/*
+ * As link_unanswered(), of those that have been in doubt for `asked_ns`. One that was asked a moment ago, or never,
  * may be alive: the newcomer must not take its place.
  */
 static __always_inline void links_unanswered(struct peer *peer, const struct guard_policy *policy,

@@ -109,7 +109,8 @@ static void assert_unknown(const char *address)
 							     COMMAND_ANNOUNCE,	 COMMAND_HEARD,
 							     COMMAND_EXPIRE,	 COMMAND_FORGET,
 							     COMMAND_SPARE,	 COMMAND_LET_GO,
-							     COMMAND_UNANSWERED, COMMAND_TRIM };
+							     COMMAND_UNANSWERED, COMMAND_TRIM,
+							     COMMAND_STRANDED };
 
 	for (size_t i = 0; i < sizeof(operations) / sizeof(operations[0]); i++)
 		assert_int_equal(ask(operations[i], address), -ENOENT);
@@ -225,7 +226,7 @@ static void short_data(void **state)
 
 static void unknown_operations(void **state)
 {
-	static const __u32 operations[] = { COMMAND_TRIM + 1, 1000, INT_MAX, ~0U };
+	static const __u32 operations[] = { COMMAND_STRANDED + 1, 1000, INT_MAX, ~0U };
 	struct peer before;
 
 	(void)state;
@@ -545,6 +546,43 @@ static void unanswered(void **state)
 	peer.slots[0].flags = 0;
 	peer.slots[0].heard_ns = heard.until_ns;
 	assert_untouched(PEER4, &peer);
+}
+
+/* Neither life nor silence matters to a link whose own address is gone; when it is back all is as before. */
+static void stranded(void **state)
+{
+	struct peer peer = { .attempts = 2,
+			     .slots = { quiet_link(11), some_link(12), some_claim(13, 1) } };
+	struct guard_command command = command_on(COMMAND_STRANDED, PEER4);
+	struct guard_event event;
+
+	(void)state;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	for (command.value = 0; command.value < 2; command.value++)
+		for (command.cookie = 13; command.cookie <= 14; command.cookie++)
+			assert_int_equal(guard_command(guard, &command), -ENOENT);
+	assert_untouched(PEER4, &peer);
+	for (command.cookie = 11; command.cookie <= 12; command.cookie++) {
+		command.value = 0;
+		assert_int_equal(guard_command(guard, &command), -ENOENT);
+		command.value = 1;
+		assert_int_equal(guard_command(guard, &command), 0);
+		assert_int_equal(guard_command(guard, &command), -ENOENT);
+		assert_counted(watch, ENFORCED(link_stranded, 1));
+		event = next_event(watch, link_stranded);
+		assert_command_event(&event, PEER4);
+		assert_int_equal(event.cookie, command.cookie);
+		assert_int_equal(event.direction, DIRECTION_INBOUND);
+		assert_int_equal(event.attempts, 2);
+		assert_no_event(watch);
+		peer.slots[command.cookie - 11].flags = SLOT_UNANSWERED | SLOT_STRANDED;
+		assert_untouched(PEER4, &peer);
+		command.value = 0;
+		assert_int_equal(guard_command(guard, &command), 0);
+		peer.slots[command.cookie - 11].flags = 0;
+		assert_untouched(PEER4, &peer);
+	}
 }
 
 /* A dial that was kept leaves when the backoff is over, and not before. */
@@ -1026,7 +1064,7 @@ static int run_all(void)
 		TEST(any_address), TEST(add),	     TEST(unknow),
 		TEST(kick),	   TEST(limit),	     TEST(allow),
 		TEST(announce),	   TEST(release),    TEST(release_causes),
-		TEST(heard),	   TEST(unanswered), TEST(let_go),
+		TEST(heard),	   TEST(unanswered), TEST(stranded), TEST(let_go),
 		TEST(revive),	   TEST(services),   TEST(hosts),
 		TEST(spare),	   TEST(adopts),
 		TEST(trim),

@@ -148,7 +148,8 @@ static void check_slot(const struct story *story, const struct slot *slot)
 		must(slot->direction == DIRECTION_OUTBOUND);
 		must(slot->expires_ns > slot->since_ns);
 		must(slot->expires_ns <= story->now + longest);
-		must(!(slot->flags & (SLOT_DOOMED | SLOT_ADOPTED | SLOT_UNANSWERED)));
+		must(!(slot->flags &
+		       (SLOT_DOOMED | SLOT_ADOPTED | SLOT_UNANSWERED | SLOT_STRANDED)));
 		must(!(slot->flags & SLOT_GIVEN_UP) || slot->flags & SLOT_SENT);
 		must(slot->ack_waits_until_ns <= story->now + ACK_WAITS_NS ||
 		     slot->ack_waits_until_ns <= story->now + story->policy.hold_max_ns);
@@ -755,7 +756,7 @@ static void step_heard(struct story *story)
 			slot->doubted_ns = slot->heard_ns == story->now ? slot->doubted_ns : 0;
 			slot->stalled_ns = slot->heard_ns == story->now ? slot->stalled_ns : 0;
 			if (slot->heard_ns != story->now) {
-				slot->flags &= ~(__u32)SLOT_UNANSWERED;
+				slot->flags &= ~(__u32)(SLOT_UNANSWERED | SLOT_STRANDED);
 				was.doubted_dial_ns = 0;
 			}
 			slot->heard_ns = story->now;
@@ -810,13 +811,34 @@ static void step_expire(struct story *story)
 	must(story->peer->attempts == was.attempts);
 }
 
+/* The own address of a link goes, or comes back. */
+static void step_stranded(struct story *story, int gone)
+{
+	__u64 cookie = a_cookie(story);
+	const struct peer was = *story->peer;
+	struct decision decision = {};
+	int changed;
+
+	if (gone) {
+		decision = link_stranded(story->peer, cookie);
+		check_decision(&decision);
+		changed = decision.cause != CAUSE_none;
+	} else {
+		changed = link_floats(story->peer, cookie);
+	}
+	if (!changed)
+		must(!memcmp(story->peer, &was, sizeof(was)));
+	else
+		must(!(slot_held(story->peer, cookie)->flags & SLOT_STRANDED) == !gone);
+}
+
 /* What the command program does to a peer. */
 static void step_command(struct story *story)
 {
 	struct peer *peer = story->peer;
 	__u64 span = a_span(story, 0, DAY_NS);
 
-	switch (input_below(&story->input, 6)) {
+	switch (input_below(&story->input, 8)) {
 	case 0:
 		backoff_clear(peer);
 		break;
@@ -835,6 +857,10 @@ static void step_command(struct story *story)
 	case 5:
 		if (peer_due(peer, story->now))
 			peer->due_ns = story->now;
+		break;
+	case 6:
+	case 7:
+		step_stranded(story, input_below(&story->input, 4) != 0);
 		break;
 	}
 }

@@ -19,7 +19,7 @@ ROWS = []
 NOT_MET = {
     "dial_again", "dial_exempt", "dial_unheld", "dial_recycled", "dial_not_due", "knock_exempt",
     "claim_closed", "claim_expired", "link_adopted", "link_surplus", "link_unheld", "link_released", "link_cut",
-    "link_unguarded",
+    "link_unguarded", "link_stranded",
 }
 
 

@@ -4390,6 +4390,62 @@ static void unanswered_link_lets_a_knock_in_and_stays(void **state)
 	assert_cause(ends(&peer, &policy, 1, ENDING_RESET, NOW + 7 * SECOND), CAUSE_link_destroyed);
 }
 
+/*
+ * Nobody waits for a link whose own address is gone, however lively it was. What is back is as it was, and what has been
+ * heard was never gone.
+ */
+static void stranded_link_lets_everybody_pass_and_stays(void **state)
+{
+	struct guard_policy policy = steps_policy();
+	struct peer peer = fixture_peer(), lively;
+	struct decision decision;
+
+	(void)state;
+	arrange_link(&peer, 1, DIRECTION_INBOUND, 5, NOW);
+	arrange_claim(&peer, &policy, 3, OUR_ISN, NOW);
+	lively = peer;
+	assert_cause(link_stranded(&peer, 2), CAUSE_none);
+	assert_cause(link_stranded(&peer, 0), CAUSE_none);
+	assert_cause(link_stranded(&peer, 3), CAUSE_none);
+	assert_false(link_floats(&peer, 1) || link_floats(&peer, 2) || link_floats(&peer, 3));
+	assert_memory_equal(&lively, &peer, sizeof(peer));
+	slot_free(slot_of(&peer, 3));
+	lively = peer;
+	assert_cause(knocks_with_daemon(&peer, &policy, 6, NOW), CAUSE_knock_linked);
+	peer = lively;
+	decision = saw(link_stranded(&peer, 1));
+	assert_cause(decision, CAUSE_link_stranded);
+	assert_int_equal(decision.direction, DIRECTION_INBOUND);
+	assert_cause(link_stranded(&peer, 1), CAUSE_none);
+	assert_cause(knocks_with_daemon(&peer, &policy, 6, NOW), CAUSE_knock_unproven);
+	assert_cause(looks(&peer, &policy, 9, NOW), CAUSE_dial_unproven);
+	/* It is there for all that. */
+	assert_int_equal(fixture_count(&peer, SLOT_LINK), 1);
+	assert_false(peer_idle(&peer, NOW));
+	links_doubt(&peer, &policy, NOW);
+	assert_int_equal(fixture_slot(&peer, 1)->doubted_ns, NOW);
+	assert_true(link_floats(&peer, 1));
+	assert_false(link_floats(&peer, 1));
+	assert_memory_equal(&lively, &peer, sizeof(peer));
+	assert_cause(looks(&peer, &policy, 9, NOW), CAUSE_dial_linked);
+
+	assert_cause(link_stranded(&peer, 1), CAUSE_link_stranded);
+	link_heard(&peer, 1, NOW + 1);
+	assert_int_equal(fixture_slot(&peer, 1)->flags, 0);
+	assert_cause(knocks_with_daemon(&peer, &policy, 6, NOW + 1), CAUSE_knock_linked);
+	/* The next one takes its place, whichever its direction and its number. */
+	for (int direction = DIRECTION_OUTBOUND; direction <= DIRECTION_INBOUND; direction++) {
+		peer = lively;
+		assert_cause(link_stranded(&peer, 1), CAUSE_link_stranded);
+		decision = up(&peer, &policy, 2, direction, 4, NOW + 2);
+		assert_cause(decision, CAUSE_link_replaced);
+		assert_int_equal(decision.other_cookie, 1);
+		assert_true(fixture_slot(&peer, 1)->flags & SLOT_DOOMED);
+		assert_cause(ends(&peer, &policy, 1, ENDING_RESET, NOW + 3), CAUSE_link_destroyed);
+		assert_cause(knocks_with_daemon(&peer, &policy, 6, NOW + 3), CAUSE_knock_linked);
+	}
+}
+
 /* Nobody has told what came of the question: after three seconds the knock's handshake tells more. */
 static void knock_waits_for_an_answer_three_seconds_at_most(void **state)
 {
@@ -4961,6 +5017,7 @@ int main(void)
 		cmocka_unit_test(open_from_both_ends_is_held_for_hold_max),
 		cmocka_unit_test(kept_dial_does_not_win_what_it_has_not_sent),
 		cmocka_unit_test(unanswered_link_lets_a_knock_in_and_stays),
+		cmocka_unit_test(stranded_link_lets_everybody_pass_and_stays),
 		cmocka_unit_test(knock_waits_for_an_answer_three_seconds_at_most),
 		cmocka_unit_test(newcomer_replaces_only_a_link_that_was_asked_in_vain),
 		cmocka_unit_test(doubt_about_a_link_that_lives_lets_nobody_in),

@@ -66,6 +66,7 @@ struct socket {
 			     * 0: none has come */
 	__u64 heard;        /* a link's last sign of life */
 	int unanswered;     /* it was asked for one in vain */
+	int stranded;       /* its own address is gone */
 	__u64 stalled;      /* something of it is missing, since when; 0: nothing */
 	__u64 doubted;      /* somebody was first turned away for its sake, in its silence; 0: not */
 };
@@ -153,7 +154,8 @@ static int is_link(const struct life *life, const struct socket *socket)
 
 static int shows_life(const struct life *life, const struct socket *socket)
 {
-	return is_link(life, socket) && life->now - socket->heard < life->policy.suspect_after_ns;
+	return is_link(life, socket) && !socket->stranded &&
+	       life->now - socket->heard < life->policy.suspect_after_ns;
 }
 
 static int is_unproven(const struct life *life, const struct socket *socket)
@@ -342,7 +344,8 @@ static void compare_slot(struct life *life, const struct slot *slot)
 	if (slot->kind == SLOT_CLAIM) {
 		must(life, socket->state == SOCKET_DIALING || socket->state == SOCKET_SENT);
 		must(life, !!(slot->flags & SLOT_SENT) == (socket->state == SOCKET_SENT));
-		must(life, !(slot->flags & (SLOT_ADOPTED | SLOT_DOOMED | SLOT_UNANSWERED)));
+		must(life, !(slot->flags &
+			     (SLOT_ADOPTED | SLOT_DOOMED | SLOT_UNANSWERED | SLOT_STRANDED)));
 		must(life, !!(slot->flags & SLOT_KEPT) == socket->kept);
 		must(life, !!(slot->flags & SLOT_GIVEN_UP) == socket->given_up);
 		must(life, !!(slot->flags & SLOT_ANSWERED) == socket->answered);
@@ -366,6 +369,7 @@ static void compare_slot(struct life *life, const struct slot *slot)
 		must(life, !!(slot->flags & SLOT_ADOPTED) == socket->adopted);
 		must(life, !!(slot->flags & SLOT_SURPLUS) == socket->surplus);
 		must(life, !!(slot->flags & SLOT_UNANSWERED) == socket->unanswered);
+		must(life, !!(slot->flags & SLOT_STRANDED) == socket->stranded);
 		must(life, !(slot->flags &
 			     (SLOT_KEPT | SLOT_GIVEN_UP | SLOT_ANSWERED | SLOT_MET)));
 		must(life, !slot->yields_until_ns);
@@ -662,7 +666,7 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	socket->surplus = adopted && links >= limit && !exempt(life) && life->mode != MODE_OFF;
 	socket->since = socket->heard = life->now;
 	socket->kept = socket->given_up = socket->answered = socket->met = 0;
-	socket->unanswered = 0;
+	socket->unanswered = socket->stranded = 0;
 	socket->doubted = 0;
 	socket->stalled = 0;
 	must(life, decision.verdict == VERDICT_NONE);
@@ -1100,7 +1104,7 @@ static void step_heard(struct life *life)
 	if (!cookie || !(1U << socket->state & LINKS) || socket->heard >= heard)
 		return;
 	socket->heard = heard;
-	socket->unanswered = 0;
+	socket->unanswered = socket->stranded = 0;
 	life->doubted_dial = 0;
 	socket->stalled = 0;
 	if (socket->doubted <= heard)
@@ -1317,7 +1321,7 @@ static void step_unanswered(struct life *life)
 	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
 	struct socket *socket = &life->sockets[cookie];
 	int quiet = cookie && 1U << socket->state & LINKS &&
-		    life->now - socket->heard >= life->policy.suspect_after_ns;
+		    (socket->stranded || life->now - socket->heard >= life->policy.suspect_after_ns);
 	struct decision decision;
 
 	decision = link_unanswered(&life->peer, &life->policy, cookie, life->now);
@@ -1344,6 +1348,36 @@ static void step_trim(struct life *life)
 	must(life, decision.other_cookie == (surplus ? cookie : 0));
 	if (surplus && life->mode == MODE_ENFORCE)
 		socket->state = SOCKET_DOOMED;
+}
+
+/* The own address of a link goes or comes back, or of what is none. */
+static void step_stranded(struct life *life)
+{
+	__u64 cookie = any_socket(life, CLAIMS | LINKS | STATE(GONE));
+	struct socket *socket = &life->sockets[cookie];
+	int there = cookie && 1U << socket->state & LINKS;
+	struct decision decision;
+
+	if (random_once_in(&life->random, 2)) {
+		decision = link_stranded(&life->peer, cookie);
+		met[decision.cause]++;
+		tell(life, "the address of socket %llu is gone: cause %d", cookie, decision.cause);
+		must(life, decision.cause ==
+				   (there && !socket->stranded ? CAUSE_link_stranded : CAUSE_none));
+		if (there)
+			socket->unanswered = socket->stranded = 1;
+		return;
+	}
+	/* Another one may have taken its place; then there are two for a while. */
+	if (life->obedient)
+		return;
+	there = there && socket->stranded;
+	must(life, link_floats(&life->peer, cookie) == there);
+	tell(life, "the address of socket %llu is back", cookie);
+	if (there) {
+		socket->unanswered = socket->stranded = 0;
+		socket->doubted = 0;
+	}
 }
 
 /* The service starts anew, or the network is back: now, or before what failed last. */
@@ -1497,6 +1531,8 @@ static void peer_and_model_agree(void **state)
 					step_unanswered(&life);
 				else if (random_once_in(&life.random, 8))
 					step_trim(&life);
+				else if (random_once_in(&life.random, 8))
+					step_stranded(&life);
 				break;
 			default:
 				step_time(&life);

@@ -312,6 +312,9 @@ static void what_is_known_of_a_links_life(void **state)
 	/* Heard from since: it was wrong to doubt. */
 	slot.heard_ns = NOW - second / 2;
 	link_life(&rules, &slot, "alive", "it shows life", 0);
+	slot.flags = SLOT_UNANSWERED | SLOT_STRANDED;
+	link_life(&rules, &slot, "stranded",
+		  "its own address is not this host's any more: a new one may take its place", 0);
 
 	/* Observe mode asks nobody, and says when it would. */
 	rules.mode = MODE_OBSERVE;

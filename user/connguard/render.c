@@ -444,6 +444,7 @@ static const char *slot_remark(const json_t *slot)
 	if (is_set(slot, "given_up"))
 		return ", given up";
 	return strcmp(life, "unanswered") == 0 ? ", unanswered" :
+	       strcmp(life, "stranded") == 0   ? ", own address gone" :
 	       strcmp(life, "asked") == 0      ? ", being asked" :
 	       strcmp(life, "doubted") == 0    ? ", in doubt" :
 						 "";

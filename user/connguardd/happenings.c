@@ -291,6 +291,9 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_knock_linked:
 		syns_forget_knock(daemon, &event->address);
 		break;
+	case CAUSE_link_stranded:
+		syns_let_in(daemon, &event->address);
+		/* fall through */
 	case CAUSE_link_unanswered:
 		syns_send_into_room(daemon, &event->address);
 		break;

@@ -167,7 +167,10 @@ static struct life_view life_of(const struct view_rules *rules, const struct slo
 
 	if (slot_shows_life(slot, policy, rules->now))
 		return life;
-	if (slot_is_unproven(slot, policy, rules->now) ||
+	if (slot->flags & SLOT_STRANDED) {
+		life.word = "stranded";
+		life.sentence = "its own address is not this host's any more: a new one may take its place";
+	} else if (slot_is_unproven(slot, policy, rules->now) ||
 	    (slot->doubted_ns && slot->doubted_ns + longest_ns <= rules->now)) {
 		life.word = "unanswered";
 		life.sentence = slot->flags & SLOT_UNANSWERED || asks ?

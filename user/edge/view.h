@@ -145,7 +145,8 @@ struct view_rules {
  *  "answered" (one whose answer was held), "unanswered" (a link that was asked for a sign of life in vain): bool,
  *  "life": null (a claim) | "alive" | "quiet" (not heard from for suspect_after) | "asked" (quiet, and being asked
  *  for a sign of life) | "doubted" (its peer waits for it, and nobody asks) | "unanswered" (a new one may take its
- *  place), "life_sentence": text|null, "life_until_ns": number|null (until when at most it is asked or doubted),
+ *  place) | "stranded" (so it is, for its own address is not this host's any more),
+ *  "life_sentence": text|null, "life_until_ns": number|null (until when at most it is asked or doubted),
  *  "expires_ns": number|null, "heard_ns", "silent_ns": number|null (a link's last sign of life, and how long
  *  ago that was), "doubted_ns": number|null (since when the peer is turned away for it although it is silent),
  *  "stalled_ns": number|null (since when its segments begin beyond what has come)}.
