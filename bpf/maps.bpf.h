@@ -18,6 +18,8 @@
 #define PEERS_DEFAULT 8192
 #define PORTS_MAX 64
 #define EXEMPT_MAX 1024
+/* No host has so many. An element takes memory when it is written, not before. */
+#define OWN_MAX (1 << 20)
 #define ADOPTIONS_MAX 65536
 #define NUDGES_MAX 1024
 #define SYNS_MAX 1024
@@ -93,6 +95,14 @@ struct {
 	__type(key, struct exempt_prefix);
 	__type(value, struct exempt_value);
 } exempt __weak SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, OWN_MAX);
+	__type(key, struct exempt_prefix);
+	__type(value, struct own_value);
+} own __weak SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
@@ -226,7 +236,7 @@ static __always_inline void revive_all(__u64 now)
 	bpf_map_update_elem(&revival, &zero, &value, BPF_ANY);
 }
 
-/* How the exempt map sees an address. */
+/* How the `own` and `exempt` maps see an address. */
 enum exemption {
 	EXEMPT_NOT,
 	EXEMPT_PEER, /* a peer that is never refused; its links are tracked all the same */
@@ -236,17 +246,17 @@ enum exemption {
 static __always_inline enum exemption exemption_of(const struct peer_address *address, __u64 now)
 {
 	struct exempt_prefix key = { .prefix_length = 128 };
-	__u64 loopback = address_is_loopback(address);
 	const struct exempt_value *value;
 	__u64 in_force;
 
 	__builtin_memcpy(key.address, address->bytes, sizeof(key.address));
+	if (address_is_loopback(address) || bpf_map_lookup_elem(&own, &key))
+		return EXEMPT_SELF;
 	value = bpf_map_lookup_elem(&exempt, &key);
 	if (!value)
-		return pick(loopback, EXEMPT_SELF, EXEMPT_NOT);
+		return EXEMPT_NOT;
 	in_force = before(now, value->until_ns) | same(value->until_ns, NEVER_ENDS_NS);
-	return pick(loopback, EXEMPT_SELF,
-		    pick(in_force, pick(value->own, EXEMPT_SELF, EXEMPT_PEER), EXEMPT_NOT));
+	return pick(in_force, EXEMPT_PEER, EXEMPT_NOT);
 }
 
 /* What can be expected of the daemon. */

@@ -259,7 +259,8 @@ struct handshake_key {
 };
 
 /*
- * Key of the `exempt` map (longest prefix match); prefix_length counts bits of the 16-byte address.
+ * Key of the `exempt` and `own` maps (longest prefix match); prefix_length counts bits of the 16-byte
+ * address.
  */
 struct exempt_prefix {
 	__u32 prefix_length; /* 0..128; an IPv4 /n is 96+n */
@@ -269,8 +270,16 @@ struct exempt_prefix {
 /* Value of the `exempt` map. */
 struct exempt_value {
 	__u64 until_ns;   /* the entry counts before; ~0: for good. The daemon deletes it afterwards */
-	__u32 own;        /* 1: an address of this host, not a peer at all; 0: a peer that is never refused */
+	__u32 reserved;
 	__u32 configured; /* 1: kept equal to the configuration by the daemon; 0: made by command */
+};
+
+/*
+ * Value of the `own` map: addresses of this host, which are no peers at all, by the kernel's own routing
+ * tables. Kept equal to them by the daemon.
+ */
+struct own_value {
+	__u32 prefix_length; /* of the key: whoever looks an address up learns what covers it */
 };
 
 /* Value of the `sockets` socket storage: what this socket owns. */
@@ -509,6 +518,7 @@ _Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
 _Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
+_Static_assert(sizeof(struct own_value) == 4, "struct own_value");
 _Static_assert(sizeof(struct owned_slot) == 40, "struct owned_slot");
 _Static_assert(sizeof(struct listen_place) == 24, "struct listen_place");
 _Static_assert(sizeof(struct place_listeners) == 8, "struct place_listeners");

@@ -352,6 +352,7 @@ static const struct {
 	{ "ports", offsetof(struct guard_maps, ports) },
 	{ "peers", offsetof(struct guard_maps, peers) },
 	{ "exempt", offsetof(struct guard_maps, exempt) },
+	{ "own", offsetof(struct guard_maps, own) },
 	{ "sockets", offsetof(struct guard_maps, sockets) },
 	{ "handshakes", offsetof(struct guard_maps, handshakes) },
 	{ "handshake_key", offsetof(struct guard_maps, handshake_key) },
@@ -498,6 +499,7 @@ void maps_reset(const struct guard_maps *maps)
 	set_handshake_key(maps, &some_key);
 	empty(maps->peers, sizeof(struct peer_address));
 	empty(maps->exempt, sizeof(struct exempt_prefix));
+	empty(maps->own, sizeof(struct exempt_prefix));
 	empty(maps->held_syns, sizeof(struct peer_address));
 	assert_int_equal(bpf_obj_get_info_by_fd(maps->handshakes, &info, &length), 0);
 	for (__u32 i = 0; i < info.max_entries; i++)
@@ -606,8 +608,7 @@ struct place_listeners get_listeners(const struct guard_maps *maps, const char *
 	return value;
 }
 
-void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix_length,
-		struct exempt_value value)
+static struct exempt_prefix prefix_of(const char *address, __u32 prefix_length)
 {
 	struct exempt_prefix prefix = { .prefix_length = prefix_length };
 	struct peer_address key = key_of(address);
@@ -615,7 +616,23 @@ void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix
 	if (!strchr(address, ':'))
 		prefix.prefix_length += 96;
 	memcpy(prefix.address, key.bytes, sizeof(prefix.address));
+	return prefix;
+}
+
+void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix_length,
+		struct exempt_value value)
+{
+	const struct exempt_prefix prefix = prefix_of(address, prefix_length);
+
 	write_element(maps->exempt, &prefix, &value, BPF_ANY);
+}
+
+void set_own(const struct guard_maps *maps, const char *address, __u32 prefix_length)
+{
+	const struct exempt_prefix prefix = prefix_of(address, prefix_length);
+	const struct own_value value = { .prefix_length = prefix.prefix_length };
+
+	write_element(maps->own, &prefix, &value, BPF_ANY);
 }
 
 struct slot some_link(__u64 cookie)

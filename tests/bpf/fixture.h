@@ -117,6 +117,7 @@ struct guard_maps {
 	int ports;
 	int peers;
 	int exempt;
+	int own;
 	int sockets;
 	int handshakes;
 	int handshake_key;
@@ -156,7 +157,7 @@ void pinned_close(struct guard_maps *maps);
 struct guard_policy patient_policy(void);
 
 /*
- * Empty the peers, exempt, handshake and held SYN maps; patient_policy(), MODE_ENFORCE, no daemon, nothing
+ * Empty the peers, exempt, own, handshake and held SYN maps; patient_policy(), MODE_ENFORCE, no daemon, nothing
  * revived, and a key of the handshake table that is the same each time.
  */
 void maps_reset(const struct guard_maps *maps);
@@ -181,6 +182,8 @@ struct place_listeners get_listeners(const struct guard_maps *maps, const char *
 /* `prefix_length` as people write it: /24 for IPv4. */
 void set_exempt(const struct guard_maps *maps, const char *address, __u32 prefix_length,
 		struct exempt_value value);
+/* The prefix is this host itself. */
+void set_own(const struct guard_maps *maps, const char *address, __u32 prefix_length);
 
 /* When a link was heard that is silent for long. A time soon after boot: the clock may be young. */
 #define LONG_AGO NS_PER_SECOND

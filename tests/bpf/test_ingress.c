@@ -615,7 +615,6 @@ static void source_is_destination(void **state)
 static void exempt(void **state)
 {
 	const struct exempt_value for_good = { .until_ns = NEVER_ENDS_NS };
-	const struct exempt_value own = { .until_ns = NEVER_ENDS_NS, .own = 1 };
 	struct peer peer = { .exempt_until_ns = NEVER_ENDS_NS,
 			     .slots = { some_link(LINK_COOKIE) } };
 	struct segment first, second;
@@ -629,10 +628,10 @@ static void exempt(void **state)
 	assert_let_in(syn_from(THERE6));
 	assert_counted(watch, ENFORCED(knock_exempt, 2));
 	assert_no_event(watch);
-	/* The longest prefix counts: one that is over, and an address of this host. */
+	/* The longest prefix counts: one that is over. An address of this host is none of them. */
 	set_exempt(&maps, THERE4, 32, (struct exempt_value){ .until_ns = now_ns() });
 	assert_refused_as_linked(syn_from(THERE4));
-	set_exempt(&maps, THERE4, 32, own);
+	set_own(&maps, THERE4, 32);
 	assert_let_in_silently(syn_from(THERE4));
 
 	/* A peer that is exempt by command; its handshakes are not held either. */

@@ -11,6 +11,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <netinet/in.h>
 #include <poll.h>
 #include <pthread.h>
 #include <sched.h>
@@ -29,7 +30,9 @@
 #include <bpf/libbpf.h>
 
 #include "base/cleanup.h"
+#include "edge/furnish.h"
 #include "edge/kernel.h"
+#include "pure/address_text.h"
 
 #define PORT	  24000
 #define PEERS_MAX 64
@@ -63,7 +66,7 @@ static const struct {
 };
 
 static const char *const map_pins[] = { "layout", "mode",	  "policy",    "daemon", "revival",
-					"ports",  "peers",	  "exempt",    "sockets",
+					"ports",  "peers",	  "exempt",    "own", "sockets",
 					"handshakes", "adoptions", "nudges",   "counters",
 					"events", "syns", "held_syns", "handshake_key",
 					"listeners", "listening" };
@@ -1519,7 +1522,7 @@ static void exempt(void **state)
 					     { .prefix_length = 128 } };
 	const struct exempt_value values[3] = { { .until_ns = 1 },
 						{ .until_ns = NEVER_ENDS_NS, .configured = 1 },
-						{ .until_ns = NEVER_ENDS_NS, .own = 1 } };
+						{ .until_ns = NEVER_ENDS_NS } };
 	struct exempt_prefix *prefixes_read = NULL;
 	struct exempt_value *values_read = NULL;
 	struct guard *guard = load_fresh();
@@ -1557,6 +1560,82 @@ static void exempt(void **state)
 	assert_int_equal(count, 2);
 	free(prefixes_read);
 	free(values_read);
+	guard_close(guard);
+}
+
+/* `number` addresses of 128 bits after 2001:db8::, and what a hundred bits of them have in common. */
+static struct prefix_set own_set(__u32 number)
+{
+	struct prefix_set set = {};
+	struct exempt_prefix prefix = { .prefix_length = 128, .address = { 0x20, 0x01, 0x0d, 0xb8 } };
+
+	for (__u32 i = 0; i < number; i++) {
+		const __u32 order = htonl(i);
+
+		memcpy(&prefix.address[12], &order, sizeof(order));
+		assert_int_equal(prefixes_add(&set, &prefix), 0);
+	}
+	prefix.prefix_length = 100;
+	assert_int_equal(prefixes_add(&set, &prefix), 0);
+	prefixes_sort(&set);
+	return set;
+}
+
+static void assert_own(const struct guard *guard, const char *address, const char *prefix)
+{
+	const struct peer_address key = key_of(address);
+	struct exempt_prefix found;
+	char text[PREFIX_TEXT_MAX];
+
+	assert_int_equal(guard_owns(guard, &key, &found), prefix != NULL);
+	if (prefix)
+		assert_string_equal(prefix_to_text(&found, text), prefix);
+}
+
+static void own(void **state)
+{
+	cleanup_prefixes struct prefix_set few = own_set(3), fewer = own_set(1), gone = {};
+	struct guard *guard = load_fresh();
+	size_t count = 77;
+
+	(void)state;
+	assert_int_equal(guard_own_count(guard, &count), 0);
+	assert_int_equal(count, 0);
+	assert_int_equal(furnish_own(guard, NULL, &few, &gone), 0);
+	assert_int_equal(gone.count, 0);
+	assert_own(guard, "2001:db8::2", "2001:db8::2/128");
+	assert_own(guard, "2001:db8::3", "2001:db8::/100");
+	assert_own(guard, "2001:db8:1::", NULL);
+	/* By what is said to be there, or by what is. */
+	assert_int_equal(furnish_own(guard, &few, &fewer, &gone), 0);
+	assert_int_equal(gone.count, 2);
+	assert_own(guard, "2001:db8::2", "2001:db8::/100");
+	assert_int_equal(furnish_own(guard, NULL, &few, NULL), 0);
+	assert_int_equal(furnish_own(guard, NULL, &fewer, &gone), 0);
+	assert_int_equal(gone.count, 2);
+	assert_int_equal(guard_own_count(guard, &count), 0);
+	assert_int_equal(count, 2);
+	guard_close(guard);
+}
+
+/* More than the map has room for: the wider ones are in it, and when others go the rest comes in. */
+static void own_in_a_full_map(void **state)
+{
+	struct guard *guard = load_fresh();
+	__u32 max = guard_own_max(guard);
+	cleanup_prefixes struct prefix_set many = own_set(max), all_but_one = own_set(max - 1);
+	size_t count = 0;
+
+	(void)state;
+	assert_int_equal(max, 1 << 20);
+	assert_int_equal(furnish_own(guard, NULL, &many, NULL), -ENOSPC);
+	assert_int_equal(guard_own_count(guard, &count), 0);
+	assert_int_equal(count, max);
+	assert_own(guard, "2001:db8::", "2001:db8::/128");
+	assert_own(guard, "2001:db8::f:ffff", "2001:db8::/100");
+	assert_int_equal(furnish_own(guard, NULL, &all_but_one, NULL), 0);
+	assert_int_equal(guard_own_count(guard, &count), 0);
+	assert_int_equal(count, max);
 	guard_close(guard);
 }
 
@@ -1886,6 +1965,8 @@ static int run_all(void)
 		TEST(services),
 		TEST(reads_as_revived),
 		TEST(exempt),
+		TEST(own),
+		TEST(own_in_a_full_map),
 		TEST(peers),
 		TEST(many_peers),
 		TEST(counters),

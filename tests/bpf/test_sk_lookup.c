@@ -417,7 +417,6 @@ static void remote_is_local(void **state)
 static void exempt_prefixes(void **state)
 {
 	const struct exempt_value for_good = { .until_ns = NEVER_ENDS_NS };
-	const struct exempt_value own = { .until_ns = NEVER_ENDS_NS, .own = 1 };
 	const struct exempt_value over = { .until_ns = now_ns() };
 
 	(void)state;
@@ -437,11 +436,26 @@ static void exempt_prefixes(void **state)
 	/* The longest prefix counts: this one is over. */
 	set_exempt(&maps, THERE4, 32, over);
 	assert_refused();
-	set_exempt(&maps, THERE4, 32, own);
-	assert_passes_in_silence();
 	set_exempt(&maps, THERE4, 32,
 		   (struct exempt_value){ .until_ns = now_ns() + 100 * NS_PER_SECOND });
 	assert_passes_in_silence();
+}
+
+/* This host itself is no peer, whatever the exempt map says of it: an address, or all of a prefix. */
+static void own_prefixes(void **state)
+{
+	const struct exempt_value over = { .until_ns = now_ns() };
+
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	put_slot(&maps, THERE6, some_link(LINK_COOKIE));
+	set_exempt(&maps, THERE4, 32, over);
+	assert_refused();
+	set_own(&maps, "10.97.0.0", 16);
+	set_own(&maps, THERE6, 128);
+	assert_passes_in_silence();
+	assert_int_equal(knock(THERE6, HERE6), PASSED);
+	assert_silent(watch);
 }
 
 static void exempt_peer(void **state)
@@ -596,7 +610,7 @@ static int run_all(void)
 		TEST(limits),	       TEST(other_ports_and_protocols),
 		TEST(modes),	       TEST(reject_style_drop),
 		TEST(no_policy),       TEST(remote_is_local),
-		TEST(exempt_prefixes), TEST(exempt_peer),
+		TEST(exempt_prefixes), TEST(own_prefixes), TEST(exempt_peer),
 		TEST(leaving),	       TEST(awaited),
 		TEST(ring_full),       TEST(services),
 		TEST(ends_no_backoff), TEST(quiet),

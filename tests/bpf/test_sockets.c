@@ -36,6 +36,7 @@
 
 #include "edge/cgroups.h"
 #include "edge/host.h"
+#include "edge/local_table.h"
 #include "edge/processes.h"
 #include "edge/sockets.h"
 
@@ -1453,26 +1454,48 @@ static void process_of_sockets(void **state)
 
 static void own_addresses(void **state)
 {
-	static const char *const wanted[] = {
-		"127.0.0.1", "::1", HERE4, THERE4, HERE6, THERE6, "10.98.0.1", "fe80::1",
-	};
-	struct peer_address *addresses, key;
-	size_t count, i, j, matches;
+	/* Those of before, then those of the test. */
+	static const char *const own[] = { "127.0.0.1", "127.9.9.9", "::1",	HERE4,		 THERE4,	HERE6,
+					   THERE6,	"10.98.0.1", "10.99.0.0", "10.99.255.255", "fd98:7::1234" };
+	const size_t before = 8;
+	static const char *const others[] = { "10.98.0.2", "10.97.1.255", "10.100.0.1", "fd98:8::1", "8.8.8.8" };
+	struct local_table *table;
+	struct peer_address key;
 
 	(void)state;
-	/* The same address on two interfaces is one address. */
+	assert_int_equal(local_table_open(&table), 0);
+	/* The same address on two interfaces is one address; of a table that only a rule leads to nothing counts. */
 	run("ip address add 10.98.0.1/32 dev lo");
-	assert_int_equal(host_addresses(&addresses, &count), 0);
-	for (i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		key = key_of(wanted[i]);
-		for (matches = 0, j = 0; j < count; j++)
-			matches += address_equal(&addresses[j], &key);
-		assert_int_equal(matches, 1);
+	run("ip route add local 10.99.0.0/16 dev lo");
+	run("ip route add local fd98:7::/64 dev lo");
+	run("ip route add local 8.0.0.0/8 dev lo table 100");
+	for (int round = 0; round < 2; round++) {
+		cleanup_prefixes struct prefix_set set = {};
+
+		assert_int_equal(local_table_read(table, &set), 0);
+		for (size_t i = 0; i < sizeof(own) / sizeof(own[0]); i++) {
+			key = key_of(own[i]);
+			if (!prefixes_cover(&set, &key))
+				fail_msg("%s is this host", own[i]);
+		}
+		for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+			key = key_of(others[i]);
+			if (prefixes_cover(&set, &key))
+				fail_msg("%s is not this host", others[i]);
+		}
 	}
-	for (j = 1; j < count; j++)
-		assert_true(memcmp(&addresses[j - 1], &addresses[j], sizeof(key)) < 0);
-	free(addresses);
+	run("ip route del local 8.0.0.0/8 dev lo table 100");
+	run("ip route del local fd98:7::/64 dev lo");
+	run("ip route del local 10.99.0.0/16 dev lo");
 	run("ip address del 10.98.0.1/32 dev lo");
+	cleanup_prefixes struct prefix_set after = {};
+
+	assert_int_equal(local_table_read(table, &after), 0);
+	for (size_t i = before; i < sizeof(own) / sizeof(own[0]); i++) {
+		key = key_of(own[i]);
+		assert_false(prefixes_cover(&after, &key));
+	}
+	local_table_close(table);
 }
 
 static void *elsewhere(void *argument)

@@ -483,7 +483,7 @@ int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *pr
 	(void)guard;
 	must(root_asks);
 	must(prefix->prefix_length <= 128);
-	must(value->until_ns && !value->own && !value->configured);
+	must(value->until_ns && !value->configured);
 	return prefix->prefix_length == 128 ? -ENOSPC : 0;
 }
 

@@ -386,9 +386,8 @@ def a_namespace_made_anew_under_its_name_is_guarded(lab):
         wait_for(lambda: guard.cli("status")[0] == 0, lambda: guard.cli("status")[1])
         # The old namespace, and its cable, goes a little later.
         cable_up(lab, host, "port9")
-        # Its own addresses are known with the next heartbeat.
-        wait_for(lambda: any(prefix["prefix"].startswith("10.77.0.9") and prefix["own"]
-                             for prefix in guard.status()["exempt_prefixes"]), "its address")
+        wait_for(lambda: any(prefix["own"] for prefix in guard.ask("explain", address="10.77.0.9")["exempt_prefixes"]),
+                 "its address")
     guard.stop()
 
 
@@ -466,7 +465,7 @@ def an_unmounted_bpffs_takes_nothing_from_a_daemon_that_runs(lab):
     apart.run("mount", "-t", "bpf", "cgt-bpf", "/sys/fs/bpf")
     wait_for(lambda: ask("status")[0] == 0, lambda: ask("status")[1])
     # Sixteen maps, seven links, and the program for commands.
-    guard.wait_log("27 pins of the guard had been removed and are made again")
+    guard.wait_log("28 pins of the guard had been removed and are made again")
     guard.end(signal.SIGKILL)
     prober.wait_dials(50)
     guard.start()

@@ -805,10 +805,10 @@ static void explain_says_how_long_a_quiet_link_is_asked(void **state)
 
 static void explain_finds_the_prefix(void **state)
 {
-	struct exempt_prefix prefixes[3];
+	struct exempt_prefix prefixes[3], own;
 	struct exempt_value values[3] = { { .until_ns = NEVER_ENDS_NS },
 					  { .until_ns = NOW + NS_PER_SECOND },
-					  { .until_ns = NEVER_ENDS_NS, .own = 1 } };
+					  { .until_ns = NEVER_ENDS_NS } };
 	struct view_rules rules = enforcing();
 	struct peer peer = peer_at("10.1.2.3");
 	json_t *document;
@@ -838,6 +838,16 @@ static void explain_finds_the_prefix(void **state)
 	explains(&rules, "10.1.2.3", &peer, "dial_linked", "knock_linked", true);
 	explains(&rules, "10.1.3.255", NULL, "dial_idle", "knock_idle", false);
 	explains(&rules, "10.1.4.3", NULL, "dial_exempt", "knock_exempt", false);
+
+	/* What is this host itself is no peer, whatever else it is. */
+	assert_int_equal(prefix_from_text("10.1.2.0/24", &own, NULL), 0);
+	rules.own = &own;
+	explains(&rules, "10.1.2.3", &peer, "dial_exempt", "knock_exempt", false);
+	document = view_explain_peer(&rules, &peer.address, &peer, NULL, 0);
+	says_text(element(document, "exempt_prefixes", 0, 2), "prefix", "10.1.2.0/24");
+	assert_true(json_is_true(json_object_get(element(document, "exempt_prefixes", 0, 2), "own")));
+	assert_true(json_is_false(json_object_get(element(document, "exempt_prefixes", 1, 2), "own")));
+	json_decref(document);
 }
 
 static void explain_tells_of_this_peer_and_of_all(void **state)

@@ -49,7 +49,7 @@ static int fill_in(const struct guard *guard, struct surroundings *surroundings,
 {
 	const struct guard_daemon no_daemon = {};
 	cleanup_free struct known_peer *known = NULL;
-	struct furnished furnished;
+	struct furnished furnished __attribute__((cleanup(furnished_free))) = {};
 	struct config_error why;
 	size_t count;
 	int error;
@@ -63,6 +63,10 @@ static int fill_in(const struct guard *guard, struct surroundings *surroundings,
 	}
 	if (furnished.adopted < 0)
 		complain("taking existing links under guard: %s", strerror(-furnished.adopted));
+	if (furnished.own_full)
+		complain("this host has more addresses, or prefixes that are local to it, than the guard has room "
+			 "for (%u): a dial to one of the others counts as one to a peer",
+			 guard_own_max(guard));
 	if (furnished.mode != config->mode)
 		complain("the guard was there, in mode %s, the configuration says %s: it stays so until "
 			 "'connguard resume'",

@@ -188,22 +188,22 @@ static int allow_prefix_on_maps(const struct guard *guard, const struct exempt_p
 	cleanup_free struct exempt_prefix *prefixes = NULL;
 	cleanup_free struct exempt_value *values = NULL;
 	struct exempt_value wanted = { .until_ns = until_ns };
+	struct peer_address first = {};
+	struct exempt_prefix own;
 	char text[PREFIX_TEXT_MAX];
 	size_t count = 0, i;
 	bool present = false;
 	int error;
 
 	prefix_to_text(prefix, text);
-	error = guard_exempt_read(guard, &prefixes, &values, &count);
-	for (i = 0; !error && i < count; i++) {
-		if (memcmp(&prefixes[i], prefix, sizeof(*prefix)))
-			continue;
-		present = true;
-		if (values[i].own) {
-			complain("%s is an address of this host: it is exempt anyway", text);
-			return CLI_FAILED;
-		}
+	memcpy(first.bytes, prefix->address, sizeof(first.bytes));
+	if (guard_owns(guard, &first, &own) && own.prefix_length <= prefix->prefix_length) {
+		complain("%s is this host itself: it is exempt anyway", text);
+		return CLI_FAILED;
 	}
+	error = guard_exempt_read(guard, &prefixes, &values, &count);
+	for (i = 0; !error && i < count; i++)
+		present |= !memcmp(&prefixes[i], prefix, sizeof(*prefix));
 	if (!error && until_ns)
 		error = guard_exempt_write(guard, prefix, &wanted);
 	else if (!error && present)

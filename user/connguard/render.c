@@ -362,23 +362,16 @@ static void status_peers(const json_t *peers, __u64 now)
 	     (uint64_t)number_of(peers, "exempt"), when);
 }
 
-static void status_exempt(const json_t *prefixes)
+static void status_exempt(const json_t *prefixes, const json_t *own)
 {
 	char text[TEXT_MAX];
 	json_t *prefix;
-	size_t i, own = 0;
-	bool first = true;
+	size_t i;
 
-	json_array_foreach(prefixes, i, prefix) {
-		if (is_set(prefix, "own")) {
-			own++;
-			continue;
-		}
-		line(first ? "exempt" : "", "%s", prefix_text(prefix, text));
-		first = false;
-	}
-	if (own)
-		line(first ? "exempt" : "", "%zu address(es) of this host", own);
+	json_array_foreach(prefixes, i, prefix)
+		line(i ? "" : "exempt", "%s", prefix_text(prefix, text));
+	line(json_array_size(prefixes) ? "" : "exempt", "this host, by %" PRIu64 " address(es) or prefixes",
+	     (uint64_t)number_of(own, "count"));
 }
 
 static void status_counters(const json_t *counters)
@@ -426,7 +419,7 @@ void render_status(const json_t *document)
 	status_hooks(json_object_get(document, "hooks"));
 	status_peers(json_object_get(document, "peers"), number_of(document, "now_ns"));
 	status_policy(json_object_get(document, "policy"));
-	status_exempt(json_object_get(document, "exempt_prefixes"));
+	status_exempt(json_object_get(document, "exempt_prefixes"), json_object_get(document, "own"));
 	status_counters(json_object_get(document, "counters"));
 }
 

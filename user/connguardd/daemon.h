@@ -19,6 +19,7 @@
  *     syns.c        SYNs that leave between two of TCP's own timers
  *     packets.c     how the daemon sends what TCP does not send
  *     revival.c     the network or the host is back: every backoff is over
+ *     own.c         what is this host, and links whose own address is gone
  *     requests.c    the control socket's requests
  *
  * Single-threaded: everything runs in the one event loop, so nothing here is locked. Only main.c
@@ -33,6 +34,7 @@
 #include <event2/event.h>
 
 #include "edge/confine.h"
+#include "edge/furnish.h"
 #include "edge/instance.h"
 #include "edge/kernel.h"
 #include "edge/overlaps.h"
@@ -59,6 +61,7 @@ enum problem {
 	PROBLEM_UNGUARDED, /* links that are not tracked */
 	PROBLEM_EVENTS,    /* events were lost just now */
 	PROBLEM_KNOWN,     /* known peers without an entry */
+	PROBLEM_OWN,       /* more is this host than the own map has room for */
 	PROBLEM_COUNT,
 };
 
@@ -73,6 +76,9 @@ struct probing;
 
 /* What tells of a network that is back; revival.c's alone. */
 struct revival;
+
+/* What is known of this host; own.c's alone. */
+struct own;
 
 /* Links that a new one is to take the place of; replaced.c's alone. */
 struct replaced;
@@ -117,6 +123,7 @@ struct daemon {
 	struct throttle *throttle;
 	struct probing *probing;
 	struct revival *revival;
+	struct own *own;
 	struct replaced *replaced;
 	struct surplus *surplus;
 	struct syns *syns;
@@ -322,8 +329,28 @@ void revival_stop(struct daemon *daemon);
 /* Another network namespace was entered: listen there. */
 void revival_follow(struct daemon *daemon);
 
+/* Whether the kernel tells of what happens there. */
+bool revival_is_told(const struct daemon *daemon);
+
 /* Has the host slept since? To be called with each heartbeat. */
 void revival_look(struct daemon *daemon);
+
+/* ---- own.c ---- */
+
+int own_start(struct daemon *daemon);
+void own_stop(struct daemon *daemon);
+
+/* The guard was furnished: what is to be remembered of that is taken out of *furnished. */
+void own_furnished(struct daemon *daemon, struct furnished *furnished, bool taken_over);
+
+/* Something may have become this host, or is it no longer: read it, now or soon. */
+void own_changed(struct daemon *daemon);
+
+/* To be called with each heartbeat. */
+void own_look(struct daemon *daemon);
+
+/* Another network namespace was entered: what that is goes into the map. 0 or a negative errno. */
+int own_follow(struct daemon *daemon);
 
 /* ---- replaced.c ---- */
 

@@ -77,6 +77,7 @@ static int take_charge(struct daemon *daemon, struct known_peer *known, size_t k
 		return result;
 	}
 	room_await(daemon, known, known_count, ret_furnished->left);
+	own_furnished(daemon, ret_furnished, taken_over);
 	say_doubts(&daemon->config);
 	log_adopted(ret_furnished->adopted);
 	if (guard_peers_max(daemon->guard) != daemon->config.max_peers)
@@ -96,7 +97,7 @@ int daemon_start(struct daemon *daemon)
 	cleanup_free struct known_peer *known = NULL;
 	struct config_error mistake = {};
 	struct guard_error error;
-	struct furnished furnished;
+	struct furnished furnished __attribute__((cleanup(furnished_free))) = {};
 	size_t known_count;
 	char path[128];
 	bool taken_over;
@@ -138,6 +139,8 @@ int daemon_start(struct daemon *daemon)
 		result = surplus_start(daemon);
 	if (!result)
 		result = happenings_start(daemon);
+	if (!result)
+		result = own_start(daemon);
 	if (!result)
 		result = places_start(daemon);
 	if (!result)
@@ -273,6 +276,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	revival_stop(daemon);
 	places_stop(daemon);
 	neighbours_stop(daemon);
+	own_stop(daemon);
 	happenings_stop(daemon);
 	replaced_stop(daemon);
 	surplus_stop(daemon);

@@ -173,7 +173,7 @@ static int settle(struct daemon *daemon)
 	if (!result)
 		result = furnish_listeners(daemon->guard, surroundings, &daemon->config);
 	if (!result)
-		result = furnish_exempt(daemon->guard, &daemon->config);
+		result = own_follow(daemon);
 	return result;
 }
 

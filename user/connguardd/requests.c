@@ -145,6 +145,7 @@ static int request_status(const struct call *call)
 	origin.event_count = happenings_recent(call->daemon, events);
 	upkeep_count_losses(call->daemon);
 	origin.census = reconcile_census(call->daemon);
+	origin.own_count = &call->daemon->surroundings.own.count;
 	origin.counted_max = COUNTED_AT_ONCE;
 	origin.problems = problems;
 	origin.problem_count = problems_list(call->daemon, problems);

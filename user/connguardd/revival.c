@@ -59,10 +59,13 @@ static void on_news(evutil_socket_t fd, short what, void *argument)
 	struct revival *revival = daemon->revival;
 	struct timeval soon = { .tv_usec = SETTLES_MS * 1000 };
 	__u64 now = clock_now_ns(), rested = revival->revived_ns + REST_NS;
+	unsigned int news = network_watch_drain(revival->watch);
 
 	(void)fd;
 	(void)what;
-	if (!network_watch_drain(revival->watch) || evtimer_pending(revival->settled, NULL))
+	if (news & NETWORK_SELF)
+		own_changed(daemon);
+	if (!(news & NETWORK_BACK) || evtimer_pending(revival->settled, NULL))
 		return;
 	if (revival->revived_ns && rested > now) {
 		soon.tv_sec = (rested - now) / NS_PER_SECOND;
@@ -123,6 +126,13 @@ void revival_follow(struct daemon *daemon)
 	result = watch(daemon);
 	if (result)
 		log_warning("nobody will tell when the network is back: %s", strerror(-result));
+	/* What has happened there before somebody told. */
+	own_changed(daemon);
+}
+
+bool revival_is_told(const struct daemon *daemon)
+{
+	return daemon->revival && daemon->revival->news;
 }
 
 int revival_start(struct daemon *daemon)
@@ -134,7 +144,11 @@ int revival_start(struct daemon *daemon)
 	daemon->revival = revival;
 	revival->slept_ns = slept_ns();
 	revival->settled = evtimer_new(daemon->base, on_settled, daemon);
-	return revival->settled ? watch(daemon) : -ENOMEM;
+	if (!revival->settled)
+		return -ENOMEM;
+	/* What has happened before somebody told. */
+	own_changed(daemon);
+	return watch(daemon);
 }
 
 void revival_stop(struct daemon *daemon)

@@ -19,8 +19,8 @@
 #include "pure/names.h"
 
 /*
- * Sign of life to the kernel side and to the service manager; also how soon a new own address is
- * known.
+ * Sign of life to the kernel side and to the service manager; also how soon what a command has exempted
+ * for a time is guarded again.
  */
 #define HEARTBEAT_SECONDS 1
 /* The central dial policy falls back to shared when the sign of life is this old. */
@@ -229,7 +229,8 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 		guard_daemon_write(daemon->guard, &sign);
 	revival_look(daemon);
 	neighbours_beat(daemon);
-	/* Addresses of this host come and go. */
+	own_look(daemon);
+	/* What was exempt for a time is not after it. */
 	result = furnish_exempt(daemon->guard, &daemon->config);
 	if (result && result != daemon->exempt_result)
 		log_warning("writing the exempt addresses: %s", strerror(-result));

@@ -12,7 +12,6 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
-#include "edge/host.h"
 
 int furnish_policy(const struct guard *guard, const struct config *config,
 		   const struct surroundings *surroundings)
@@ -40,28 +39,13 @@ static bool prefix_equal(const struct exempt_prefix *left, const struct exempt_p
 	       memcmp(left->address, right->address, sizeof(left->address)) == 0;
 }
 
-static struct exempt_prefix prefix_of_address(const struct peer_address *address)
-{
-	struct exempt_prefix prefix = { .prefix_length = 128 };
-
-	memcpy(prefix.address, address->bytes, sizeof(prefix.address));
-	return prefix;
-}
-
 /* Whether an entry of the map has to stay as it is. */
 static bool entry_wanted(const struct exempt_prefix *prefix, const struct exempt_value *value,
-			 const struct config *config, const struct peer_address *own,
-			 size_t own_count)
+			 const struct config *config)
 {
 	if (!value->configured)
 		return value->until_ns > clock_now_ns();
-	for (size_t i = 0; value->own && i < own_count; i++) {
-		const struct exempt_prefix self = prefix_of_address(&own[i]);
-
-		if (prefix_equal(prefix, &self))
-			return true;
-	}
-	for (size_t i = 0; !value->own && i < config->exempt.count; i++)
+	for (size_t i = 0; i < config->exempt.count; i++)
 		if (prefix_equal(prefix, &config->exempt.prefix[i]))
 			return true;
 	return false;
@@ -69,32 +53,52 @@ static bool entry_wanted(const struct exempt_prefix *prefix, const struct exempt
 
 int furnish_exempt(const struct guard *guard, const struct config *config)
 {
-	struct exempt_value value = { .until_ns = NEVER_ENDS_NS, .configured = 1 };
+	const struct exempt_value value = { .until_ns = NEVER_ENDS_NS, .configured = 1 };
 	cleanup_free struct exempt_prefix *prefixes = NULL;
 	cleanup_free struct exempt_value *values = NULL;
-	cleanup_free struct peer_address *own = NULL;
-	size_t own_count, count;
-	int result = host_addresses(&own, &own_count);
+	size_t count;
+	int result = guard_exempt_read(guard, &prefixes, &values, &count);
 
-	if (!result)
-		result = guard_exempt_read(guard, &prefixes, &values, &count);
 	if (result)
 		return result;
 	/* Delete first, so that a full map has room; an entry that stays is in force throughout. */
 	for (size_t i = 0; i < count; i++)
-		if (!entry_wanted(&prefixes[i], &values[i], config, own, own_count))
+		if (!entry_wanted(&prefixes[i], &values[i], config))
 			guard_exempt_delete(guard, &prefixes[i]);
 	for (size_t i = 0; !result && i < config->exempt.count; i++)
 		result = guard_exempt_write(guard, &config->exempt.prefix[i], &value);
-	/*
-	 * After the configured ones: an own address is no peer, even where it is a prefix of 128
-	 * bits too.
-	 */
-	value.own = 1;
-	for (size_t i = 0; !result && i < own_count; i++) {
-		const struct exempt_prefix self = prefix_of_address(&own[i]);
+	return result;
+}
 
-		result = guard_exempt_write(guard, &self, &value);
+/* ---- this host itself ---- */
+
+int furnish_own(const struct guard *guard, const struct prefix_set *there, const struct prefix_set *own,
+		struct prefix_set *ret_gone)
+{
+	cleanup_prefixes struct prefix_set in_map = {}, gone = {}, come = {};
+	int result = 0;
+
+	if (!there) {
+		result = guard_own_read(guard, &in_map.list, &in_map.count);
+		in_map.capacity = in_map.count;
+		prefixes_sort(&in_map);
+		there = &in_map;
+	}
+	if (!result)
+		result = prefixes_missing(there, own, &gone);
+	if (!result)
+		result = prefixes_missing(own, there, &come);
+	if (result)
+		return result;
+	/* Delete first, so that a full map has room. One that it had no room for is not there. */
+	for (size_t i = 0; i < gone.count; i++)
+		guard_own_delete(guard, &gone.list[i]);
+	for (size_t i = 0; !result && i < come.count; i++)
+		result = guard_own_write(guard, &come.list[i]);
+	if (ret_gone) {
+		prefixes_free(ret_gone);
+		*ret_gone = gone;
+		gone = (struct prefix_set){};
 	}
 	return result;
 }
@@ -623,11 +627,16 @@ static int was_furnished(const struct guard *guard)
 	return result ? result : policy.set != 0;
 }
 
+void furnished_free(struct furnished *furnished)
+{
+	prefixes_free(&furnished->own_gone);
+}
+
 int furnish_all(const struct guard *guard, struct surroundings *surroundings, const struct config *config,
 		struct known_peer *known, size_t count, bool taken_over, bool whole,
 		struct furnished *ret_furnished, struct config_error *ret_error)
 {
-	struct furnished furnished = { .mode = config->mode };
+	struct furnished furnished __attribute__((cleanup(furnished_free))) = { .mode = config->mode };
 	bool ports_left = taken_over && ports_leave(guard, config);
 	int result = taken_over ? was_furnished(guard) : 0;
 
@@ -638,6 +647,14 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings, co
 		snprintf(ret_error->text, sizeof(ret_error->text), "the mode: %s", strerror(-result));
 		return result;
 	}
+	result = furnish_own(guard, NULL, &surroundings->own, &furnished.own_gone);
+	/* No reason to guard nothing. */
+	furnished.own_full = result == -ENOSPC;
+	if (result && !furnished.own_full) {
+		snprintf(ret_error->text, sizeof(ret_error->text), "writing the addresses of this host: %s",
+			 strerror(-result));
+		return result;
+	}
 	result = furnish_config(guard, config, surroundings, known, count,
 				whole ? NULL : &furnished.left, ret_error);
 	if (result)
@@ -646,5 +663,6 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings, co
 	if (!furnished.adopted)
 		furnished.adopted = furnish_links(guard, surroundings, config, ports_left);
 	*ret_furnished = furnished;
+	furnished.own_gone = (struct prefix_set){};
 	return 0;
 }

@@ -19,11 +19,18 @@ int furnish_policy(const struct guard *guard, const struct config *config,
 		   const struct surroundings *surroundings);
 
 /*
- * The exempt map: the configured prefixes and this host's own addresses (of the calling thread's
- * network namespace) are in it, what was configured before is not, what a command put there stays
- * until it ends.
+ * The exempt map: the configured prefixes are in it, what was configured before is not, what a command
+ * put there stays until it ends.
  */
 int furnish_exempt(const struct guard *guard, const struct config *config);
+
+/*
+ * The own map: `own` is in it, and nothing else. `there` is what was in it, NULL: that is asked of it; of both what
+ * differs is written. *ret_gone, which may be NULL, becomes what was there and is no more; the caller's. -ENOSPC: the
+ * map is full, and the shortest prefixes are in it.
+ */
+int furnish_own(const struct guard *guard, const struct prefix_set *there, const struct prefix_set *own,
+		struct prefix_set *ret_gone);
 
 /*
  * The peers file as the configuration names it; none without one. More peers than there is room for at every
@@ -71,13 +78,19 @@ struct furnished {
 	size_t left;          /* entries of known peers that found no room in the map */
 	int adopted;          /* links; negative: an errno, they or the listeners could not be taken in, which
 			       * the periodic check makes up for */
+	bool own_full;        /* the own map has no room for all that is this host */
+	struct prefix_set own_gone; /* what was this host when the guard was furnished before, and is no more */
 };
+
+/* Give back what it holds. */
+void furnished_free(struct furnished *furnished);
 
 /*
  * All of it, for a guard that was just loaded or taken over: the mode, all that is configured, then the links that
  * exist. A guard that was taken over keeps its mode: an operator who pressed panic is not overruled by a restart. One
  * that nobody had furnished is as one just loaded. On failure ret_error says what has failed, and a guard that was
- * taken over is as it was. `whole`: known peers without room are a failure.
+ * taken over is as it was. `whole`: known peers without room are a failure. *ret_furnished
+ * is the caller's (furnished_free).
  */
 int furnish_all(const struct guard *guard, struct surroundings *surroundings, const struct config *config,
 		struct known_peer *known, size_t count, bool taken_over, bool whole,

@@ -6,17 +6,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <ifaddrs.h>
 #include <sched.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <linux/nsfs.h>
-#include <netinet/in.h>
 
 #include "base/cleanup.h"
 
@@ -30,66 +26,6 @@
 #define SYN_TIMEOUT_MAX_SECONDS 120
 
 #define SYSCTL_IPV4 "/proc/sys/net/ipv4/"
-
-/* ---- addresses ------------------------------------------------------------------------------- */
-
-static int compare_addresses(const void *left, const void *right)
-{
-	return memcmp(left, right, sizeof(struct peer_address));
-}
-
-/* The key of an interface's address. 1, or 0 when it has none of IPv4 or IPv6. */
-static int address_of_interface(const struct ifaddrs *interface, struct peer_address *ret_address)
-{
-	struct sockaddr_in6 ipv6;
-	struct sockaddr_in ipv4;
-
-	if (!interface->ifa_addr)
-		return 0;
-	switch (interface->ifa_addr->sa_family) {
-	case AF_INET:
-		memcpy(&ipv4, interface->ifa_addr, sizeof(ipv4));
-		*ret_address = address_from_ipv4(ipv4.sin_addr.s_addr);
-		return 1;
-	case AF_INET6:
-		memcpy(&ipv6, interface->ifa_addr, sizeof(ipv6));
-		*ret_address = (struct peer_address){};
-		memcpy(ret_address->bytes, &ipv6.sin6_addr, sizeof(ret_address->bytes));
-		return 1;
-	default:
-		return 0;
-	}
-}
-
-int host_addresses(struct peer_address **ret_addresses, size_t *ret_count)
-{
-	struct ifaddrs *interfaces, *interface;
-	struct peer_address *addresses;
-	size_t i, count = 0, kept = 0;
-
-	if (getifaddrs(&interfaces) < 0)
-		return -errno;
-	for (interface = interfaces; interface; interface = interface->ifa_next)
-		count++;
-	addresses = calloc(count + 1, sizeof(*addresses));
-	if (!addresses) {
-		freeifaddrs(interfaces);
-		return -ENOMEM;
-	}
-	count = 0;
-	for (interface = interfaces; interface; interface = interface->ifa_next)
-		count += address_of_interface(interface, &addresses[count]);
-	freeifaddrs(interfaces);
-
-	qsort(addresses, count, sizeof(*addresses), compare_addresses);
-	/* An address may be on several interfaces. */
-	for (i = 0; i < count; i++)
-		if (!kept || !address_equal(&addresses[kept - 1], &addresses[i]))
-			addresses[kept++] = addresses[i];
-	*ret_addresses = addresses;
-	*ret_count = kept;
-	return 0;
-}
 
 /* ---- network namespaces ---------------------------------------------------------------------- */
 

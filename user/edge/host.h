@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What is to know of this host and of a network namespace: own addresses, the namespace's identity,
- * TCP settings.
+ * What is to know of this host and of a network namespace: the namespace's identity, TCP settings.
  *
  * Each function is about the calling thread's network namespace. Knows nothing of peers, guards or
  * sockets, logs nothing. Functions return 0 or a negative errno.
@@ -12,14 +11,6 @@
 #include <stddef.h>
 
 #include <linux/types.h>
-
-#include <connguard/address.h>
-
-/*
- * All addresses of all interfaces, IPv4 and IPv6, loopback and link-local ones too, ascending in
- * byte order, each once. *ret_addresses is the caller's to free().
- */
-int host_addresses(struct peer_address **ret_addresses, size_t *ret_count);
 
 /*
  * The namespace's cookie: never 0, never used again until reboot, the number bpf_get_netns_cookie()

@@ -244,6 +244,20 @@ int guard_listeners_write(const struct guard *guard, const struct listen_place *
 int guard_listeners_delete(const struct guard *guard, const struct listen_place *place);
 
 /*
+ * Prefixes of the own map: this host itself. Writing: -ENOSPC when the map is full. Reading: *ret_prefixes is the
+ * caller's to free, in no order.
+ */
+int guard_own_write(const struct guard *guard, const struct exempt_prefix *prefix);
+int guard_own_delete(const struct guard *guard, const struct exempt_prefix *prefix);
+int guard_own_read(const struct guard *guard, struct exempt_prefix **ret_prefixes, size_t *ret_count);
+/* How many there are: a step for each. */
+int guard_own_count(const struct guard *guard, size_t *ret_count);
+/* Capacity of the own map. */
+__u32 guard_own_max(const struct guard *guard);
+/* Is the address this host's? *ret_prefix is the longest prefix that says so. */
+bool guard_owns(const struct guard *guard, const struct peer_address *address, struct exempt_prefix *ret_prefix);
+
+/*
  * Run one command on a peer, under its lock. Errors as enum command_operation says. Works without a
  * daemon.
  */

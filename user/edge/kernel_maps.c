@@ -382,6 +382,83 @@ int guard_listeners_read(const struct guard *guard, struct listen_place **ret_pl
 	return 0;
 }
 
+int guard_own_write(const struct guard *guard, const struct exempt_prefix *prefix)
+{
+	const struct own_value value = { .prefix_length = prefix->prefix_length };
+
+	return bpf_map_update_elem(guard->maps[MAP_OWN], prefix, &value, BPF_ANY) ? -errno : 0;
+}
+
+int guard_own_delete(const struct guard *guard, const struct exempt_prefix *prefix)
+{
+	return bpf_map_delete_elem(guard->maps[MAP_OWN], prefix) ? -errno : 0;
+}
+
+int guard_own_read(const struct guard *guard, struct exempt_prefix **ret_prefixes, size_t *ret_count)
+{
+	cleanup_free struct exempt_prefix *prefixes = NULL;
+	size_t count = 0, capacity = 0;
+
+	for (;; count++) {
+		if (count == capacity) {
+			struct exempt_prefix *larger;
+
+			capacity = 2 * capacity + 64;
+			larger = reallocarray(prefixes, capacity, sizeof(*prefixes));
+			if (!larger)
+				return -ENOMEM;
+			prefixes = larger;
+		}
+		if (bpf_map_get_next_key(guard->maps[MAP_OWN], count ? &prefixes[count - 1] : NULL,
+					 &prefixes[count]))
+			break;
+	}
+	if (errno != ENOENT)
+		return -errno;
+	*ret_prefixes = prefixes;
+	*ret_count = count;
+	prefixes = NULL;
+	return 0;
+}
+
+int guard_own_count(const struct guard *guard, size_t *ret_count)
+{
+	struct exempt_prefix prefix, next;
+	size_t count = 0;
+
+	while (bpf_map_get_next_key(guard->maps[MAP_OWN], count ? &prefix : NULL, &next) == 0) {
+		prefix = next;
+		count++;
+	}
+	if (errno != ENOENT)
+		return -errno;
+	*ret_count = count;
+	return 0;
+}
+
+__u32 guard_own_max(const struct guard *guard)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(guard->maps[MAP_OWN], &info, &length) ? 0 : info.max_entries;
+}
+
+bool guard_owns(const struct guard *guard, const struct peer_address *address, struct exempt_prefix *ret_prefix)
+{
+	struct exempt_prefix whole = { .prefix_length = 8 * sizeof(whole.address) };
+	struct own_value value;
+
+	memcpy(whole.address, address->bytes, sizeof(whole.address));
+	if (bpf_map_lookup_elem(guard->maps[MAP_OWN], &whole, &value))
+		return false;
+	for (__u32 bit = value.prefix_length; bit < 8 * sizeof(whole.address); bit++)
+		whole.address[bit / 8] &= ~(0x80 >> bit % 8);
+	whole.prefix_length = value.prefix_length;
+	*ret_prefix = whole;
+	return true;
+}
+
 int guard_command(const struct guard *guard, const struct guard_command *command)
 {
 	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = command,

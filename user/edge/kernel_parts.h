@@ -40,6 +40,7 @@ enum guard_map {
 	MAP_HANDSHAKE_KEY,
 	MAP_LISTENERS,
 	MAP_LISTENING,
+	MAP_OWN,
 	MAP_COUNT,
 };
 

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Tells when a network is back. See network_watch.h. */
+/* Tells when a network is back, or this host another. See network_watch.h. */
 #include "edge/network_watch.h"
 
 #include <errno.h>
+#include <stdbool.h>
 #include <stdlib.h>
 #include <sys/socket.h>
 
@@ -73,10 +74,23 @@ static bool route_is_back(const struct nlmsghdr *header)
 	       message->rtm_table != RT_TABLE_LOCAL && !(message->rtm_flags & RTM_F_CLONED);
 }
 
+/* The routing tables say what is this host. */
+static bool route_is_to_self(const struct nlmsghdr *header)
+{
+	const struct rtmsg *message = mnl_nlmsg_get_payload(header);
+
+	return message->rtm_type == RTN_LOCAL && !(message->rtm_flags & RTM_F_CLONED);
+}
+
 struct news {
 	struct network_watch *watch;
-	bool back;
+	unsigned int bits;
 };
+
+static unsigned int if_so(bool it_is, enum network_news bit)
+{
+	return it_is ? bit : 0;
+}
 
 static int on_message(const struct nlmsghdr *header, void *argument)
 {
@@ -84,20 +98,31 @@ static int on_message(const struct nlmsghdr *header, void *argument)
 
 	switch (header->nlmsg_type) {
 	case RTM_NEWLINK:
+		news->bits |= if_so(carrier_is_back(news->watch, header), NETWORK_BACK);
+		break;
+	/* With an interface, or its last address, local routes go without a word (fib_disable_ip()). */
 	case RTM_DELLINK:
-		news->back |= carrier_is_back(news->watch, header);
+		news->bits |= if_so(carrier_is_back(news->watch, header), NETWORK_BACK);
+		news->bits |= NETWORK_SELF;
+		break;
+	case RTM_DELADDR:
+		news->bits |= NETWORK_SELF;
 		break;
 	case RTM_NEWADDR:
-		news->back |= address_is_back(header);
+		news->bits |= if_so(address_is_back(header), NETWORK_BACK);
 		break;
 	case RTM_NEWROUTE:
-		news->back |= route_is_back(header);
+		news->bits |= if_so(route_is_back(header), NETWORK_BACK);
+		news->bits |= if_so(route_is_to_self(header), NETWORK_SELF);
+		break;
+	case RTM_DELROUTE:
+		news->bits |= if_so(route_is_to_self(header), NETWORK_SELF);
 		break;
 	}
 	return MNL_CB_OK;
 }
 
-bool network_watch_drain(struct network_watch *watch)
+unsigned int network_watch_drain(struct network_watch *watch)
 {
 	struct news news = { .watch = watch };
 	char buffer[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
@@ -108,9 +133,9 @@ bool network_watch_drain(struct network_watch *watch)
 		if (length > 0)
 			mnl_cb_run(buffer, (size_t)length, 0, 0, on_message, &news);
 		else if (length < 0 && errno == ENOBUFS)
-			news.back = true;
+			news.bits = NETWORK_BACK | NETWORK_SELF;
 		else if (length == 0 || errno != EINTR)
-			return news.back;
+			return news.bits;
 	}
 }
 

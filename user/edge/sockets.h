@@ -178,7 +178,7 @@ struct socket_filter {
  *   - no.
  * A service that dials from the port it listens on therefore shows as inbound once
  * it is established: its socket bears no trace of who sent the SYN. Addresses of this host other
- * than the socket's own are not known here (host_addresses()). *ret_direction is DIRECTION_INBOUND
+ * than the socket's own are not known here (local_table_read()). *ret_direction is DIRECTION_INBOUND
  * or DIRECTION_OUTBOUND, untouched when false is returned.
  */
 bool socket_is_guarded(const struct tcp_socket *socket, const struct socket_filter *filter,

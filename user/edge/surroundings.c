@@ -25,6 +25,14 @@ static int setting_fails(const struct config *config, const char *name, int code
 	return code;
 }
 
+/* What of the calling thread's network namespace is this host. */
+static int read_own(struct surroundings *surroundings)
+{
+	int result = local_table_open(&surroundings->local_table);
+
+	return result ? result : local_table_read(surroundings->local_table, &surroundings->own);
+}
+
 static int enter(const struct config *config, bool may_wait, struct surroundings *surroundings,
 		 struct config_error *error)
 {
@@ -56,9 +64,15 @@ static int enter(const struct config *config, bool may_wait, struct surroundings
 		result = 0;
 	if (!result)
 		result = sockets_open(&surroundings->sockets);
-	if (result)
+	if (result) {
 		snprintf(error->text, sizeof(error->text), "looking at the sockets of %s: %s",
 			 surroundings->cgroup, strerror(-result));
+		return result;
+	}
+	result = read_own(surroundings);
+	if (result)
+		snprintf(error->text, sizeof(error->text), "reading which addresses are this host's: %s",
+			 strerror(-result));
 	return result;
 }
 
@@ -87,6 +101,14 @@ int surroundings_follow_cgroup(struct surroundings *surroundings)
 	return 0;
 }
 
+/* Close what belongs to a network namespace, but the descriptor of it. */
+static void close_network(struct surroundings *surroundings)
+{
+	sockets_close(surroundings->sockets);
+	local_table_close(surroundings->local_table);
+	prefixes_free(&surroundings->own);
+}
+
 int surroundings_follow_netns(struct surroundings *surroundings, int netns_fd)
 {
 	struct surroundings fresh = SURROUNDINGS_NONE;
@@ -99,18 +121,22 @@ int surroundings_follow_netns(struct surroundings *surroundings, int netns_fd)
 		result = 0;
 	if (!result)
 		result = sockets_open(&fresh.sockets);
+	if (!result)
+		result = read_own(&fresh);
 	if (!result) {
 		fresh.netns_fd = fcntl(netns_fd, F_DUPFD_CLOEXEC, 0);
 		result = fresh.netns_fd < 0 ? -errno : 0;
 	}
 	if (result) {
-		sockets_close(fresh.sockets);
+		close_network(&fresh);
 		setns(surroundings->netns_fd, CLONE_NEWNET);
 		return result;
 	}
-	sockets_close(surroundings->sockets);
+	close_network(surroundings);
 	close(surroundings->netns_fd);
 	surroundings->sockets = fresh.sockets;
+	surroundings->local_table = fresh.local_table;
+	surroundings->own = fresh.own;
 	surroundings->netns_fd = fresh.netns_fd;
 	surroundings->netns_cookie = fresh.netns_cookie;
 	return 0;
@@ -118,21 +144,12 @@ int surroundings_follow_netns(struct surroundings *surroundings, int netns_fd)
 
 void surroundings_leave(struct surroundings *surroundings)
 {
-	sockets_close(surroundings->sockets);
+	close_network(surroundings);
 	cgroup_set_close(surroundings->cgroups);
 	if (surroundings->netns_fd >= 0)
 		close(surroundings->netns_fd);
 	free(surroundings->cgroup);
 	*surroundings = (struct surroundings)SURROUNDINGS_NONE;
-}
-
-static bool own_address(const struct peer_address *address, const struct peer_address *own,
-			size_t count)
-{
-	for (size_t i = 0; i < count; i++)
-		if (address_same_host(address, &own[i]))
-			return true;
-	return false;
 }
 
 int surroundings_list_begin(const struct config *config, struct sockets *sockets,
@@ -149,13 +166,9 @@ int surroundings_seen(struct surroundings *surroundings, const struct config *co
 	const struct socket_filter filter = { .ports = config->ports.number,
 					      .port_count = config->ports.count,
 					      .cgroups = surroundings->cgroups };
-	cleanup_free struct peer_address *own = NULL;
 	struct seen_socket *seen;
-	size_t own_count, seen_count = 0;
-	int result = host_addresses(&own, &own_count);
+	size_t seen_count = 0;
 
-	if (result)
-		return result;
 	/*
 	 * After the list, so that a cgroup made in between is in it. Its own cgroup gone: the set
 	 * stays as it was.
@@ -168,7 +181,7 @@ int surroundings_seen(struct surroundings *surroundings, const struct config *co
 		struct seen_socket *one = &seen[seen_count];
 
 		if (!socket_is_guarded(&list[i], &filter, &one->direction) ||
-		    own_address(&list[i].remote, own, own_count))
+		    prefixes_cover(&surroundings->own, &list[i].remote))
 			continue;
 		one->cookie = list[i].cookie;
 		one->address = list[i].remote;

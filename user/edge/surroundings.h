@@ -11,6 +11,7 @@
 #include <stddef.h>
 
 #include "edge/cgroups.h"
+#include "edge/local_table.h"
 #include "edge/sockets.h"
 #include "pure/check.h"
 #include "pure/config.h"
@@ -21,6 +22,8 @@ struct surroundings {
 	__u64 netns_cookie;     /* 0: the kernel (before 5.14) gives none */
 	struct cgroup_set *cgroups; /* NULL: there was no such cgroup yet */
 	struct sockets *sockets;
+	struct local_table *local_table;
+	struct prefix_set own; /* what of that namespace is this host, when it was last read */
 };
 
 /* Nothing is open. */
@@ -53,7 +56,7 @@ void surroundings_leave(struct surroundings *surroundings);
 
 /*
  * The guard's sockets that are or may become links, as the check takes them: of its cgroup and
- * ports, neither loopback nor to an address of this host. *ret_seen is the caller's to free.
+ * ports, neither loopback nor to an address in surroundings->own. *ret_seen is the caller's to free.
  */
 int surroundings_sockets(struct surroundings *surroundings, const struct config *config,
 			 struct seen_socket **ret_seen, size_t *ret_count);

@@ -388,7 +388,8 @@ json_t *view_events(const struct view_origin *origin)
 
 /* ---- why ---- */
 
-static json_t *view_prefix(const struct exempt_prefix *prefix, const struct exempt_value *value,
+/* `own`: of this host itself. */
+static json_t *view_prefix(const struct exempt_prefix *prefix, const struct exempt_value *value, bool own,
 			   __u64 now)
 {
 	bool for_good = value->until_ns == NEVER_ENDS_NS;
@@ -396,7 +397,7 @@ static json_t *view_prefix(const struct exempt_prefix *prefix, const struct exem
 
 	return json_pack("{s:s, s:b, s:b, s:o, s:o}",
 			 "prefix", prefix_to_text(prefix, text),
-			 "own", value->own != 0,
+			 "own", own,
 			 "configured", value->configured != 0,
 			 "until_ns", for_good ? json_null() : number(value->until_ns),
 			 "left_ns", for_good ? json_null() : left_or_null(value->until_ns, now));
@@ -412,24 +413,28 @@ static bool prefix_covers(const struct exempt_prefix *prefix, const struct peer_
 }
 
 /*
- * The prefixes that cover the address, expired ones left out. *ret_longest: the one that holds;
- * NULL: none does. The hooks look at the longest one only, so when that has expired a shorter one
+ * The prefixes that cover the address, expired ones left out. *ret_longest: the one of the exempt map
+ * that holds; NULL: none does. The hooks look at the longest one only, so when that has expired a shorter one
  * does not hold either.
  */
 static json_t *view_covering(const struct view_rules *rules, const struct peer_address *address,
 			     const struct exempt_value **ret_longest)
 {
+	const struct exempt_value for_good = { .until_ns = NEVER_ENDS_NS, .configured = 1 };
 	const struct exempt_value *found = NULL;
 	json_t *covering = json_array();
 	__u32 longest = 0;
 	size_t i;
 
+	if (rules->own)
+		json_array_append_new(covering, view_prefix(rules->own, &for_good, true, rules->now));
+
 	for (i = 0; i < rules->prefix_count; i++) {
 		if (!prefix_covers(&rules->prefixes[i], address))
 			continue;
 		if (rules->values[i].until_ns > rules->now)
-			json_array_append_new(covering, view_prefix(&rules->prefixes[i],
-								    &rules->values[i], rules->now));
+			json_array_append_new(covering, view_prefix(&rules->prefixes[i], &rules->values[i],
+								    false, rules->now));
 		if (!found || rules->prefixes[i].prefix_length >= longest) {
 			found = &rules->values[i];
 			longest = rules->prefixes[i].prefix_length;
@@ -501,7 +506,7 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 
 	dial = dial_verdict(asked, &rules->policy, &question);
 	answer_to_knock = knock_verdict(asked, &rules->policy, &knock);
-	if (loopback || longest) {
+	if (loopback || rules->own || longest) {
 		dial = (struct decision){ .verdict = VERDICT_ALLOW, .cause = CAUSE_dial_exempt };
 		answer_to_knock =
 			(struct decision){ .verdict = VERDICT_ALLOW, .cause = CAUSE_knock_exempt };
@@ -509,7 +514,7 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 
 	if (loopback)
 		say(notes, "loopback is this host itself, no peer: it is never refused");
-	else if (longest && longest->own)
+	else if (rules->own)
 		say(notes, "this is an address of this host, no peer: it is never refused");
 	if (rules->mode == MODE_OFF)
 		say(notes, "the guard is off: whatever the verdict, everything passes");
@@ -521,7 +526,7 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 		    "`connguard limit %s %u` or max_links",
 		    census.links, peer_limit(asked, &rules->policy), address_to_text(address, text),
 		    census.links < PEER_LINKS_MAX ? census.links : PEER_LINKS_MAX);
-	if (answer_to_knock.verdict == VERDICT_ALLOW && !longest && crossing.cookie &&
+	if (answer_to_knock.verdict == VERDICT_ALLOW && !rules->own && !longest && crossing.cookie &&
 	    !crossing.yielded && rules->policy.tie_break == TIE_BREAK_ISN)
 		say(notes,
 		    "a dial of ours is under way: a knock that crosses it may be held up to %" PRIu64
@@ -820,9 +825,12 @@ int view_explain(const struct guard *guard, const struct view_origin *origin,
 		 const struct peer_address *address, json_t **ret_document)
 {
 	cleanup_rules struct loaded_rules loaded = {};
+	struct exempt_prefix own;
 	json_t *document = NULL;
 	int error = load_rules(guard, origin, &loaded);
 
+	if (guard_owns(guard, address, &own))
+		loaded.rules.own = &own;
 	if (!error)
 		error = explain_services(guard, &loaded, origin, address, &document);
 	if (error)
@@ -1196,6 +1204,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	int error, removed = 0;
 	bool nowhere;
 	__u64 lost, cgroup_id;
+	size_t own_count = 0;
 
 	error = load_rules(guard, origin, &loaded);
 	for (i = 0; !error && i < COUNTERS_COUNT; i++)
@@ -1209,12 +1218,16 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	if (!error)
 		error = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count);
 	if (!error)
+		error = origin->own_count ? 0 : guard_own_count(guard, &own_count);
+	if (!error)
 		error = origin->census ? 0 :
 					 take_census(guard, &loaded.rules.policy, origin, &census);
 	if (error)
 		return error;
 	if (origin->census)
 		census = *origin->census;
+	if (origin->own_count)
+		own_count = *origin->own_count;
 	if (origin->features)
 		memcpy(features, origin->features, sizeof(features));
 	else
@@ -1234,8 +1247,8 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 		say(problems, "no port is guarded");
 	for (i = 0; i < loaded.rules.prefix_count; i++)
 		if (loaded.values[i].until_ns > origin->now)
-			json_array_append_new(prefixes, view_prefix(&loaded.prefixes[i],
-								    &loaded.values[i], origin->now));
+			json_array_append_new(prefixes, view_prefix(&loaded.prefixes[i], &loaded.values[i],
+								    false, origin->now));
 	for (i = 0; i < origin->problem_count; i++)
 		say(problems, "%s", origin->problems[i]);
 	/* A guard that was removed has its hooks detached, which says it to who has no daemon to ask. */
@@ -1261,7 +1274,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	}
 
 	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			     "s:o, s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
+			     "s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
 			     "name", origin->name,
 			     "healthy", false,
 			     "source", source_of(origin),
@@ -1279,6 +1292,9 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "policy", view_policy(&loaded.rules.policy),
 			     "peers", view_census(guard, &census, problems),
 			     "exempt_prefixes", prefixes,
+			     "own",
+			     "count", number(own_count),
+			     "max", number(guard_own_max(guard)),
 			     "overlaps", view_overlaps(overlaps, overlap_count, notes),
 			     "habit", view_habit(&habit, notes),
 			     "short_links",

@@ -53,6 +53,7 @@ struct view_origin {
 	const __u16 *services; /* of the guard, peer_address.service (events only) */
 	size_t service_count;
 	const struct census *census; /* the peers as counted before; NULL: count them now (status only) */
+	const size_t *own_count; /* prefixes that are this host; NULL: count them now (status only) */
 	size_t counted_max; /* peers to be counted now at most; 0: any number (status only) */
 	size_t peers_max; /* peers that one document may list; 0: any number */
 	const struct confinement *confinement; /* of the daemon; NULL: no daemon (status only) */
@@ -74,8 +75,8 @@ struct view_origin {
  *             "backoff_initial_ns", "backoff_max_ns", "min_uptime_ns", "stable_after_ns", "hold_max_ns", "claim_max_ns", "liveness_ns",
  *             "suspect_after_ns", "deny_max_ns", "keep_dials": bool, "adopt"},
  *  "peers": {"count", "max", "counted_ns": number|null (so far: there are more), "linked", "dialing", "backoff", "idle", "exempt"},
- *  "exempt_prefixes": [{"prefix", "own": bool (an address of this host), "configured": bool,
- *                       "until_ns", "left_ns": number|null (for good)}],
+ *  "exempt_prefixes": [{"prefix", "own": false, "configured": bool, "until_ns", "left_ns": number|null (for good)}],
+ *  "own": {"count" (addresses and prefixes that are this host, exempt as well), "max" (room)},
  *  "overlaps": [{"guard", "cgroup", "ports": [number]}] (other guards that decide about the same sockets),
  *  "habit": null | {"kind": "several_links"|"dial_back", "max_links" (what would suit it), "shown" (by so many
  *            peers or links), "seen" (of so many)},
@@ -123,6 +124,7 @@ struct view_rules {
 	const struct exempt_prefix *prefixes;
 	const struct exempt_value *values;
 	size_t prefix_count;
+	const struct exempt_prefix *own; /* explain: of this host, with the address in it; NULL: it is no such one */
 	const struct socket_holder *holders; /* as in struct view_origin */
 	size_t holder_count;
 };
@@ -160,7 +162,8 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer);
  *  "dial", "knock": {"verdict", "passes": bool (the verdict as the mode enforces it), "cause", "sentence",
  *                    "ending": ending|null, "detail": text|null (what a backoff follows from),
  *                    "until_ns": number|null, "left_ns": number|null},
- *  "exempt_prefixes": [as in view_status()] (those that match), "loopback": bool,
+ *  "exempt_prefixes": [as in view_status()] (those that match; first one of this host itself, "own": true),
+ *  "loopback": bool,
  *  "peer": view_peer()|null, "events": [view_event()], "notes": [sentence]}
  * `peer` NULL: the map has no such peer. Its events are those of the peer, and since it is known those about no
  * peer, oldest first.
