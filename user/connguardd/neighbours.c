@@ -53,7 +53,8 @@ void neighbours_beat(struct daemon *daemon)
 	if (pins.st_mtim.tv_sec != daemon->pins_changed.tv_sec ||
 	    pins.st_mtim.tv_nsec != daemon->pins_changed.tv_nsec) {
 		daemon->pins_changed = pins.st_mtim;
-		daemon->beats_to_look = QUIET_BEATS;
+		/* Where they come and go all the time, every second one is the second all the same. */
+		daemon->beats_to_look = QUIET_BEATS + daemon->beats_to_look % LOOK_BEATS;
 	}
 	if (daemon->beats_to_look && --daemon->beats_to_look % LOOK_BEATS == 0)
 		neighbours_look(daemon);
