@@ -64,7 +64,8 @@ int command(struct __sk_buff *skb)
 	if (request.operation == COMMAND_DEFAULTS)
 		return set_default_policy();
 	if (!rules ||
-	    (request.operation == COMMAND_LIMIT && request.value > PEER_LINKS_MAX) ||
+	    ((request.operation == COMMAND_LIMIT || request.operation == COMMAND_ADD) &&
+	     request.value > PEER_LINKS_MAX) ||
 	    (request.operation == COMMAND_RELEASE && !ends_a_slot(request.value)))
 		return -ERROR_INVALID;
 	if (request.operation == COMMAND_REVIVE)
@@ -91,8 +92,10 @@ int command(struct __sk_buff *skb)
 		result = -ERROR_BUSY;
 	} else if (request.operation == COMMAND_ADD) {
 		peer->flags |= PEER_KNOWN;
+		peer->named_limit = request.value;
 	} else if (request.operation == COMMAND_UNKNOW) {
 		peer->flags &= ~(__u32)PEER_KNOWN;
+		peer->named_limit = 0;
 	} else if (request.operation == COMMAND_KICK) {
 		backoff_clear(peer);
 		decision.cause = CAUSE_peer_kicked;

@@ -215,6 +215,7 @@ bpftool alone cannot do everything. Reduced until connguardd is started under th
   - every network namespace below the cgroup is guarded, not one
   - this host's own addresses are not exempt (loopback is)
   - links that exist already are not known
+  - what operators had decided (a panic, limits, what is allowed for good) is not in force
   - no scheduler, no periodic check, no repair: a duplicate link that came up is reported, not destroyed
   - a dial that crosses a knock is not ended for it: its answer is held until it gives up by itself
   - nobody asks a quiet link for a sign of life: its peer's knock waits for deny_max (60 s) at most

@@ -248,7 +248,7 @@ guard_is_up() {
 start_guard() {
 	local host=$1 try
 	write_guard_config "$host"
-	nsenter --net="/run/netns/$PREFIX-$host" "$BUILD/connguardd" \
+	STATE_DIRECTORY=$OUTPUT/$run/state nsenter --net="/run/netns/$PREFIX-$host" "$BUILD/connguardd" \
 		-c "$OUTPUT/$run/$host.conf" "$PREFIX-$host" >"$OUTPUT/$run/$host.guard" 2>&1 9>&- &
 	guard_pid[$host]=$!
 	for ((try = 0; try < 100; try++)); do

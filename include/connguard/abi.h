@@ -170,7 +170,7 @@ enum peer_flag {
  */
 struct peer {
 	struct bpf_spin_lock lock;
-	__u32 limit;              /* max_links of this peer alone; 0: the policy's */
+	__u32 limit;              /* max_links of this peer alone, by command; 0: as named_limit says */
 	struct peer_address address; /* the key again: an entry recycled under a hook's hands is noticed by it */
 	__u64 first_seen_ns;
 	__u64 last_active_ns;     /* last claim, link or end of one */
@@ -195,7 +195,7 @@ struct peer {
 	__u16 short_links;        /* young links of ours in a row that the peer ended without having sent a byte */
 	__u16 yielded_port;       /* of the knock that was let in over the last dial, which is or will be given up
 				   * for it; 0: none */
-	__u16 reserved;
+	__u16 named_limit;        /* max_links of this peer alone, by the peers file; 0: the policy's */
 	struct slot slots[PEER_SLOTS];
 };
 
@@ -228,6 +228,10 @@ struct guard_policy {
 	__u32 netns_inode;        /* the guarded network namespace once more, as stat() has it; 0: any below the
 				   * cgroup */
 	enum adopt_policy adopt;  /* the daemon's, to whom it matters */
+	enum guard_mode configured_mode; /* the configuration's. If the one in force is another, an operator has
+					  * decided so. The hooks read neither this nor the next one */
+	__u32 recalled;           /* 1: all that operators had decided before the guard was loaded is in the maps; 0:
+				   * nobody has looked, or not to the end */
 	__u32 reserved;
 };
 
@@ -397,10 +401,10 @@ struct guard_event {
  */
 enum command_operation {
 	COMMAND_DEFAULTS = 0, /* no peer: POLICY_DEFAULTS become the policy. A packet of zeros, which a shell can make */
-	COMMAND_ADD = 1,      /* create the peer if missing and set PEER_KNOWN */
-	COMMAND_UNKNOW = 2,   /* clear PEER_KNOWN */
+	COMMAND_ADD = 1,      /* create the peer if missing, set PEER_KNOWN and named_limit = value */
+	COMMAND_UNKNOW = 2,   /* clear PEER_KNOWN and named_limit */
 	COMMAND_KICK = 3,     /* clear the backoff and the attempts */
-	COMMAND_LIMIT = 4,    /* limit = value (0: the policy's); creates the peer */
+	COMMAND_LIMIT = 4,    /* limit = value (0: the peers file's, or the policy's); creates the peer */
 	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
 	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
 	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure. `value` says why, an enum cause:
@@ -512,7 +516,7 @@ _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerat
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
 _Static_assert(sizeof(struct slot) == 144, "struct slot");
 _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "struct peer");
-_Static_assert(sizeof(struct guard_policy) == 120, "struct guard_policy");
+_Static_assert(sizeof(struct guard_policy) == 128, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
 _Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");

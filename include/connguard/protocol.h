@@ -68,8 +68,9 @@
 /*
  * X(name, changes, arguments): every request. `changes` 1: root only.
  * Arguments are members of the request: "address" (text), "port" (integer, a guarded one), "limit" (integer
- * 0..PEER_LINKS_MAX), "seconds" (integer, 0: no longer), "follow" (boolean). A change to an address is one at
- * all services of the guard.
+ * 0..PEER_LINKS_MAX), "seconds" (integer, 0: no longer), "follow" (boolean), "by" (text, the login name of who
+ * decides). A change to an address is one at all services of the guard. An answer to limit, allow and keep has
+ * "not_kept" (text) if the decision is in force and could not be written to the state file.
  */
 #define PROTOCOL_REQUESTS(X) \
 	X(status, 0, "") \
@@ -79,8 +80,9 @@
 	X(due, 0, "[follow]") \
 	X(kick, 1, "[address]; none: every peer") \
 	X(forget, 1, "[address]; none: every learned peer without state") \
-	X(limit, 1, "address, limit") \
-	X(allow, 1, "address or prefix, seconds; -1: for good, 0: no longer") \
+	X(limit, 1, "address, limit, [by]") \
+	X(allow, 1, "address or prefix, seconds; -1: for good, 0: no longer; [by]") \
+	X(keep, 1, "[by]; the mode that was written to its map") \
 	X(cut, 1, "address") \
 	X(reload, 1, "")
 

@@ -174,6 +174,7 @@ struct slot_ended {
 		.deny_max_ns = 60 * NS_PER_SECOND,       \
 		.keep_dials = 1,                         \
 		.adopt = ADOPT_KEEP,                     \
+		.configured_mode = MODE_ENFORCE,         \
 	}
 
 /* POLICY_DEFAULTS as a value. */
@@ -185,7 +186,7 @@ static __always_inline struct guard_policy policy_defaults(void)
 /* How many links the peer may have. */
 static __always_inline __u32 peer_limit(const struct peer *peer, const struct guard_policy *policy)
 {
-	__u32 limit = peer->limit ? peer->limit : policy->max_links;
+	__u32 limit = peer->limit ? peer->limit : peer->named_limit ? peer->named_limit : policy->max_links;
 
 	/* A policy that is being written may be seen half: nobody is locked out by it. */
 	return limit ? limit : 1;

@@ -271,6 +271,7 @@ exec 9>"$LOCK"
 flock --nonblock 9 || fail 'another comparison is running'
 find_cgroups
 work=$(mktemp -d "${TMPDIR:-/tmp}/$PREFIX.XXXXXX")
+export STATE_DIRECTORY=$work/state
 trap clean_up EXIT
 trap 'exit 130' INT
 trap 'exit 143' TERM

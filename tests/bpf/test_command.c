@@ -83,6 +83,15 @@ static int ask_limit(const char *address, __u32 limit)
 	return guard_command(guard, &command);
 }
 
+/* COMMAND_ADD, of a peer that has a limit in the peers file. */
+static int ask_add_limited(const char *address, __u32 limit)
+{
+	struct guard_command command = command_on(COMMAND_ADD, address);
+
+	command.value = limit;
+	return guard_command(guard, &command);
+}
+
 /* Run the program on raw bytes: what it returns, or the errno of the kernel. */
 static int run_on(const void *data, size_t length)
 {
@@ -292,12 +301,23 @@ static void add(void **state)
 	assert_untouched(PEER4, &peer);
 	assert_int_equal(ask(COMMAND_ADD, PEER4), 0);
 	assert_untouched(PEER4, &peer);
+	/* With its limit in the peers file, beside the one that a command has set. */
+	assert_int_equal(ask_limit(PEER4, 4), 0);
+	assert_int_equal(ask_add_limited(PEER4, 3), 0);
+	peer.limit = 4;
+	peer.named_limit = 3;
+	assert_untouched(PEER4, &peer);
+	assert_int_equal(ask_add_limited(PEER4, PEER_LINKS_MAX + 1), -EINVAL);
+	assert_untouched(PEER4, &peer);
+	assert_int_equal(ask(COMMAND_ADD, PEER4), 0);
+	peer.named_limit = 0;
+	assert_untouched(PEER4, &peer);
 	assert_int_equal(count_peers(&maps), 2);
 }
 
 static void unknow(void **state)
 {
-	struct peer peer = { .flags = PEER_KNOWN | PEER_DIALED, .attempts = 3 };
+	struct peer peer = { .flags = PEER_KNOWN | PEER_DIALED, .attempts = 3, .limit = 3, .named_limit = 2 };
 
 	(void)state;
 	assert_unknown(PEER4);
@@ -305,6 +325,7 @@ static void unknow(void **state)
 	peer = get_peer(&maps, PEER4);
 	assert_int_equal(ask(COMMAND_UNKNOW, PEER4), 0);
 	peer.flags = PEER_DIALED;
+	peer.named_limit = 0;
 	assert_untouched(PEER4, &peer);
 	assert_int_equal(ask(COMMAND_UNKNOW, PEER4), 0);
 	assert_untouched(PEER4, &peer);

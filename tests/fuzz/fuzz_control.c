@@ -461,6 +461,51 @@ int guard_command_host(const struct guard *guard, const struct guard_command *co
 	return guard_command(guard, &one);
 }
 
+const struct state *decisions_state(const struct daemon *daemon)
+{
+	static const struct state nothing;
+
+	(void)daemon;
+	return &nothing;
+}
+
+/* Nothing can be kept of what the one peer that there is is allowed. */
+static const char *kept(const char *by, bool can_be)
+{
+	must(root_asks);
+	must(state_by_valid(by));
+	return can_be ? NULL : "a text";
+}
+
+const char *decisions_mode(struct daemon *daemon, const char *by)
+{
+	(void)daemon;
+	return kept(by, true);
+}
+
+const char *decisions_limit(struct daemon *daemon, const struct peer_address *address, __u32 limit, const char *by)
+{
+	(void)daemon;
+	must(!address->service && limit <= PEER_LINKS_MAX);
+	return kept(by, true);
+}
+
+const char *decisions_allow(struct daemon *daemon, enum state_kind kind, const struct exempt_prefix *prefix,
+			    bool for_good, const char *by)
+{
+	(void)daemon;
+	(void)for_good;
+	must(kind == STATE_ALLOW_PREFIX ? prefix->prefix_length <= 128 :
+					  kind == STATE_ALLOW_PEER && prefix->prefix_length == 128);
+	return kept(by, kind == STATE_ALLOW_PREFIX);
+}
+
+void decisions_forget(struct daemon *daemon, const struct peer_address *address)
+{
+	(void)daemon;
+	must(root_asks && !address->service);
+}
+
 int guard_kick_all(const struct guard *guard, size_t *ret_kicked)
 {
 	(void)guard;

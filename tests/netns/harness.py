@@ -785,6 +785,8 @@ class Lab:
     def __init__(self):
         self.cgroups = cgroup2_mount()
         self.directory = tempfile.mkdtemp(prefix=PREFIX + "-")
+        # What operators decide on these guards is nobody else's; the daemons and the CLI inherit it.
+        os.environ["STATE_DIRECTORY"] = os.path.join(self.directory, "state")
         self.guards = []
         self.shared = None
         self.hosts = []

@@ -21,10 +21,11 @@ ENVIRONMENT = dict(os.environ, BPFTOOL=BPFTOOL,
                    CONNGUARD_OBJECT=os.path.join(BUILD, "bpf", "connguard.bpf.o"))
 
 
-def load(lab):
+def load(lab, guard=None):
+    """A guard, or this one, which is not there."""
     if not os.path.exists(LOAD):
         raise Skip(f"there is no {LOAD}")
-    guard = lab.own_guard(start=False)
+    guard = guard or lab.own_guard(start=False)
     lab.at_end(lambda: run(UNLOAD, guard.name, lab.home.cgroup, check=False, env=ENVIRONMENT))
     _status, text = run(LOAD, guard.name, lab.home.cgroup, str(PORT), env=ENVIRONMENT)
     assert "enforces" in text, text

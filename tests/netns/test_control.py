@@ -101,7 +101,7 @@ CHANGES = [request("kick"), request("kick", address="10.0.0.1"),
            request("forget"), request("forget", address="10.0.0.1"),
            request("limit", address="10.0.0.1", limit=2),
            request("allow", address="10.0.0.1", seconds=60), request("cut", address="10.0.0.1"),
-           request("reload")]
+           request("reload"), request("keep"), request("keep", by="alice")]
 
 
 def guard_with_group(lab, **options):
@@ -301,6 +301,9 @@ GARBAGE = {
     "a limit for loopback": (
         b'{"protocol": 1, "request": "limit", "address": "127.0.0.1", "limit": 2}',
         '"127.0.0.1"', "unicast"),
+    "a name that is none": (
+        b'{"protocol": 1, "request": "limit", "address": "10.0.0.1", "limit": 2, "by": "a b"}',
+        '"by": "a b"', "a login name"),
     "no limit": (b'{"protocol": 1, "request": "limit", "address": "10.0.0.1"}',
                  '"limit" is missing', "an integer from 0 to 7"),
     "a limit that is too great": (

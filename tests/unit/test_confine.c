@@ -211,6 +211,26 @@ static void removes_and_makes(void)
 	must(mkdir(path, 0700) < 0 && errno == EACCES);
 }
 
+/* As a file is replaced by a new one. */
+static void writes_and_replaces(void)
+{
+	const struct confine_rule rules[] = {
+		{ inside, CONFINE_READ | CONFINE_MAKE | CONFINE_WRITE | CONFINE_REMOVE },
+	};
+	char path[128], new_path[128];
+
+	confine_or_leave(rules, 1);
+	must(opening(inside, "file", O_WRONLY) == 0);
+	must(opening(inside, "new", O_WRONLY | O_CREAT | O_EXCL) == 0);
+	snprintf(path, sizeof(path), "%s/file", inside);
+	snprintf(new_path, sizeof(new_path), "%s/new", inside);
+	must(rename(new_path, path) == 0);
+	must(opening(outside, "file", O_WRONLY) == EACCES);
+	must(opening(outside, "new", O_WRONLY | O_CREAT) == EACCES);
+	snprintf(new_path, sizeof(new_path), "%s/file", outside);
+	must(rename(path, new_path) < 0 && (errno == EACCES || errno == EXDEV));
+}
+
 /* What `name` has in /proc/self/status, a hexadecimal number. */
 static unsigned long long status_of(const char *name)
 {
@@ -315,6 +335,12 @@ static void making_and_removing_are_apart(void **state)
 	expect_fine(in_child(removes_and_makes));
 }
 
+static void a_file_can_be_written_and_replaced(void **state)
+{
+	(void)state;
+	expect_fine(in_child(writes_and_replaces));
+}
+
 static void capabilities_are_given_up(void **state)
 {
 	(void)state;
@@ -327,6 +353,8 @@ int main(void)
 		cmocka_unit_test_setup_teardown(reading_is_limited_to_a_directory, make_directories,
 						remove_directories),
 		cmocka_unit_test_setup_teardown(a_replaced_file_can_be_read, make_directories,
+						remove_directories),
+		cmocka_unit_test_setup_teardown(a_file_can_be_written_and_replaced, make_directories,
 						remove_directories),
 		cmocka_unit_test_setup_teardown(making_and_removing_are_apart, make_directories,
 						remove_directories),

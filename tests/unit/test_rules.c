@@ -1786,7 +1786,9 @@ static void limit_of_none_counts_as_one(void **state)
 	assert_cause(looks(&peer, &policy, 2, NOW), CAUSE_dial_linked);
 	assert_cause(knocks(&peer, &policy, OUR_ISN + 1, NOW), CAUSE_knock_linked);
 	assert_cause(up(&peer, &policy, 2, DIRECTION_INBOUND, 5, NOW), CAUSE_link_duplicate);
-	/* The peer's own limit is asked first. */
+	/* The peer's own limit is asked first: by command, then by the peers file. */
+	peer.named_limit = 3;
+	assert_int_equal(peer_limit(&peer, &policy), 3);
 	peer.limit = 2;
 	assert_int_equal(peer_limit(&peer, &policy), 2);
 	assert_int_equal(peer_room(&peer, &policy, NOW), 1);

@@ -121,7 +121,7 @@ static void has_members(const json_t *object, const char *members)
 }
 
 #define PEER_MEMBERS                                                                               \
-	"address service state known dialed due limit own_limit links claims attempts "            \
+	"address service state known dialed due limit own_limit decided_limit named_limit links claims attempts "            \
 	"next_attempt_ns backoff_left_ns failure failure_sentence failed_ns announced_ns exempt "  \
 	"first_seen_ns last_active_ns refused_dials refused_knocks last_refusal"
 #define SLOT_MEMBERS                                                                               \
@@ -212,6 +212,21 @@ static void idle_peer(void **state)
 	says_bool(document, "due", true);
 	says_number(document, "limit", 3);
 	says_number(document, "own_limit", 3);
+	says_number(document, "decided_limit", 3);
+	says_null(document, "named_limit");
+	json_decref(document);
+
+	/* A command counts more than the file, and the file where there is none. */
+	peer.named_limit = 2;
+	document = view_peer(&rules, &peer);
+	says_number(document, "limit", 3);
+	says_number(document, "named_limit", 2);
+	json_decref(document);
+	peer.limit = 0;
+	document = view_peer(&rules, &peer);
+	says_number(document, "limit", 2);
+	says_number(document, "own_limit", 2);
+	says_null(document, "decided_limit");
 	json_decref(document);
 }
 

@@ -17,6 +17,7 @@ THERE=10.77.0.2
 PLAN=14
 
 scratch=$(mktemp -d /tmp/cgt-smoke.XXXXXX)
+export STATE_DIRECTORY=$scratch/state
 daemon=
 cgroup=$(sed -n 's/^\([^ ]* \)\{4\}\([^ ]*\) .* - cgroup2 .*/\2/p' /proc/self/mountinfo | head -n 1)
 

@@ -24,6 +24,7 @@ if ! grep -q 'VM_SECOND_STAGE=' /proc/cmdline; then
 fi
 
 scratch=$(mktemp -d /tmp/cgt-whole.XXXXXX)
+export STATE_DIRECTORY=$scratch/state
 daemon=
 root=$(sed -n 's/^\([^ ]* \)\{4\}\([^ ]*\) .* - cgroup2 .*/\2/p' /proc/self/mountinfo | head -n 1)
 

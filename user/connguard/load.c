@@ -13,9 +13,11 @@
 
 #include "base/cleanup.h"
 #include "connguard/cli.h"
+#include "connguard/keep.h"
 #include "connguard/reach.h"
 #include "edge/furnish.h"
 #include "edge/instance.h"
+#include "edge/state_store.h"
 #include "pure/names.h"
 
 /* True, and said, when a daemon runs the guard: it would undo what we do. */
@@ -44,19 +46,25 @@ static int lock(const struct cli *cli, struct instance *instance)
 }
 
 /* Make the guard be what is configured, without a daemon. */
-static int fill_in(const struct guard *guard, struct surroundings *surroundings,
+static int fill_in(const char *name, const struct guard *guard, struct surroundings *surroundings,
 		   const struct config *config, bool taken_over)
 {
 	const struct guard_daemon no_daemon = {};
 	cleanup_free struct known_peer *known = NULL;
+	cleanup_state struct state kept = {};
 	struct furnished furnished __attribute__((cleanup(furnished_free))) = {};
 	struct config_error why;
+	bool damaged;
 	size_t count;
 	int error;
 
+	damaged = state_store_read(name, &kept, &why) != 0;
+	if (damaged)
+		complain("what operators had decided is not in force, unless the guard was there: %s", why.text);
 	error = furnish_read_known(config, &known, &count, &why);
 	if (!error)
-		error = furnish_all(guard, surroundings, config, known, count, taken_over, true, &furnished, &why);
+		error = furnish_all(guard, surroundings, config, known, count, taken_over, true,
+				    damaged ? NULL : &kept, &furnished, &why);
 	if (error) {
 		complain("%s", why.text);
 		return error;
@@ -67,8 +75,10 @@ static int fill_in(const struct guard *guard, struct surroundings *surroundings,
 		complain("this host has more addresses, or prefixes that are local to it, than the guard has room "
 			 "for (%u): a dial to one of the others counts as one to a peer",
 			 guard_own_max(guard));
+	if (furnished.undecided)
+		complain("not all that operators have decided is in force: %s", strerror(-furnished.undecided));
 	if (furnished.mode != config->mode)
-		complain("the guard was there, in mode %s, the configuration says %s: it stays so until "
+		complain("an operator has decided on mode %s, the configuration says %s: it stays so until "
 			 "'connguard resume'",
 			 names_mode(furnished.mode), names_mode(config->mode));
 	/* One that was killed is not missed any more: this guard goes without. */
@@ -117,7 +127,7 @@ int command_load(struct cli *cli)
 		complain("%s", *why.text ? why.text : strerror(-error));
 		return CLI_FAILED;
 	}
-	if (fill_in(guard, &surroundings, &config, taken_over)) {
+	if (fill_in(cli->name, guard, &surroundings, &config, taken_over)) {
 		if (taken_over)
 			complain("the guard that was there goes on");
 		else
@@ -133,6 +143,7 @@ int command_load(struct cli *cli)
 int command_unload(struct cli *cli)
 {
 	struct instance instance __attribute__((cleanup(instance_unlock))) = INSTANCE_NONE;
+	cleanup_maps struct guard *guard = NULL;
 	struct guard_error why = {};
 	int error;
 
@@ -140,6 +151,9 @@ int command_unload(struct cli *cli)
 		return CLI_FAILED;
 	if (!cli->force && lock(cli, &instance))
 		return CLI_FAILED;
+	/* One of another layout can be removed, and not read. */
+	if (!cli->force && !guard_open(cli->name, &guard, &why))
+		keep_all(cli, guard);
 	error = guard_remove(cli->name, &why);
 	if (error) {
 		complain("%s", *why.text ? why.text : strerror(-error));

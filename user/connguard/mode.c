@@ -2,15 +2,16 @@
 /*
  * `connguard panic`, `resume` and `reload`.
  *
- * Panic writes the pinned `mode` map and never asks the daemon: it works when all else does not. It
- * holds until `resume`; neither a restart of the daemon nor a reload undoes it, unless the reloaded
- * file asks for another mode than it did before.
+ * Panic writes the pinned `mode` map and asks nobody: it works when all else does not. Only then it is kept, for
+ * the time when there is no guard. It holds until `resume`; neither a start of the daemon nor a reload undoes it,
+ * unless the reloaded file asks for another mode than it did before.
  */
 #include <string.h>
 #include <stdio.h>
 #include <unistd.h>
 
 #include "connguard/cli.h"
+#include "connguard/keep.h"
 #include "connguard/reach.h"
 #include "pure/names.h"
 
@@ -45,6 +46,8 @@ int command_panic(struct cli *cli)
 	       "links are still tracked. To undo: connguard --name %s resume%s\n",
 	       cli->name, names_mode(before), cli->name,
 	       before == MODE_OBSERVE ? " --observe" : "");
+	fflush(stdout);
+	keep_mode(cli, guard);
 	return CLI_FINE;
 }
 
@@ -63,6 +66,8 @@ int command_resume(struct cli *cli)
 	}
 	printf("guard '%s' is in mode %s: %s\n", cli->name, names_mode(mode),
 	       cli->observe ? "refusals are counted, nothing is refused" : "duplicates are refused");
+	fflush(stdout);
+	keep_mode(cli, guard);
 	return CLI_FINE;
 }
 

@@ -16,6 +16,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "connguard/cli.h"
+#include "connguard/keep.h"
 #include "connguard/reach.h"
 #include "pure/address_text.h"
 
@@ -73,8 +74,16 @@ static int command_one_or_every(struct cli *cli, struct guard_command *command, 
 	guard = reach_maps(cli);
 	if (!guard)
 		return CLI_FAILED;
-	if (!every)
-		return run_command(guard, command);
+	if (!every) {
+		int status = run_command(guard, command);
+
+		if (status == CLI_FINE && command->operation == COMMAND_FORGET) {
+			const struct exempt_prefix prefix = state_prefix(&command->address);
+
+			keep_on_maps(cli, guard, STATE_LIMIT, &prefix);
+		}
+		return status;
+	}
 	error = on_maps(guard, ret_count);
 	if (!error)
 		return CLI_FINE;
@@ -121,6 +130,7 @@ int command_limit(struct cli *cli)
 	struct guard_command command = { .operation = COMMAND_LIMIT };
 	cleanup_document json_t *result = NULL;
 	cleanup_maps struct guard *guard = NULL;
+	struct exempt_prefix prefix;
 	unsigned long limit;
 	char *end;
 
@@ -135,9 +145,11 @@ int command_limit(struct cli *cli)
 		return CLI_USAGE;
 	}
 	command.value = (__u32)limit;
-	switch (reach_daemon(cli, json_pack("{s:s, s:s, s:i}", "request", "limit", "address",
-					    cli->arguments[0], "limit", (int)limit), &result)) {
+	switch (reach_daemon(cli, json_pack("{s:s, s:s, s:i, s:s}", "request", "limit", "address",
+					    cli->arguments[0], "limit", (int)limit, "by", keep_by()),
+			     &result)) {
 	case REACH_DONE:
+		keep_said(result);
 		break;
 	case REACH_FAILED:
 		return CLI_FAILED;
@@ -145,11 +157,13 @@ int command_limit(struct cli *cli)
 		guard = reach_maps(cli);
 		if (!guard || run_command(guard, &command) != CLI_FINE)
 			return CLI_FAILED;
+		prefix = state_prefix(&command.address);
+		keep_on_maps(cli, guard, STATE_LIMIT, &prefix);
 	}
 	if (limit)
 		printf("%s may have %lu link(s)\n", cli->arguments[0], limit);
 	else
-		printf("%s may have as many links as the policy says\n", cli->arguments[0]);
+		printf("%s may have as many links as the peers file or the policy says\n", cli->arguments[0]);
 	return CLI_FINE;
 }
 
@@ -235,9 +249,10 @@ int command_allow(struct cli *cli)
 	}
 	if (!strchr(text, '/') && !argument_peer(text, &command.address))
 		return CLI_USAGE;
-	switch (reach_daemon(cli, json_pack("{s:s, s:s, s:I}", "request", "allow", "address", text,
-					    "seconds", seconds), &result)) {
+	switch (reach_daemon(cli, json_pack("{s:s, s:s, s:I, s:s}", "request", "allow", "address", text,
+					    "seconds", seconds, "by", keep_by()), &result)) {
 	case REACH_DONE:
+		keep_said(result);
 		break;
 	case REACH_FAILED:
 		return CLI_FAILED;
@@ -256,6 +271,7 @@ int command_allow(struct cli *cli)
 		}
 		if (status != CLI_FINE)
 			return status;
+		keep_on_maps(cli, guard, strchr(text, '/') ? STATE_ALLOW_PREFIX : STATE_ALLOW_PEER, &prefix);
 	}
 	if (seconds < 0)
 		printf("nothing is refused to or from %s any more\n", text);

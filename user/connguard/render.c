@@ -362,6 +362,20 @@ static void status_peers(const json_t *peers, __u64 now)
 	     (uint64_t)number_of(peers, "exempt"), when);
 }
 
+/* What operators have decided and not taken back. */
+static void status_decided(const json_t *decided)
+{
+	__u64 limits = number_of(decided, "limits"), allowed = number_of(decided, "allowed");
+	const json_t *mode = json_object_get(decided, "mode");
+	char text[TEXT_MAX] = "";
+
+	if (json_is_object(mode))
+		snprintf(text, sizeof(text), "mode %.32s; ", text_of(mode, "mode"));
+	if (*text || limits || allowed)
+		line("decided", "%sa limit of %" PRIu64 " peer(s), %" PRIu64 " allowed for good", text,
+		     (uint64_t)limits, (uint64_t)allowed);
+}
+
 static void status_exempt(const json_t *prefixes, const json_t *own)
 {
 	char text[TEXT_MAX];
@@ -419,6 +433,7 @@ void render_status(const json_t *document)
 	status_hooks(json_object_get(document, "hooks"));
 	status_peers(json_object_get(document, "peers"), number_of(document, "now_ns"));
 	status_policy(json_object_get(document, "policy"));
+	status_decided(json_object_get(document, "decided"));
 	status_exempt(json_object_get(document, "exempt_prefixes"), json_object_get(document, "own"));
 	status_counters(json_object_get(document, "counters"));
 }
@@ -642,13 +657,19 @@ static void explain_services(const json_t *document)
 static void explain_peer(const json_t *peer)
 {
 	const json_t *exempt = json_object_get(peer, "exempt");
-	char text[TEXT_MAX], span_text[CLOCK_DURATION_TEXT_MAX];
+	char text[TEXT_MAX], span_text[CLOCK_DURATION_TEXT_MAX], named[64] = "";
 
 	explain_slots("links", json_object_get(peer, "links"));
 	explain_slots("claims", json_object_get(peer, "claims"));
 	explain_backoff(peer);
-	line("limit", "%" PRIu64 " link(s)%s", (uint64_t)number_of(peer, "limit"),
-	     is_present(peer, "own_limit") ? ", for this peer alone" : "");
+	if (is_present(peer, "decided_limit") && is_present(peer, "named_limit"))
+		snprintf(named, sizeof(named), " (the peers file says %" PRIu64 ")",
+			 (uint64_t)number_of(peer, "named_limit"));
+	line("limit", "%" PRIu64 " link(s)%s%s%s", (uint64_t)number_of(peer, "limit"),
+	     is_present(peer, "own_limit") ? ", for this peer alone" : "",
+	     is_present(peer, "decided_limit") ? ", by an operator's decision" :
+	     is_present(peer, "named_limit")   ? ", by the peers file" :
+						 "", named);
 	if (json_is_object(exempt) && is_present(exempt, "left_ns"))
 		line("exempt", "for %s more", span(number_of(exempt, "left_ns"), span_text));
 	else if (json_is_object(exempt))

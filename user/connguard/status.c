@@ -9,6 +9,7 @@
 #include "connguard/cli.h"
 #include "connguard/reach.h"
 #include "connguard/render.h"
+#include "edge/state_store.h"
 
 int command_status(struct cli *cli)
 {
@@ -23,10 +24,14 @@ int command_status(struct cli *cli)
 	case REACH_ABSENT: {
 		cleanup_maps struct guard *guard = reach_maps(cli);
 		struct view_origin origin = { .name = cli->name, .now = clock_now_ns() };
+		cleanup_state struct state state = {};
+		struct config_error why;
 		int error;
 
 		if (!guard)
 			return CLI_FAILED;
+		if (!state_store_read(cli->name, &state, &why))
+			origin.state = &state;
 		error = view_status(guard, &origin, &document);
 		if (error) {
 			complain("reading the pinned maps: %s", strerror(-error));

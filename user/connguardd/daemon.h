@@ -10,6 +10,7 @@
  *     room.c        a full peers map: who goes
  *     neighbours.c  other guards that decide about the same sockets
  *     places.c      the cgroup, the network namespace and the pins come and go: notice, wait, and follow
+ *     decisions.c   what operators have decided, kept for the time when there is no guard
  *     problems.c    what is wrong beyond what the maps show, for `status` and the log
  *     happenings.c  events from the kernel: history, log, followers; ends what has lost (a link too many, a dial
  *                   for which a knock is let in)
@@ -45,6 +46,7 @@
 #include "pure/config.h"
 #include "pure/deadlines.h"
 #include "pure/peers_file.h"
+#include "pure/state_file.h"
 #include "pure/throttle.h"
 
 /* Events kept for `events`, `explain` and `status`. */
@@ -62,6 +64,8 @@ enum problem {
 	PROBLEM_EVENTS,    /* events were lost just now */
 	PROBLEM_KNOWN,     /* known peers without an entry */
 	PROBLEM_OWN,       /* more is this host than the own map has room for */
+	PROBLEM_STATE,     /* what operators decide cannot be kept */
+	PROBLEM_FORGOTTEN, /* what they had decided is not in force */
 	PROBLEM_COUNT,
 };
 
@@ -88,6 +92,9 @@ struct surplus;
 
 /* Dials that wait for one; syns.c's alone. */
 struct syns;
+
+/* What operators have decided; decisions.c's alone. */
+struct decisions;
 
 /* What sends; packets.c's alone. */
 struct packets;
@@ -128,6 +135,7 @@ struct daemon {
 	struct surplus *surplus;
 	struct syns *syns;
 	struct packets *packets;
+	struct decisions *decisions;
 	struct guard_event *history; /* HISTORY_LENGTH of them, a ring */
 	size_t history_next, history_count;
 	__u64 spared[SPARED_MAX];    /* cookies, a ring: links too many without a slot that had to stay, 0: none */
@@ -284,6 +292,47 @@ void problem_clear(struct daemon *daemon, enum problem problem);
 
 /* What is wrong now: texts of the daemon's. Returns how many. */
 size_t problems_list(const struct daemon *daemon, const char *ret_texts[PROBLEM_COUNT]);
+
+/* ---- decisions.c ---- */
+
+/* Read what was kept, and be ready to keep: before the guard is made what it says. 0 or a negative errno. */
+int decisions_start(struct daemon *daemon);
+void decisions_stop(struct daemon *daemon);
+
+/* What the state file says; NULL: it is not understood. The daemon's. */
+const struct state *decisions_kept(const struct daemon *daemon);
+
+/* This is in force: take `furnished->state` over, and tell what did not go well. */
+void decisions_settle(struct daemon *daemon, struct furnished *furnished);
+
+/* Can decisions be kept? With the powers that the daemon has from now on. */
+void decisions_try(struct daemon *daemon);
+
+/* Has somebody decided on another mode since? To be called with each heartbeat; keeps what could not be kept before. */
+void decisions_look(struct daemon *daemon);
+
+/* The configuration has changed, the mode and the ports among it. */
+void decisions_reconfigured(struct daemon *daemon);
+
+/*
+ * A decision that is in force from now on, by `by` ("": not known): on the mode that the maps have, on the links of a
+ * peer (0: taken back), or that nothing is refused for good to or from a prefix (`for_good` false: taken back, or for a
+ * time), which is of `kind` STATE_ALLOW_PEER or STATE_ALLOW_PREFIX. Kept before they return NULL; else the reason why
+ * it is not, the daemon's.
+ */
+const char *decisions_mode(struct daemon *daemon, const char *by);
+const char *decisions_limit(struct daemon *daemon, const struct peer_address *address, __u32 limit, const char *by);
+const char *decisions_allow(struct daemon *daemon, enum state_kind kind, const struct exempt_prefix *prefix,
+			    bool for_good, const char *by);
+
+/* The peer is forgotten, whatever was decided about it. */
+void decisions_forget(struct daemon *daemon, const struct peer_address *address);
+
+/* What is decided. The daemon's. */
+const struct state *decisions_state(const struct daemon *daemon);
+
+/* The guard is about to be removed: what its maps have that a daemon did not hear of is kept too. */
+void decisions_end(struct daemon *daemon);
 
 /* ---- happenings.c ---- */
 

@@ -69,7 +69,7 @@ static int take_charge(struct daemon *daemon, struct known_peer *known, size_t k
 {
 	struct config_error error;
 	int result = furnish_all(daemon->guard, &daemon->surroundings, &daemon->config, known, known_count,
-				 taken_over, false, ret_furnished, &error);
+				 taken_over, false, decisions_kept(daemon), ret_furnished, &error);
 
 	if (result) {
 		free(known);
@@ -80,14 +80,15 @@ static int take_charge(struct daemon *daemon, struct known_peer *known, size_t k
 	own_furnished(daemon, ret_furnished, taken_over);
 	say_doubts(&daemon->config);
 	log_adopted(ret_furnished->adopted);
+	decisions_settle(daemon, ret_furnished);
 	if (guard_peers_max(daemon->guard) != daemon->config.max_peers)
 		log_warning("the guard that was taken over has room for %u peers, the configuration says "
 			    "max_peers = %u: it stays so until the guard is removed and loaded anew "
 			    "(stop connguardd, then start it)",
 			    guard_peers_max(daemon->guard), daemon->config.max_peers);
 	if (ret_furnished->mode != daemon->config.mode)
-		log_warning("the guard that was taken over is in mode %s, the configuration says %s: it "
-			    "stays so until `connguard resume`",
+		log_warning("an operator has decided on mode %s, the configuration says %s: it stays so until "
+			    "`connguard resume`",
 			    names_mode(ret_furnished->mode), names_mode(daemon->config.mode));
 	return 0;
 }
@@ -132,7 +133,9 @@ int daemon_start(struct daemon *daemon)
 	for (int i = 0; i < FEATURE_COUNT; i++)
 		if (!daemon->features[i])
 			log_warning("reduced on this kernel: %s", guard_feature_lack(i));
-	result = probing_start(daemon);
+	result = decisions_start(daemon);
+	if (!result)
+		result = probing_start(daemon);
 	if (!result)
 		result = replaced_start(daemon);
 	if (!result)
@@ -180,6 +183,7 @@ int daemon_start(struct daemon *daemon)
 	 */
 	reconcile_now(daemon, false);
 	neighbours_look(daemon);
+	decisions_try(daemon);
 	log_info("guard '%s' %s: cgroup %s%s, %u port%s from %u, mode %s", daemon->name,
 		 taken_over ? "taken over" : "loaded", daemon->surroundings.cgroup,
 		 places_waits_for(daemon) ? " (not there yet)" : "", daemon->config.ports.count,
@@ -243,6 +247,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	if (ports_changed)
 		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config, true));
 	log_set_level(config.log_level);
+	decisions_reconfigured(daemon);
 	reconcile_reconfigured(daemon);
 	neighbours_look(daemon);
 	/* Those that have been there for long are found by the check. */
@@ -283,6 +288,9 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	probing_stop(daemon);
 	if (ours)
 		guard_daemon_write(daemon->guard, &gone);
+	if (ours && remove_guard)
+		decisions_end(daemon);
+	decisions_stop(daemon);
 	guard_close(daemon->guard);
 	if (daemon->guard && !ours) {
 		log_warning("guard '%s' stays: it is not this connguardd's any more", daemon->name);

@@ -20,6 +20,7 @@
 
 #include "base/cleanup.h"
 #include "base/log.h"
+#include "edge/state_store.h"
 
 /* The rules, as many as there is something to allow for. */
 struct rules {
@@ -98,6 +99,9 @@ static void add_rules(struct daemon *daemon, struct rules *rules)
 	allow(rules, strdup(PIN_PARENT),
 	      CONFINE_MAKE | CONFINE_REMOVE | CONFINE_REMOVE_DIRECTORIES | CONFINE_LIST);
 	allow(rules, asprintf(&pins, PIN_ROOT "/%s", daemon->name) < 0 ? NULL : pins, CONFINE_READ);
+	/* What operators decide: a new file takes the place of the old one. */
+	allow(rules, strdup(state_store_directory(path)),
+	      CONFINE_READ | CONFINE_MAKE | CONFINE_WRITE | CONFINE_REMOVE);
 	/* The control socket and the lock. */
 	allow(rules, strdup(PROTOCOL_RUN_DIRECTORY), CONFINE_REMOVE);
 }

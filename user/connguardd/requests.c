@@ -12,6 +12,7 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "base/printable.h"
 #include "edge/holders.h"
 #include "edge/links.h"
 #include "edge/view.h"
@@ -103,6 +104,29 @@ static int follow_argument(const struct call *call, bool *ret_follow)
 	return 0;
 }
 
+/* The argument "by", who asks; without it: "". */
+static int by_argument(const struct call *call, const char **ret_by)
+{
+	const json_t *value = json_object_get(call->request->arguments, "by");
+	const char *by = value ? json_string_value(value) : "";
+
+	if (!by || !state_by_valid(by))
+		return argument_fails(call, "by", "text, a login name");
+	*ret_by = by;
+	return 0;
+}
+
+/* Add to an answer why what is in force could not be kept, if that is so. */
+static void say_not_kept(const struct call *call, const char *why)
+{
+	char text[sizeof(call->daemon->problems[0])];
+
+	if (!why)
+		return;
+	snprintf(text, sizeof(text), "%s", why);
+	json_object_set_new(*call->ret_result, "not_kept", json_string(text_make_printable(text)));
+}
+
 static struct view_origin origin_of(const struct daemon *daemon)
 {
 	return (struct view_origin){ .name = daemon->name,
@@ -110,7 +134,8 @@ static struct view_origin origin_of(const struct daemon *daemon)
 				     .daemon = true,
 				     .peers_max = PROTOCOL_PEERS_MAX,
 				     .confinement = &daemon->confinement,
-				     .features = daemon->features };
+				     .features = daemon->features,
+				     .state = decisions_state(daemon) };
 }
 
 /* Run a command on one peer, at each service of the guard, and answer with its address. */
@@ -275,6 +300,8 @@ static int request_forget(const struct call *call)
 		result = address_argument(call, &command.address);
 		if (!result)
 			result = command_one(call, &command);
+		if (!result)
+			decisions_forget(call->daemon, &command.address);
 		return result == -EBUSY ? fail(call, result, PROTOCOL_NOT_IDLE) : result;
 	}
 	result = guard_forget_idle(call->daemon->guard, &forgotten);
@@ -290,12 +317,36 @@ static int request_limit(const struct call *call)
 {
 	struct guard_command command = { .operation = COMMAND_LIMIT };
 	json_int_t limit = 0;
+	const char *by = "";
 	int result = peer_argument(call, &command.address);
 
 	if (!result)
 		result = integer_argument(call, "limit", 0, PEER_LINKS_MAX, &limit);
+	if (!result)
+		result = by_argument(call, &by);
 	command.value = limit;
-	return result ? result : command_one(call, &command);
+	if (!result)
+		result = command_one(call, &command);
+	if (result)
+		return result;
+	say_not_kept(call, decisions_limit(call->daemon, &command.address, command.value, by));
+	return 0;
+}
+
+/* Of an address. */
+static int allow_peer(const struct call *call, struct guard_command *command, const char *by)
+{
+	struct exempt_prefix prefix;
+	int result = peer_argument(call, &command->address);
+
+	if (!result)
+		result = command_one(call, command);
+	if (result)
+		return result;
+	prefix = state_prefix(&command->address);
+	say_not_kept(call, decisions_allow(call->daemon, STATE_ALLOW_PEER, &prefix,
+					   command->until_ns == NEVER_ENDS_NS, by));
+	return 0;
 }
 
 /* An address or a prefix; -1: for good, 0: no longer. */
@@ -305,11 +356,13 @@ static int request_allow(const struct call *call)
 	struct guard_command command = { .operation = COMMAND_ALLOW };
 	struct exempt_value value = {};
 	struct exempt_prefix prefix;
-	const char *problem;
+	const char *problem, *by = "";
 	json_int_t seconds;
 	char expected[128];
 	int result = integer_argument(call, "seconds", -1, 100LL * 366 * 86400, &seconds);
 
+	if (!result)
+		result = by_argument(call, &by);
 	if (result)
 		return result;
 	value.until_ns = seconds < 0  ? NEVER_ENDS_NS :
@@ -317,8 +370,7 @@ static int request_allow(const struct call *call)
 					clock_now_ns() + (__u64)seconds * NS_PER_SECOND;
 	if (!text || !strchr(text, '/')) {
 		command.until_ns = value.until_ns;
-		result = peer_argument(call, &command.address);
-		return result ? result : command_one(call, &command);
+		return allow_peer(call, &command, by);
 	}
 	if (prefix_from_text(text, &prefix, &problem)) {
 		snprintf(expected, sizeof(expected),
@@ -331,9 +383,24 @@ static int request_allow(const struct call *call)
 		return fail(call, result, "no such prefix is exempt");
 	if (result == -ENOSPC)
 		return fail(call, result, "the exempt map is full");
-	if (!result)
-		*call->ret_result = json_pack("{s:s}", "address", text);
-	return result;
+	if (result)
+		return result;
+	*call->ret_result = json_pack("{s:s}", "address", text);
+	say_not_kept(call, decisions_allow(call->daemon, STATE_ALLOW_PREFIX, &prefix, seconds < 0, by));
+	return 0;
+}
+
+/* Who asks has written the mode. */
+static int request_keep(const struct call *call)
+{
+	const char *by = "";
+	int result = by_argument(call, &by);
+
+	if (result)
+		return result;
+	*call->ret_result = json_object();
+	say_not_kept(call, decisions_mode(call->daemon, by));
+	return 0;
 }
 
 static int request_cut(const struct call *call)

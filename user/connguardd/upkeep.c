@@ -230,6 +230,9 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	revival_look(daemon);
 	neighbours_beat(daemon);
 	own_look(daemon);
+	/* Nor does it keep what is decided there. */
+	if (!*daemon->problems[PROBLEM_TAKEN])
+		decisions_look(daemon);
 	/* What was exempt for a time is not after it. */
 	result = furnish_exempt(daemon->guard, &daemon->config);
 	if (result && result != daemon->exempt_result)

@@ -48,6 +48,8 @@ static __u64 rights_of(unsigned int access)
 		rights |= LANDLOCK_ACCESS_FS_READ_DIR;
 	if (access & CONFINE_MAKE)
 		rights |= LANDLOCK_ACCESS_FS_MAKE_REG | LANDLOCK_ACCESS_FS_MAKE_DIR;
+	if (access & CONFINE_WRITE)
+		rights |= LANDLOCK_ACCESS_FS_WRITE_FILE;
 	if (access & CONFINE_REMOVE)
 		rights |= LANDLOCK_ACCESS_FS_REMOVE_FILE;
 	if (access & CONFINE_REMOVE_DIRECTORIES)

@@ -19,6 +19,7 @@ enum confine_access {
 	CONFINE_REMOVE = 1 << 2,             /* remove files, sockets included */
 	CONFINE_REMOVE_DIRECTORIES = 1 << 3, /* remove empty directories */
 	CONFINE_LIST = 1 << 4,               /* open and list directories, read no file */
+	CONFINE_WRITE = 1 << 5,              /* write to files */
 };
 
 /*

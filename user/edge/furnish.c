@@ -12,19 +12,23 @@
 
 #include "base/cleanup.h"
 #include "base/clock.h"
+#include "edge/recall.h"
 
 int furnish_policy(const struct guard *guard, const struct config *config,
 		   const struct surroundings *surroundings)
 {
-	struct guard_policy policy;
+	struct guard_policy policy, in_force;
 	struct stat netns;
-	int result;
+	int result = guard_policy_read(guard, &in_force);
 
+	if (result)
+		return result;
 	config_policy(config, &policy);
 	if (fstat(surroundings->netns_fd, &netns))
 		return -errno;
 	policy.netns_cookie = surroundings->netns_cookie;
 	policy.netns_inode = netns.st_ino;
+	policy.recalled = in_force.recalled;
 	result = guard_policy_write(guard, &policy);
 	return result ? result :
 			guard_ports_write(guard, config->ports.number, config->ports.count,
@@ -186,14 +190,9 @@ static struct peer_address known_address(const struct known_set *set, size_t ind
 /* Make the peer a known one, whose entry is there. */
 static int know(const struct guard *guard, const struct known_peer *known, const struct peer_address *address)
 {
-	struct guard_command command = { .operation = COMMAND_ADD, .address = *address };
-	int result = guard_command(guard, &command);
+	/* Also 0: a limit that has left the file is over. One that a command has set is not the file's to end. */
+	const struct guard_command command = { .operation = COMMAND_ADD, .address = *address, .value = known->limit };
 
-	if (result)
-		return result;
-	/* Also 0: a limit that has left the file, or that a command set meanwhile, is over. */
-	command.operation = COMMAND_LIMIT;
-	command.value = known->limit;
 	return guard_command(guard, &command);
 }
 
@@ -201,7 +200,7 @@ static int know(const struct guard *guard, const struct known_peer *known, const
 static int place(const struct guard *guard, struct known_set *set, size_t index, __u64 now)
 {
 	struct peer_address address = known_address(set, index);
-	struct peer peer = { .limit = set->known[index / set->service_count].limit };
+	struct peer peer = { .named_limit = (__u16)set->known[index / set->service_count].limit };
 	int result;
 
 	peer_is(&peer, &address, now);
@@ -220,7 +219,7 @@ static int place(const struct guard *guard, struct known_set *set, size_t index,
 /* Take back what place() did. */
 static void displace(const struct guard *guard, const struct known_set *set)
 {
-	static const enum command_operation steps[] = { COMMAND_LIMIT, COMMAND_UNKNOW, COMMAND_FORGET };
+	static const enum command_operation steps[] = { COMMAND_UNKNOW, COMMAND_FORGET };
 
 	for (size_t i = 0; i < set->count * set->service_count; i++) {
 		struct guard_command command = { .address = known_address(set, i), .until_ns = clock_now_ns() };
@@ -259,7 +258,7 @@ static int compare_with_map(const struct guard *guard, struct known_set *set, bo
 				found = bsearch(&wanted, set->known, set->count, sizeof(*set->known), compare_known);
 			if (found && !change)
 				set->standings[(found - set->known) * set->service_count + at] = STANDING_THERE;
-			if (found ? is_known && peers[i].limit == found->limit : !is_known)
+			if (found ? is_known && peers[i].named_limit == found->limit : !is_known)
 				continue;
 			set->differs = true;
 			if (!change)
@@ -627,42 +626,123 @@ static int was_furnished(const struct guard *guard)
 	return result ? result : policy.set != 0;
 }
 
+/*
+ * What operators have decided: a guard that goes on has it in its maps, another one gets what `kept` says. Changes
+ * nothing. *ret_before: the mode that the maps have.
+ */
+static int find_decided(const struct guard *guard, const struct config *config, bool goes_on,
+			const struct state *kept, enum guard_mode *ret_before, struct furnished *furnished)
+{
+	const struct exempt_prefix none = STATE_NO_PREFIX;
+	struct guard_policy policy = {};
+	const struct state_entry *mode;
+	int result = guard_mode_read(guard, ret_before);
+
+	if (!result && goes_on)
+		result = guard_policy_read(guard, &policy);
+	if (result)
+		return result;
+	furnished->recalled = policy.recalled;
+	result = goes_on ? recall_collect(guard, kept, "", &furnished->state) : state_copy(kept, &furnished->state);
+	if (result < 0)
+		return result;
+	furnished->left_out = (size_t)result;
+	mode = state_find(&furnished->state, STATE_MODE, &none);
+	if (mode)
+		furnished->mode = mode->value;
+	/* What the configuration says anyway is nobody's decision. */
+	if (mode && mode->value == config->mode)
+		state_clear(&furnished->state, STATE_MODE, &none);
+	return 0;
+}
+
+/* Put the mode into force; but who has decided on another one than `before` since is not overruled. */
+static int settle_mode(const struct guard *guard, enum guard_mode before, struct furnished *furnished)
+{
+	enum guard_mode mode;
+	int result = guard_mode_read(guard, &mode);
+
+	if (result)
+		return result;
+	if (mode == before)
+		return mode == furnished->mode ? 0 : guard_mode_write(guard, furnished->mode);
+	furnished->mode = mode;
+	return 0;
+}
+
+int furnish_decided(const struct guard *guard, const struct state *state)
+{
+	int result = recall_prefixes(guard, state), peers = recall_peers(guard, state);
+
+	return result ? result : peers;
+}
+
+/* What has to be there before a new guard begins to refuse, which it does as soon as it has a policy. */
+static int prepare(const struct guard *guard, const struct config *config, enum guard_mode before,
+		   struct furnished *furnished)
+{
+	int result = settle_mode(guard, before, furnished);
+
+	/* The configured ones have room first; what has none is found out when all is decided. */
+	if (!result)
+		result = furnish_exempt(guard, config);
+	if (!result)
+		recall_prefixes(guard, &furnished->state);
+	return result;
+}
+
 void furnished_free(struct furnished *furnished)
 {
 	prefixes_free(&furnished->own_gone);
+	state_free(&furnished->state);
 }
 
 int furnish_all(const struct guard *guard, struct surroundings *surroundings, const struct config *config,
-		struct known_peer *known, size_t count, bool taken_over, bool whole,
+		struct known_peer *known, size_t count, bool taken_over, bool whole, const struct state *kept,
 		struct furnished *ret_furnished, struct config_error *ret_error)
 {
+	const struct state nothing = {}, *file = kept ? kept : &nothing;
 	struct furnished furnished __attribute__((cleanup(furnished_free))) = { .mode = config->mode };
-	bool ports_left = taken_over && ports_leave(guard, config);
+	bool ports_left = taken_over && ports_leave(guard, config), goes_on;
 	int result = taken_over ? was_furnished(guard) : 0;
+	enum guard_mode before;
 
-	/* Of a guard that nobody had furnished the hooks let everything pass yet, whatever the mode. */
+	ret_error->text[0] = '\0';
+	goes_on = result > 0;
 	if (result >= 0)
-		result = result ? guard_mode_read(guard, &furnished.mode) : guard_mode_write(guard, furnished.mode);
+		result = find_decided(guard, config, goes_on, file, &before, &furnished);
+	if (!result) {
+		result = furnish_own(guard, NULL, &surroundings->own, &furnished.own_gone);
+		/* No reason to guard nothing. */
+		furnished.own_full = result == -ENOSPC;
+		if (furnished.own_full)
+			result = 0;
+		else if (result)
+			snprintf(ret_error->text, sizeof(ret_error->text), "writing the addresses of this host: %s",
+				 strerror(-result));
+	}
+	/* Of a guard that nobody had furnished the hooks let everything pass yet, whatever the mode. */
+	if (!result && !goes_on)
+		result = prepare(guard, config, before, &furnished);
+	if (!result)
+		result = furnish_config(guard, config, surroundings, known, count,
+					whole ? NULL : &furnished.left, ret_error);
+	/* Only now: until here all of a guard that goes on is as it was. */
+	if (!result && goes_on)
+		result = settle_mode(guard, before, &furnished);
 	if (result) {
-		snprintf(ret_error->text, sizeof(ret_error->text), "the mode: %s", strerror(-result));
+		if (!*ret_error->text)
+			snprintf(ret_error->text, sizeof(ret_error->text), "the mode and what is decided: %s",
+				 strerror(-result));
 		return result;
 	}
-	result = furnish_own(guard, NULL, &surroundings->own, &furnished.own_gone);
-	/* No reason to guard nothing. */
-	furnished.own_full = result == -ENOSPC;
-	if (result && !furnished.own_full) {
-		snprintf(ret_error->text, sizeof(ret_error->text), "writing the addresses of this host: %s",
-			 strerror(-result));
-		return result;
-	}
-	result = furnish_config(guard, config, surroundings, known, count,
-				whole ? NULL : &furnished.left, ret_error);
-	if (result)
-		return result;
+	furnished.undecided = furnish_decided(guard, &furnished.state);
+	if (kept && !furnished.undecided)
+		furnished.undecided = recall_done(guard);
 	furnished.adopted = furnish_listeners(guard, surroundings, config);
 	if (!furnished.adopted)
 		furnished.adopted = furnish_links(guard, surroundings, config, ports_left);
 	*ret_furnished = furnished;
-	furnished.own_gone = (struct prefix_set){};
+	furnished = (struct furnished){};
 	return 0;
 }

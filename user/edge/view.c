@@ -279,7 +279,7 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer)
 	enum ending failure = next_attempt_ns ? failure_of(peer->failure) : ENDING_NONE;
 
 	return json_pack("{s:o, s:o, s:s, s:b, s:b, s:b, s:i, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			 "s:o, s:o, s:o, s:o, s:o}",
+			 "s:o, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "address", address_text(&peer->address),
 			 "service", service_or_null(&peer->address),
 			 "state", census_state_name(census_state(peer, now)),
@@ -287,7 +287,9 @@ json_t *view_peer(const struct view_rules *rules, const struct peer *peer)
 			 "dialed", (peer->flags & PEER_DIALED) != 0,
 			 "due", peer_due(peer, now),
 			 "limit", (int)peer_limit(peer, &rules->policy),
-			 "own_limit", number_or_null(peer->limit),
+			 "own_limit", number_or_null(peer->limit ? peer->limit : peer->named_limit),
+			 "decided_limit", number_or_null(peer->limit),
+			 "named_limit", number_or_null(peer->named_limit),
 			 "links", view_slots(rules, peer, SLOT_LINK),
 			 "claims", view_slots(rules, peer, SLOT_CLAIM),
 			 "attempts", number(peer->attempts),
@@ -1003,6 +1005,57 @@ static json_t *view_confinement(const struct confinement *confinement, json_t *n
 			 number_or_null(confinement->landlock_version));
 }
 
+/* Is the mode an operator's, and not the configuration's? */
+static bool mode_decided(const struct view_rules *rules)
+{
+	return rules->policy.set && rules->mode != rules->policy.configured_mode;
+}
+
+/* What is known of who has decided on the mode, and when; NULL: nothing. */
+static const struct state_entry *mode_entry(const struct view_rules *rules, const struct view_origin *origin)
+{
+	const struct exempt_prefix none = STATE_NO_PREFIX;
+	const struct state_entry *entry = NULL;
+
+	if (mode_decided(rules) && origin->state)
+		entry = state_find(origin->state, STATE_MODE, &none);
+	return entry && entry->value == rules->mode ? entry : NULL;
+}
+
+static json_t *view_decided(const struct view_rules *rules, const struct view_origin *origin)
+{
+	const struct state_entry *entry = mode_entry(rules, origin);
+	size_t limits = 0, allowed = 0;
+
+	for (size_t i = 0; origin->state && i < origin->state->count; i++) {
+		limits += origin->state->entries[i].kind == STATE_LIMIT;
+		allowed += origin->state->entries[i].kind == STATE_ALLOW_PEER ||
+			   origin->state->entries[i].kind == STATE_ALLOW_PREFIX;
+	}
+	return json_pack("{s:o, s:o, s:o}",
+			 "mode",
+			 mode_decided(rules) ? json_pack("{s:s, s:o, s:o}", "mode", names_mode(rules->mode),
+							 "since", number_or_null(entry ? entry->since : 0),
+							 "by", text_or_null(entry ? entry->by : "")) :
+					       json_null(),
+			 "limits", origin->state ? number(limits) : json_null(),
+			 "allowed", origin->state ? number(allowed) : json_null());
+}
+
+static void say_decided(const struct view_rules *rules, const struct view_origin *origin, json_t *notes)
+{
+	const struct state_entry *entry = mode_entry(rules, origin);
+	char since[STATE_TIME_TEXT_MAX];
+
+	if (!mode_decided(rules))
+		return;
+	say(notes, "the mode is an operator's decision%s%s%s%s: it stays so, through a stop and a start, until "
+		   "`connguard resume%s`", entry && *entry->by ? ", by " : "", entry ? entry->by : "",
+	    entry && entry->since ? ", since " : "",
+	    entry && entry->since ? state_time_text(entry->since, since) : "",
+	    rules->policy.configured_mode == MODE_OBSERVE ? " --observe" : "");
+}
+
 static void say_mode(const struct loaded_rules *loaded, json_t *notes)
 {
 	if (loaded->rules.mode == MODE_OFF)
@@ -1259,6 +1312,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	else if (nowhere && !origin->daemon)
 		say(problems, "the cgroup to be guarded was not there yet: nothing is guarded");
 	say_mode(&loaded, notes);
+	say_decided(&loaded.rules, origin, notes);
 	say_untracked(&counters[COUNTERS_ENFORCED], notes);
 	say_strange(origin, notes);
 	say_whole_host(guard, notes);
@@ -1274,7 +1328,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 	}
 
 	document = json_pack("{s:s, s:b, s:s, s:o, s:i, s:s?, s:s?, s:s, s:o, s:o, s:o, s:o, s:o, s:o, s:o, s:o, "
-			     "s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
+			     "s:o, s:{s:o, s:o}, s:o, s:o, s:o, s:o, s:{s:o, s:o}, s:o}",
 			     "name", origin->name,
 			     "healthy", false,
 			     "source", source_of(origin),
@@ -1296,6 +1350,7 @@ int view_status(const struct guard *guard, const struct view_origin *origin, jso
 			     "count", number(own_count),
 			     "max", number(guard_own_max(guard)),
 			     "overlaps", view_overlaps(overlaps, overlap_count, notes),
+			     "decided", view_decided(&loaded.rules, origin),
 			     "habit", view_habit(&habit, notes),
 			     "short_links",
 			     view_short_links(&short_links, &loaded.rules.policy, notes),

@@ -26,6 +26,7 @@
 #include "edge/confine.h"
 #include "edge/kernel.h"
 #include "edge/overlaps.h"
+#include "pure/state_file.h"
 
 /*
  * What a document depends on beside the pinned maps. All pointers are borrowed; NULL with a count
@@ -57,6 +58,7 @@ struct view_origin {
 	size_t counted_max; /* peers to be counted now at most; 0: any number (status only) */
 	size_t peers_max; /* peers that one document may list; 0: any number */
 	const struct confinement *confinement; /* of the daemon; NULL: no daemon (status only) */
+	const struct state *state; /* what operators have decided; NULL: not known (status only) */
 };
 
 /* ---- from the pinned maps: 0 or a negative errno; *ret_document is the caller's (json_decref) ---- */
@@ -82,6 +84,8 @@ struct view_origin {
  *            peers or links), "seen" (of so many)},
  *  "short_links": null | {"shown", "seen", "by_peer"} (observe mode: so many links of so many ended young,
  *                  so many of them by the peer without a byte),
+ *  "decided": {"mode": null | {"mode", "since": Unix seconds|null, "by": text|null (not known)} (an operator's, other
+ *              than the configuration's), "limits", "allowed": number of peers and prefixes|null (not known)},
  *  "counters": {"enforced": {cause: number}, "observed": {cause: number}} (those that are not 0),
  *  "events_lost": number}
  *
@@ -132,7 +136,8 @@ struct view_rules {
 /*
  * {"address", "service": number|null (the port of the service it is a peer of; null: all share one),
  *  "state": "linked"|"dialing"|"backoff"|"exempt"|"idle", "known", "dialed", "due": bool,
- *  "limit": number (in force), "own_limit": number|null,
+ *  "limit": number (in force), "own_limit": number|null (for this peer alone),
+ *  "decided_limit", "named_limit": number|null (by command, and by the peers file: the former counts),
  *  "links": [slot], "claims": [slot], "attempts", "next_attempt_ns": number|null, "backoff_left_ns": number|null,
  *  "failure": ending|null (what the backoff follows from), "failure_sentence": text|null, "failed_ns": number|null,
  *  "announced_ns": number|null,

@@ -935,6 +935,7 @@ void config_policy(const struct config *config, struct guard_policy *ret_policy)
 		.deny_max_ns = config->deny_max_ns,
 		.keep_dials = config->keep_dials,
 		.adopt = config->adopt,
+		.configured_mode = config->mode,
 	};
 }
 

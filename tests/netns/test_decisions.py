@@ -1,0 +1,455 @@
+# SPDX-License-Identifier: BSD-2-Clause
+"""What operators decide (panic, limit, allow --for-good) is in force until it is taken back, guard or not."""
+
+import contextlib
+import os
+import re
+import shutil
+import signal
+
+from harness import BPFTOOL, CLI, IPV6, run, wait_for
+from registry import core, each, test
+from steps import (assert_dial_refused, assert_passed, assert_refused, dial, link_out)
+from test_bpftool import load
+
+FILE_HEAD = "# What operators have decided about guard"
+
+
+def state_path(guard):
+    return os.path.join(os.environ["STATE_DIRECTORY"], guard.name + ".state")
+
+
+def decisions(guard):
+    """The lines of the state file, without who and when; none without a file."""
+    if not os.path.exists(state_path(guard)):
+        return []
+    with open(state_path(guard), encoding="ascii") as file:
+        lines = file.read().splitlines()
+    assert lines[0].startswith(FILE_HEAD) and lines[1] == "version 1" and lines[-1] == "end", lines
+    return [re.sub(r" (since|by)=\S+", "", line) for line in lines[2:-1]]
+
+
+def write_state(guard, text):
+    os.makedirs(os.environ["STATE_DIRECTORY"], exist_ok=True)
+    with open(state_path(guard), "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+@contextlib.contextmanager
+def no_directory():
+    """Nothing can be kept meanwhile."""
+    directory = os.environ["STATE_DIRECTORY"]
+    os.rename(directory, directory + ".aside")
+    with open(directory, "w", encoding="ascii"):
+        pass
+    try:
+        yield
+    finally:
+        os.unlink(directory)
+        os.rename(directory + ".aside", directory)
+
+
+def pull_the_plug(guard):
+    """As when the host's power is cut: no daemon and no guard, and nobody was asked."""
+    if guard.running():
+        guard.end(signal.SIGKILL)
+    shutil.rmtree(guard.pins)
+    wait_for(lambda: not guard.attached(), lambda: f"programs stay attached: {guard.attached()}")
+
+
+# How a guard ends that a later start does not find.
+def stop(guard):
+    guard.stop()
+
+
+def unload(guard):
+    guard.end(signal.SIGKILL)
+    guard.tell("unload")
+
+
+ENDS = {"stop": stop, "unload": unload, "power cut": pull_the_plug}
+
+
+def operator(guard, *arguments):
+    """As somebody does who has logged in as alice."""
+    status, text = run(CLI, "-n", guard.name, *arguments, check=False, env=dict(os.environ, SUDO_USER="alice"))
+    assert status == 0, text
+    return text
+
+
+def up_with_problems(guard):
+    """Start it where `status` has something to say."""
+    guard.start_only()
+    wait_for(lambda: os.path.exists(guard.socket_path) and guard.cli("status")[0] in (0, 1)
+             and "daemon        running" in guard.cli("status")[1],
+             lambda: f"guard {guard.name} answers\n{guard.log()}", 60)
+
+
+@each(*ENDS)
+@core("stop")
+def panic_holds_until_resume(lab, end):
+    guard, peer = lab.own_guard(), lab.fresh()
+    operator(guard, "panic")
+    link_out(lab, peer)
+    ENDS[end](guard)
+    assert decisions(guard) == ["mode off"]
+    guard.start()
+    assert_passed(dial(lab, peer))
+    assert_passed(dial(lab, peer))
+    document = guard.status()
+    mode = document["decided"]["mode"]
+    assert document["mode"] == "off" and mode["mode"] == "off" and mode["by"] == "alice" and mode["since"], document
+    text = guard.tell("status")
+    assert re.search(r"an operator's decision, by alice, since \d{4}-\d\d-\d\dT[\d:]{8}Z", text), text
+    assert "connguard resume" in text and "mode off;" in text, text
+    guard.tell("resume")
+    assert decisions(guard) == [] and guard.status()["decided"]["mode"] is None
+    lab.close_sockets()
+    ENDS[end](guard)
+    guard.start()
+    assert guard.status()["mode"] == "enforce"
+    peer.listen()
+    assert_passed(dial(lab, peer))
+    assert_refused(dial(lab, peer))
+
+
+def panic_with_bpftool(guard):
+    run(BPFTOOL, "map", "update", "pinned", f"{guard.pins}/mode",
+        "key", "0", "0", "0", "0", "value", "0", "0", "0", "0")
+
+
+@each("with a daemon", "without one")
+@core()
+def panic_with_bpftool_is_kept_too(lab, way):
+    guard = lab.own_guard()
+    if way == "with a daemon":
+        panic_with_bpftool(guard)
+        wait_for(lambda: decisions(guard) == ["mode off"], "the daemon keeps it")
+        pull_the_plug(guard)
+    else:
+        guard.end(signal.SIGKILL)
+        panic_with_bpftool(guard)
+        guard.tell("unload")
+    guard.start()
+    assert guard.status()["mode"] == "off"
+
+
+@test
+def panic_just_before_a_stop(lab):
+    """Sooner than the daemon looks: what the map says at the end is kept."""
+    guard = lab.own_guard()
+    guard.signal(signal.SIGSTOP)
+    panic_with_bpftool(guard)
+    # Both wait for it, and it ends before it looks.
+    guard.signal(signal.SIGTERM)
+    guard.signal(signal.SIGCONT)
+    assert wait_for(lambda: guard.process.poll() is not None, "the daemon ends")
+    assert decisions(guard) == ["mode off"], guard.log()
+
+
+@each("stop", "restart")
+def to_observe_is_a_decision_like_another(lab, way):
+    guard = lab.own_guard()
+    guard.tell("resume", "--observe")
+    if way == "stop":
+        guard.stop()
+    else:
+        guard.end(signal.SIGQUIT)
+    guard.start()
+    assert guard.status()["mode"] == "observe" and decisions(guard) == ["mode observe"]
+    # A file that asks for another mode than it did is later than that.
+    guard.write(dict(guard.options, mode="off"))
+    guard.tell("reload")
+    assert guard.status()["mode"] == "off" and decisions(guard) == []
+
+
+@test
+def a_mode_that_nobody_decided_on_is_the_files(lab):
+    guard = lab.own_guard(mode="observe")
+    guard.end(signal.SIGQUIT)
+    guard.write(dict(guard.options, mode="enforce"))
+    guard.start()
+    document = guard.status()
+    assert document["mode"] == "enforce" and document["decided"]["mode"] is None, document
+    assert decisions(guard) == []
+    # What an operator has decided on is not.
+    guard.tell("panic")
+    guard.end(signal.SIGQUIT)
+    guard.write(dict(guard.options, mode="observe"))
+    guard.start()
+    assert guard.status()["mode"] == "off"
+    guard.wait_log("an operator has decided on mode off, the configuration says observe")
+
+
+@each(*ENDS)
+@core("stop")
+def limits_and_what_is_allowed_outlive_the_guard(lab, end):
+    guard = lab.own_guard()
+    limited, allowed, inside, other = (lab.fresh() for _ in range(4))
+    limited6 = lab.fresh(IPV6)
+    guard.tell("limit", limited.address, "2")
+    guard.tell("limit", limited6.address, "3")
+    guard.tell("allow", allowed.address, "--for-good")
+    guard.tell("allow", f"{inside.address}/32", "--for-good")
+    guard.tell("allow", other.address, "--for", "1h")
+    if end == "unload":
+        # Without a daemon, too.
+        guard.end(signal.SIGKILL)
+        guard.tell("limit", limited.address, "3")
+        guard.tell("limit", limited.address, "2")
+        guard.start()
+    ENDS[end](guard)
+    expected = [f"limit {limited.address} 2", f"limit {limited6.address} 3", f"allow {allowed.address}",
+                f"allow {inside.address}/32"]
+    assert decisions(guard) == expected
+    assert os.stat(state_path(guard)).st_mode & 0o777 == 0o600
+    guard.start()
+    assert guard.status()["decided"] == {"mode": None, "limits": 2, "allowed": 2}
+    assert "a limit of 2 peer(s), 2 allowed for good" in guard.tell("status")
+    watch = guard.watch()
+    for peer, links in ((limited, 2), (limited6, 3)):
+        assert guard.peer(peer.address)["decided_limit"] == links
+        for _ in range(links):
+            link_out(lab, peer)
+        assert_dial_refused(lab, watch, peer, "dial_linked")
+    assert "by an operator's decision" in guard.cli("explain", limited.address)[1]
+    for peer in (allowed, inside):
+        for _ in range(3):
+            link_out(lab, peer)
+    # For a time is for that of the guard.
+    link_out(lab, other)
+    assert_dial_refused(lab, watch, other, "dial_linked")
+
+
+@each("with a daemon", "without one")
+def what_is_taken_back_does_not_return(lab, way):
+    guard = lab.own_guard()
+    peer, inside, timed = lab.fresh(), lab.fresh(), lab.fresh()
+    guard.tell("panic")
+    guard.tell("limit", peer.address, "2")
+    for address in (peer.address, f"{inside.address}/32", timed.address):
+        guard.tell("allow", address, "--for-good")
+    assert len(decisions(guard)) == 5
+    if way == "without one":
+        guard.end(signal.SIGKILL)
+    guard.tell("resume")
+    guard.tell("limit", peer.address, "0")
+    guard.tell("allow", peer.address, "--end")
+    guard.tell("allow", f"{inside.address}/32", "--end")
+    # A later decision is for a time only.
+    guard.tell("allow", timed.address, "--for", "1h")
+    assert decisions(guard) == []
+    assert not os.path.exists(state_path(guard))
+    pull_the_plug(guard)
+    guard.start()
+    document = guard.status()
+    assert document["mode"] == "enforce" and document["decided"] == {"mode": None, "limits": 0, "allowed": 0}
+    assert guard.peers() == []
+
+
+@test
+def forgetting_a_peer_needs_its_decisions_taken_back(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    guard.tell("limit", peer.address, "2")
+    status, text = guard.cli("forget", peer.address)
+    assert status == 1 and "a limit" in text and decisions(guard) == [f"limit {peer.address} 2"], text
+    guard.tell("limit", peer.address, "0")
+    guard.tell("forget", peer.address)
+    assert decisions(guard) == [] and guard.peer(peer.address) is None
+
+
+@test
+def a_later_limit_counts_more_than_the_peers_file(lab):
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    peers = os.path.join(guard.directory, "peers")
+
+    def name(limit):
+        with open(peers, "w", encoding="utf-8") as file:
+            file.write(f"{peer.address} limit={limit}\n")
+    name(2)
+    guard.write(dict(guard.options, peers=peers))
+    guard.start()
+
+    def limits():
+        document = guard.peer(peer.address)
+        return document["limit"], document["decided_limit"], document["named_limit"]
+    assert limits() == (2, None, 2)
+    guard.tell("limit", peer.address, "4")
+    assert limits() == (4, 4, 2)
+    text = guard.cli("explain", peer.address)[1]
+    assert "by an operator's decision (the peers file says 2)" in text, text
+    name(3)
+    guard.tell("reload")
+    assert limits() == (4, 4, 3)
+    guard.stop()
+    guard.start()
+    assert limits() == (4, 4, 3)
+    guard.tell("limit", peer.address, "0")
+    assert limits() == (3, None, 3) and "by the peers file" in guard.cli("explain", peer.address)[1]
+    guard.stop()
+    guard.start()
+    assert limits() == (3, None, 3)
+    # Also where it leaves the file.
+    guard.tell("limit", peer.address, "5")
+    guard.write({key: value for key, value in guard.options.items() if key != "peers"})
+    guard.tell("reload")
+    assert limits() == (5, 5, None)
+
+
+@test
+def a_new_port_takes_part(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    guard.tell("limit", peer.address, "3")
+    guard.tell("allow", peer.address, "--for-good")
+    guard.write(dict(guard.options, port="24000, 24001"))
+    guard.tell("reload")
+    documents = guard.peers()
+    assert [(one["service"], one["decided_limit"], one["exempt"] is not None) for one in documents] == [
+        (24000, 3, True), (24001, 3, True)], documents
+
+
+@test
+@core()
+def maps_that_are_in_force_count_more_than_the_file(lab):
+    guard, kept, taken_back = lab.own_guard(), lab.fresh(), lab.fresh()
+    guard.tell("limit", taken_back.address, "2")
+    guard.end(signal.SIGKILL)
+    with no_directory():
+        for arguments in (("panic",), ("limit", kept.address, "4"), ("limit", taken_back.address, "0")):
+            status, text = guard.cli(*arguments)
+            assert status == 0 and "it is in force, but will be lost when the guard is stopped" in text, text
+    assert decisions(guard) == [f"limit {taken_back.address} 2"]
+    guard.start()
+    assert guard.status()["mode"] == "off"
+    assert guard.peer(kept.address)["limit"] == 4 and guard.peer(taken_back.address)["limit"] == 1
+    assert decisions(guard) == ["mode off", f"limit {kept.address} 4"]
+
+
+DAMAGE = {
+    "a word": ("version 1\nmode off\nlimti 192.0.2.7 2\nend\n",
+               r":3: limti: not understood, expected mode, limit, allow or end"),
+    "a value": ("version 1\nmode off\nlimit 192.0.2.7 9\nend\n",
+                r":3: 9: not a limit, expected a number of links from 1 to 7"),
+    "cut off": ("version 1\nmode off\n", r":3: the file ends here, expected a line with end"),
+    "empty": ("", r":1: the file ends here, expected version 1"),
+    "another version": ("version 2\nend\n", r":1: version 2: expected version 1"),
+}
+
+
+@each(*DAMAGE)
+def a_damaged_file_is_ignored_whole_and_told(lab, damage):
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    text, reason = DAMAGE[damage]
+    write_state(guard, text)
+    up_with_problems(guard)
+    guard.wait_log("error: .*" + re.escape(state_path(guard)) + reason)
+    status, output = guard.cli("status")
+    assert status == 1 and "a panic" in output and f"{state_path(guard)} is damaged" in output, output
+    document = guard.status()
+    assert document["mode"] == "enforce" and document["decided"] == {"mode": None, "limits": 0, "allowed": 0}
+    peer.listen()
+    assert_passed(dial(lab, peer))
+    assert_refused(dial(lab, peer))
+
+    def as_it_was(path):
+        with open(path, encoding="utf-8") as file:
+            return file.read() == text
+    assert as_it_was(state_path(guard))
+    # It is told again, and by a daemon that takes over too.
+    guard.end(signal.SIGQUIT)
+    up_with_problems(guard)
+    assert guard.cli("status")[0] == 1 and as_it_was(state_path(guard))
+    # The next decision is kept, and the file set aside.
+    guard.tell("limit", peer.address, "2")
+    assert decisions(guard) == [f"limit {peer.address} 2"] and as_it_was(state_path(guard) + ".damaged")
+    assert guard.cli("status")[0] == 0, guard.cli("status")
+    guard.stop()
+    guard.start()
+    assert guard.peer(peer.address)["limit"] == 2
+
+
+@test
+def a_damaged_file_is_not_missed_where_the_maps_have_all(lab):
+    guard = lab.own_guard()
+    guard.tell("panic")
+    guard.end(signal.SIGKILL)
+    write_state(guard, "nonsense\n")
+    guard.start()
+    assert guard.status()["mode"] == "off" and decisions(guard) == ["mode off"]
+    with open(state_path(guard) + ".damaged", encoding="utf-8") as file:
+        assert file.read() == "nonsense\n"
+
+
+@each("from the start", "later")
+def a_directory_that_cannot_be_written_is_told(lab, when):
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    directory = guard.directory + "-state"
+    os.mkdir(directory, 0o500 if when == "from the start" else 0o700)
+    guard.environment["STATE_DIRECTORY"] = directory
+    path = os.path.join(directory, guard.name + ".state")
+    if when == "from the start":
+        up_with_problems(guard)
+    else:
+        guard.start()
+        os.chmod(directory, 0o500)
+    text = guard.tell("limit", peer.address, "2")
+    assert "it is in force, but will be lost" in text and "Permission denied" in text, text
+    text = guard.tell("panic")
+    assert "will be lost" in text, text
+    status, text = guard.cli("status")
+    assert status == 1 and "what operators decide cannot be kept" in text and path in text, text
+    guard.wait_log("warning: what operators decide cannot be kept.*Permission denied")
+    assert guard.peer(peer.address)["limit"] == 2 and guard.status()["mode"] == "off"
+    assert not os.path.exists(path)
+    # It is tried again.
+    os.chmod(directory, 0o700)
+    wait_for(lambda: guard.cli("status")[0] == 0, "the problem is over")
+    with open(path, encoding="utf-8") as file:
+        text = file.read()
+    assert "mode off" in text and f"limit {peer.address} 2" in text, text
+    guard.stop()
+
+
+@test
+def without_a_directory_it_guards(lab):
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    guard.environment["STATE_DIRECTORY"] = os.path.join(guard.file, "below")
+    up_with_problems(guard)
+    status, text = guard.cli("status")
+    assert status == 1 and "Not a directory" in text, text
+    peer.listen()
+    assert_passed(dial(lab, peer))
+    assert_refused(dial(lab, peer))
+    guard.stop()
+
+
+@test
+def loaded_without_a_daemon_it_has_them(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    guard.tell("panic")
+    guard.tell("limit", peer.address, "3")
+    guard.stop()
+    run(*lab.home.inside(CLI, "-n", guard.name, "--config", guard.file, "load"))
+    _status, document = guard.cli_json("status")
+    assert document["mode"] == "off" and document["decided"]["mode"]["since"], document
+    assert document["decided"]["limits"] == 1
+    assert guard.peers()[0]["decided_limit"] == 3
+    guard.tell("resume")
+    guard.tell("unload")
+    assert decisions(guard) == [f"limit {peer.address} 3"]
+
+
+@test
+def of_one_that_bpftool_loaded_the_file_is_not_forgotten(lab):
+    guard, limited, other = lab.own_guard(), lab.fresh(), lab.fresh()
+    guard.tell("limit", limited.address, "3")
+    guard.tell("panic")
+    guard.stop()
+    load(lab, guard)
+    assert guard.cli_json("status")[1]["mode"] == "enforce"
+    # A decision without a daemon changes that alone.
+    guard.tell("limit", other.address, "2")
+    assert decisions(guard) == ["mode off", f"limit {limited.address} 3", f"limit {other.address} 2"]
+    guard.start()
+    assert guard.status()["mode"] == "off"
+    assert guard.peer(limited.address)["limit"] == 3 and guard.peer(other.address)["limit"] == 2
