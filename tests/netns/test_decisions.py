@@ -13,6 +13,8 @@ from steps import (assert_dial_refused, assert_passed, assert_refused, dial, lin
 from test_bpftool import load
 
 FILE_HEAD = "# What operators have decided about guard"
+# The least that max_peers takes.
+SMALLEST_MAP = 16
 
 
 def state_path(guard):
@@ -421,6 +423,43 @@ def without_a_directory_it_guards(lab):
     assert_passed(dial(lab, peer))
     assert_refused(dial(lab, peer))
     guard.stop()
+
+
+@test
+def a_daemon_that_hangs_keeps_it_later(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    guard.signal(signal.SIGSTOP)
+    try:
+        for arguments in (("panic",), ("limit", peer.address, "2")):
+            status, text = guard.cli(*arguments)
+            assert status == 0 and "does not answer, and keeps it when it does" in text, text
+        assert decisions(guard) == []
+    finally:
+        guard.signal(signal.SIGCONT)
+    wait_for(lambda: "mode off" in decisions(guard), "the daemon keeps the mode")
+    guard.stop()
+    assert decisions(guard) == ["mode off", f"limit {peer.address} 2"]
+
+
+@test
+def what_finds_no_room_is_told_and_not_forgotten(lab):
+    guard = lab.own_guard(max_peers=64)
+    peers = sorted((lab.fresh().address for _ in range(40)), key=lambda text: [int(part) for part in text.split(".")])
+    for address in peers:
+        guard.tell("limit", address, "2")
+    expected = [f"limit {address} 2" for address in peers]
+    assert decisions(guard) == expected
+    guard.stop()
+    guard.write(dict(guard.options, max_peers=SMALLEST_MAP))
+    up_with_problems(guard)
+    status, text = guard.cli("status")
+    assert status == 1 and "not all that operators have decided is in force: the peers map is full" in text, text
+    assert len(guard.peers()) == SMALLEST_MAP
+    guard.stop()
+    assert decisions(guard) == expected
+    guard.write(dict(guard.options, max_peers=64))
+    guard.start()
+    assert all(guard.peer(address)["limit"] == 2 for address in peers)
 
 
 @test

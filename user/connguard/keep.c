@@ -87,7 +87,7 @@ void keep_on_maps(const struct cli *cli, const struct guard *guard, enum state_k
 	int result = instance_lock(cli->name, &instance);
 
 	if (result == -EWOULDBLOCK)
-		say_not_kept("another process runs the guard, and does not answer");
+		complain("it is in force; the process that runs the guard does not answer, and keeps it when it does");
 	else if (result)
 		say_not_kept(strerror(-result));
 	else if (keep(cli, guard, &entry, &error))
