@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from harness import BPFTOOL, DAEMON, PATIENCE, PORT, SECOND, Skip, run, wait_for
+from harness import BPFTOOL, CLI, DAEMON, PATIENCE, PORT, SECOND, Skip, run, wait_for
 from prober import Prober
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -72,11 +72,11 @@ def fill(lab, watch, count):
     return dials
 
 
-def write_peers(guard, peers, **options):
+def write_peers(guard, peers, limit=None, **options):
     """A peers file, and the configuration that names it."""
     path = os.path.join(guard.directory, "peers")
     with open(path, "w", encoding="utf-8") as file:
-        file.writelines(f"{peer.address}\n" for peer in peers)
+        file.writelines(f"{peer.address}{f' limit={limit}' if limit else ''}\n" for peer in peers)
     guard.write(dict(guard.options, peers=path, **options))
     return path
 
@@ -103,6 +103,30 @@ def a_reload_without_room_for_the_known_peers_changes_nothing(lab):
     guard.tell("reload")
     assert all(guard.peer(peer.address)["known"] for peer in known), guard.peers()
     assert guard.status()["policy"]["max_links"] == 3
+
+
+@test
+def a_load_without_room_for_the_known_peers_changes_nothing(lab):
+    """Nor the mode: what the new file says of it is nobody's decision later."""
+    guard = lab.own_guard(max_peers=16)
+    dials, before = fill(lab, guard.watch(), 12), guard.status()
+    guard.end(signal.SIGKILL)
+    known = [lab.fresh() for _ in range(8)]
+    write_peers(guard, known, limit=2, max_links=3, mode="observe")
+    load = lab.home.inside(CLI, "-n", guard.name, "--config", guard.file, "load")
+    status, output = run(*load, check=False)
+    assert status == 1 and "4 of its 8 peers find no room among the 16" in output, output
+    after = guard.cli_json("status")[1]
+    for part in ("mode", "policy", "ports"):
+        assert after[part] == before[part], (part, before[part], after[part])
+    assert after["decided"]["mode"] is None and len(guard.peers()) == 12
+    for one in dials:
+        lab.home("close", fd=one["fd"], reset=True)
+    run(*load)
+    after = guard.cli_json("status")[1]
+    assert after["mode"] == "observe" and after["decided"]["mode"] is None, after
+    limits = {peer["address"]: peer["named_limit"] for peer in guard.peers()}
+    assert all(limits[peer.address] == 2 for peer in known), limits
 
 
 @test
