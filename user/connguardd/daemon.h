@@ -197,6 +197,9 @@ void powers_explain(const struct daemon *daemon, int result, char *error, size_t
 int upkeep_start(struct daemon *daemon);
 void upkeep_stop(struct daemon *daemon);
 
+/* What is done each second, and at once when the guard is furnished: from then on the daemon is alive to the hooks. */
+void upkeep_beat(struct daemon *daemon);
+
 /* Make the peer due at `deadline_ns` (now or past: at once). */
 void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns);
 /*

@@ -177,6 +177,7 @@ int daemon_start(struct daemon *daemon)
 		daemon_stop(daemon, !taken_over);
 		return result;
 	}
+	upkeep_beat(daemon);
 	/*
 	 * The first look at once: what nobody watched while there was no daemon, backoffs that have
 	 * begun, and the peers that are due.

@@ -208,9 +208,8 @@ static void make_up(struct daemon *daemon)
 	reconcile_now(daemon, lost);
 }
 
-static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
+void upkeep_beat(struct daemon *daemon)
 {
-	struct daemon *daemon = argument;
 	const struct guard_daemon sign = { .alive_until_ns = clock_now_ns() + ALIVE_NS,
 					   .process_id = getpid(),
 					   .asks = daemon->features[FEATURE_SOCKET_OPTIONS] };
@@ -220,8 +219,6 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	__u64 left_out;
 	int result;
 
-	(void)fd;
-	(void)what;
 	notify_watchdog();
 	places_look(daemon);
 	/* One that was taken over gives no sign of the other's life. */
@@ -248,6 +245,13 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 	log_catch_up();
 }
 
+static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd;
+	(void)what;
+	upkeep_beat(argument);
+}
+
 int upkeep_start(struct daemon *daemon)
 {
 	const struct timeval heartbeat = { .tv_sec = HEARTBEAT_SECONDS };
@@ -270,7 +274,6 @@ int upkeep_start(struct daemon *daemon)
 	daemon->unheld = counters.dial_unheld + counters.link_unheld;
 	event_add(daemon->deadline_event, NULL);
 	event_add(daemon->heartbeat_event, &heartbeat);
-	on_heartbeat(-1, 0, daemon);
 	return 0;
 }
 
