@@ -7,10 +7,11 @@ import re
 import shutil
 import signal
 
-from harness import BPFTOOL, CLI, IPV6, run, wait_for
+from harness import BPFTOOL, CLI, IPV6, OTHER_PORT, run, wait_for
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, link_out)
 from test_bpftool import load
+from test_instances import PRIVATE_RUN
 
 FILE_HEAD = "# What operators have decided about guard"
 # The least that max_peers takes.
@@ -439,6 +440,52 @@ def a_daemon_that_hangs_keeps_it_later(lab):
     wait_for(lambda: "mode off" in decisions(guard), "the daemon keeps the mode")
     guard.stop()
     assert decisions(guard) == ["mode off", f"limit {peer.address} 2"]
+
+
+@test
+def of_two_that_a_daemon_hears_of_late_the_later_counts(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    guard.signal(signal.SIGSTOP)
+    try:
+        for limit in ("2", "3", "0"):
+            assert guard.cli("limit", peer.address, limit)[0] == 0
+    finally:
+        guard.signal(signal.SIGCONT)
+    # It has answered all of them when it answers this one.
+    assert not guard.peer(peer.address)["decided_limit"]
+    guard.stop()
+    assert decisions(guard) == []
+
+
+@test
+def what_a_daemon_did_not_hear_of_is_not_undone_by_a_reload(lab):
+    """Whoever decides sees another /run than the daemon, as on a host with the daemon in a container."""
+    guard, peers = lab.own_guard(), [lab.fresh() for _ in range(3)]
+    for peer in peers[:2]:
+        operator(guard, "limit", peer.address, "2")
+    for peer, limit in ((peers[1], "0"), (peers[2], "3")):
+        run(*PRIVATE_RUN, CLI, "-n", guard.name, "limit", peer.address, limit)
+    guard.tell("reload")
+    assert [guard.peer(peer.address)["decided_limit"] or 0 for peer in peers] == [2, 0, 3]
+    assert sorted(decisions(guard)) == sorted([f"limit {peers[0].address} 2", f"limit {peers[2].address} 3"])
+
+
+@test
+def what_finds_no_room_after_a_reload_is_not_forgotten(lab):
+    guard = lab.own_guard(max_peers=64)
+    peers = sorted((lab.fresh().address for _ in range(40)), key=lambda text: [int(part) for part in text.split(".")])
+    for address in peers:
+        guard.tell("limit", address, "2")
+    expected = decisions(guard)
+    # The entries at the port that leaves have a limit too, and stay.
+    guard.write(dict(guard.options, port=OTHER_PORT))
+    guard.cli("reload")
+    status, text = guard.cli("status")
+    assert status == 1 and "not all that operators have decided is in force: the peers map is full" in text, text
+    guard.stop()
+    assert decisions(guard) == expected
+    guard.start()
+    assert all(guard.peer(address)["limit"] == 2 for address in peers)
 
 
 @test

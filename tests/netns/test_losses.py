@@ -180,6 +180,24 @@ def a_start_that_fails_changes_nothing_of_the_guard_that_is_there(lab):
     assert guard.status()["policy"]["max_links"] == 3 and guard.peer(known.address)["known"]
 
 
+@test
+def a_reload_without_room_for_the_exempt_prefixes_changes_nothing(lab):
+    guard = lab.own_guard(exempt="10.200.0.0/24")
+    room = 1024 - 1
+    for number in range(room):
+        guard.ask("allow", address=f"10.{201 + number // 256}.{number % 256}.0/24", seconds=3600)
+    before = guard.status()
+    known = lab.fresh()
+    write_peers(guard, [known], exempt="10.100.0.0/24, 10.101.0.0/24", max_links=3)
+    status, output = guard.cli("reload")
+    assert status == 1 and "writing the exempt addresses: No space left on device" in output, output
+    after = guard.status()
+    for part in ("policy", "exempt_prefixes"):
+        assert [{**one, "left_ns": None} for one in after[part]] == [{**one, "left_ns": None} for one in before[part]] \
+            if part == "exempt_prefixes" else after[part] == before[part], part
+    assert guard.peer(known.address) is None
+
+
 # ---- a socket's memory --------------------------------------------------------------------------------
 
 

@@ -283,6 +283,24 @@ def a_guard_that_waits_can_be_left_and_taken_over(lab):
 
 
 @test
+def a_guard_is_not_left_alone_for_a_cgroup_that_is_not_there(lab):
+    """The path may be a mistake: the guard that is there goes on, and the start fails."""
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    guard.end(signal.SIGQUIT)
+    guard.cgroup = lab.home.cgroup_below + "/no-such-service"
+    guard.write(guard.options)
+    status, output = run(*lab.home.inside(DAEMON, "-c", guard.file, guard.name), check=False)
+    assert status == 1 and re.search(rf"{re.escape(guard.file)}:\d+: \[guard\] cgroup = {re.escape(guard.cgroup)}: "
+                                     rf".*the guard is at {re.escape(lab.home.cgroup)},", output), (status, output)
+    guard.cgroup = lab.home.cgroup_below
+    guard.write(guard.options)
+    assert_refused(dial(lab, peer))
+    assert len(guard.attached()) == len(CGROUP_HOOKS)
+    guard.start()
+
+
+@test
 def checking_the_configuration_warns_of_a_missing_cgroup(lab):
     service = Service(lab)
     guard = lab.own_guard(start=False, cgroup=service.below)

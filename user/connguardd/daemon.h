@@ -121,6 +121,7 @@ struct daemon {
 
 	struct place_watch *place_watch;
 	bool cgroup_gone; /* the guarded cgroup, when last looked at */
+	bool beaten;      /* there was a heartbeat: the hooks know of the daemon */
 	bool must_follow; /* the service has another place than the hooks */
 	char problems[PROBLEM_COUNT][640]; /* sentences; empty: none */
 
@@ -334,8 +335,8 @@ void decisions_forget(struct daemon *daemon, const struct peer_address *address)
 /* What is decided. The daemon's. */
 const struct state *decisions_state(const struct daemon *daemon);
 
-/* The guard is about to be removed: what its maps have that a daemon did not hear of is kept too. */
-void decisions_end(struct daemon *daemon);
+/* What the maps have that the daemon did not hear of is kept too: before a reload, or when the guard is removed. */
+void decisions_collect(struct daemon *daemon);
 
 /* ---- happenings.c ---- */
 

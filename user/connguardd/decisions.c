@@ -61,7 +61,7 @@ static void save(struct daemon *daemon)
 	}
 	problem_clear(daemon, PROBLEM_STATE);
 	/* Also when the file was damaged before. */
-	if (decisions->complete && !recall_done(daemon->guard))
+	if (decisions->complete && !recall_is(daemon->guard, true))
 		problem_clear(daemon, PROBLEM_FORGOTTEN);
 }
 
@@ -246,14 +246,16 @@ void decisions_reconfigured(struct daemon *daemon)
 	int result = furnish_decided(daemon->guard, &decisions->state);
 
 	decisions->complete = !result;
-	if (result)
+	if (result) {
+		recall_is(daemon->guard, false);
 		say_full(daemon, result);
-	else if (!decisions->damaged && !recall_done(daemon->guard))
+	} else if (!decisions->damaged && !recall_is(daemon->guard, true)) {
 		problem_clear(daemon, PROBLEM_FORGOTTEN);
+	}
 	decisions_mode(daemon, "");
 }
 
-void decisions_end(struct daemon *daemon)
+void decisions_collect(struct daemon *daemon)
 {
 	struct decisions *decisions = daemon->decisions;
 	struct state state;

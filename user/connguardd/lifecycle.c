@@ -93,6 +93,22 @@ static int take_charge(struct daemon *daemon, struct known_peer *known, size_t k
 	return 0;
 }
 
+/*
+ * The configured cgroup is not there, and the guard that was taken over is at another one: to wait would leave that
+ * without a daemon's eyes, for a path that may be a mistake. 0: its cgroup is gone too.
+ */
+static int refuse_to_leave(const struct daemon *daemon)
+{
+	char setting[CONFIG_SETTING_TEXT_MAX];
+	cleanup_free char *cgroup = NULL;
+
+	if (guard_cgroup(daemon->guard, &cgroup))
+		return 0;
+	log_error("%s: there is no such cgroup, and the guard is at %s, where it goes on; stop it first if it shall wait",
+		  config_setting_text(&daemon->config, config_find_option("guard", "cgroup"), setting), cgroup);
+	return -ENOENT;
+}
+
 int daemon_start(struct daemon *daemon)
 {
 	cleanup_free struct known_peer *known = NULL;
@@ -128,6 +144,13 @@ int daemon_start(struct daemon *daemon)
 		log_error("%s", *error.text ? error.text : strerror(-result));
 		daemon_stop(daemon, false);
 		return result;
+	}
+	if (taken_over && !daemon->surroundings.cgroups) {
+		result = refuse_to_leave(daemon);
+		if (result) {
+			daemon_stop(daemon, false);
+			return result;
+		}
 	}
 	guard_probe(daemon->features);
 	for (int i = 0; i < FEATURE_COUNT; i++)
@@ -229,6 +252,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	}
 	mode_changed = config.mode != daemon->config.mode;
 	ports_changed = memcmp(&config.ports, &daemon->config.ports, sizeof(config.ports));
+	decisions_collect(daemon);
 	trims = config.adopt == ADOPT_TRIM && daemon->config.adopt != ADOPT_TRIM;
 	result = furnish_config(daemon->guard, &config, &daemon->surroundings, known, known_count, NULL,
 				&error);
@@ -287,10 +311,11 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	replaced_stop(daemon);
 	surplus_stop(daemon);
 	probing_stop(daemon);
-	if (ours)
+	/* Who never was alive to the hooks is not missed. */
+	if (ours && daemon->beaten)
 		guard_daemon_write(daemon->guard, &gone);
 	if (ours && remove_guard)
-		decisions_end(daemon);
+		decisions_collect(daemon);
 	decisions_stop(daemon);
 	guard_close(daemon->guard);
 	if (daemon->guard && !ours) {

@@ -150,6 +150,8 @@ static bool find_new_cgroup(struct daemon *daemon, __u64 attached)
 	int result = cgroups_id_of_path(daemon->surroundings.cgroup, &id);
 
 	daemon->cgroup_gone = result == -ENOENT;
+	if (!daemon->cgroup_gone)
+		problem_clear(daemon, PROBLEM_CGROUP);
 	if (daemon->cgroup_gone && !daemon->surroundings.cgroups)
 		say_missing(daemon);
 	else if (daemon->cgroup_gone && !was_gone)
@@ -195,7 +197,6 @@ static void follow(struct daemon *daemon)
 	}
 	daemon->must_follow = false;
 	problem_clear(daemon, PROBLEM_PLACE);
-	problem_clear(daemon, PROBLEM_CGROUP);
 	places_tell(daemon);
 	log_info("the guard has followed its service: cgroup %s%s%s", surroundings->cgroup,
 		 *daemon->config.netns ? ", network namespace " : "", daemon->config.netns);

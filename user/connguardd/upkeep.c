@@ -219,6 +219,7 @@ void upkeep_beat(struct daemon *daemon)
 	__u64 left_out;
 	int result;
 
+	daemon->beaten = true;
 	notify_watchdog();
 	places_look(daemon);
 	/* One that was taken over gives no sign of the other's life. */

@@ -60,11 +60,16 @@ int furnish_exempt(const struct guard *guard, const struct config *config)
 	const struct exempt_value value = { .until_ns = NEVER_ENDS_NS, .configured = 1 };
 	cleanup_free struct exempt_prefix *prefixes = NULL;
 	cleanup_free struct exempt_value *values = NULL;
-	size_t count;
+	size_t count, wanted = config->exempt.count;
 	int result = guard_exempt_read(guard, &prefixes, &values, &count);
 
 	if (result)
 		return result;
+	for (size_t i = 0; i < count; i++)
+		wanted += entry_wanted(&prefixes[i], &values[i], config) && !values[i].configured;
+	/* All, or nothing is changed. */
+	if (wanted > guard_exempt_max(guard))
+		return -ENOSPC;
 	/* Delete first, so that a full map has room; an entry that stays is in force throughout. */
 	for (size_t i = 0; i < count; i++)
 		if (!entry_wanted(&prefixes[i], &values[i], config))
@@ -367,71 +372,77 @@ int furnish_config(const struct guard *guard, const struct config *config,
 	}
 	if (ret_left)
 		*ret_left = left;
+	/* All is in force. For want of memory some may stay known who are not any more, until the next time. */
 	if (set.differs)
-		result = compare_with_map(guard, &set, true);
-	if (result)
-		snprintf(ret_error->text, sizeof(ret_error->text), "writing the known peers: %s", strerror(-result));
-	return result;
+		compare_with_map(guard, &set, true);
+	return 0;
 }
 
 /* ---- who listens where ---- */
 
-/* Places with who listens there. */
+/* A place with who listens there. */
+struct manned_place {
+	struct listen_place place;
+	struct place_listeners listeners;
+};
+
+/* In order of the places, each once. */
 struct place_list {
-	struct listen_place *places;
-	struct place_listeners *values;
+	struct manned_place *places;
 	size_t count;
 };
 
 static void place_list_free(struct place_list *list)
 {
 	free(list->places);
-	free(list->values);
 }
 
 #define cleanup_place_list __attribute__((cleanup(place_list_free)))
 
+static int compare_places(const void *left, const void *right)
+{
+	return memcmp(left, right, sizeof(struct listen_place));
+}
+
 /* Who is at this place; NULL: nobody. */
-static struct place_listeners *at_place(const struct place_list *list, const struct listen_place *place)
+static const struct place_listeners *at_place(const struct place_list *list, const struct listen_place *place)
 {
-	for (size_t i = 0; i < list->count; i++)
-		if (memcmp(&list->places[i], place, sizeof(*place)) == 0)
-			return &list->values[i];
-	return NULL;
+	const struct manned_place *there =
+		list->count ? bsearch(place, list->places, list->count, sizeof(*list->places), compare_places) : NULL;
+
+	return there ? &there->listeners : NULL;
 }
 
-/* There is room for one more place. */
-static void add_listener(struct place_list *list, const struct listen_place *place, bool ours)
-{
-	struct place_listeners *there = at_place(list, place);
-
-	if (!there) {
-		list->places[list->count] = *place;
-		there = &list->values[list->count++];
-	}
-	if (ours)
-		there->ours++;
-	else
-		there->others = 1;
-}
-
-/* The places that the listeners are at. */
+/* The places that the listeners are at: anybody may have made any number of them. */
 static int places_of(const struct seen_listener *seen, size_t count, struct place_list *ret_list)
 {
+	const struct peer_address any_ipv4 = address_from_ipv4(0);
+	struct manned_place *places;
+	size_t used = 0, kept = 0;
+
 	/* One on any IPv6 address may be at two. */
-	ret_list->places = calloc(2 * count + 1, sizeof(*ret_list->places));
-	ret_list->values = calloc(2 * count + 1, sizeof(*ret_list->values));
-	if (!ret_list->places || !ret_list->values)
+	places = ret_list->places = calloc(2 * count + 1, sizeof(*places));
+	if (!places)
 		return -ENOMEM;
 	for (size_t i = 0; i < count; i++) {
-		const struct peer_address any_ipv4 = address_from_ipv4(0);
-		struct listen_place also = seen[i].place;
+		const struct place_listeners one = { .ours = seen[i].ours, .others = !seen[i].ours };
 
-		add_listener(ret_list, &seen[i].place, seen[i].ours);
-		memcpy(also.address, any_ipv4.bytes, sizeof(also.address));
-		if (seen[i].ipv4_also)
-			add_listener(ret_list, &also, seen[i].ours);
+		places[used++] = (struct manned_place){ .place = seen[i].place, .listeners = one };
+		if (!seen[i].ipv4_also)
+			continue;
+		places[used] = places[used - 1];
+		memcpy(places[used++].place.address, any_ipv4.bytes, sizeof(places->place.address));
 	}
+	qsort(places, used, sizeof(*places), compare_places);
+	for (size_t i = 0; i < used; i++) {
+		if (kept && !compare_places(&places[kept - 1], &places[i])) {
+			places[kept - 1].listeners.ours += places[i].listeners.ours;
+			places[kept - 1].listeners.others |= places[i].listeners.others;
+		} else {
+			places[kept++] = places[i];
+		}
+	}
+	ret_list->count = kept;
 	return 0;
 }
 
@@ -465,38 +476,61 @@ static int count_listeners(const struct guard *guard, const struct seen_listener
 /* The map, as it is. */
 static int places_there(const struct guard *guard, struct place_list *ret_list)
 {
-	place_list_free(ret_list);
-	*ret_list = (struct place_list){};
-	return guard_listeners_read(guard, &ret_list->places, &ret_list->values, &ret_list->count);
+	cleanup_free struct listen_place *places = NULL;
+	cleanup_free struct place_listeners *values = NULL;
+	size_t count;
+	int result = guard_listeners_read(guard, &places, &values, &count);
+
+	if (result)
+		return result;
+	ret_list->places = calloc(count + 1, sizeof(*ret_list->places));
+	if (!ret_list->places)
+		return -ENOMEM;
+	for (size_t i = 0; i < count; i++)
+		ret_list->places[i] = (struct manned_place){ .place = places[i], .listeners = values[i] };
+	ret_list->count = count;
+	qsort(ret_list->places, count, sizeof(*ret_list->places), compare_places);
+	return 0;
+}
+
+static bool same_listeners(const struct place_listeners *left, const struct place_listeners *right)
+{
+	return left && right ? !memcmp(left, right, sizeof(*left)) : left == right;
 }
 
 int furnish_listeners(const struct guard *guard, struct surroundings *surroundings,
 		      const struct config *config)
 {
-	cleanup_place_list struct place_list there = {}, wanted = {};
+	cleanup_place_list struct place_list before = {}, there = {}, wanted = {};
 	cleanup_free struct seen_listener *seen = NULL;
 	size_t count;
 	/* First what is counted: who comes or goes until the sockets are listed is counted by a hook. */
-	int result = places_there(guard, &there);
+	int result = places_there(guard, &before);
 
 	if (!result)
 		result = surroundings_listeners(surroundings, config, &seen, &count);
 	if (!result)
 		result = places_of(seen, count, &wanted);
 	if (!result)
-		result = count_listeners(guard, seen, count, &there, &wanted);
+		result = count_listeners(guard, seen, count, &before, &wanted);
 	if (!result)
 		result = places_there(guard, &there);
 	if (result)
 		return result;
-	for (size_t i = 0; i < there.count; i++)
-		if (!at_place(&wanted, &there.places[i]))
-			guard_listeners_delete(guard, &there.places[i]);
-	for (size_t i = 0; !result && i < wanted.count; i++) {
-		const struct place_listeners *now = at_place(&there, &wanted.places[i]);
+	/* Where a hook has counted meanwhile it knows better; what is wrong there the next check puts right. */
+	for (size_t i = 0; i < there.count; i++) {
+		const struct listen_place *place = &there.places[i].place;
 
-		if (!now || memcmp(now, &wanted.values[i], sizeof(*now)))
-			result = guard_listeners_write(guard, &wanted.places[i], &wanted.values[i]);
+		if (!at_place(&wanted, place) && same_listeners(at_place(&before, place), &there.places[i].listeners))
+			guard_listeners_delete(guard, place);
+	}
+	for (size_t i = 0; !result && i < wanted.count; i++) {
+		const struct listen_place *place = &wanted.places[i].place;
+		const struct place_listeners *now = at_place(&there, place), *value = &wanted.places[i].listeners;
+
+		if (!same_listeners(now, value) &&
+		    (same_listeners(now, at_place(&before, place)) || (now && now->ours == value->ours)))
+			result = guard_listeners_write(guard, place, value);
 	}
 	/* Where nothing is known nothing is refused with RST. */
 	return result == -E2BIG ? 0 : result;
@@ -737,8 +771,10 @@ int furnish_all(const struct guard *guard, struct surroundings *surroundings, co
 		return result;
 	}
 	furnished.undecided = furnish_decided(guard, &furnished.state);
-	if (kept && !furnished.undecided)
-		furnished.undecided = recall_done(guard);
+	if (furnished.undecided)
+		recall_is(guard, false);
+	else if (kept)
+		furnished.undecided = recall_is(guard, true);
 	furnished.adopted = furnish_listeners(guard, surroundings, config);
 	if (!furnished.adopted)
 		furnished.adopted = furnish_links(guard, surroundings, config, ports_left);

@@ -231,6 +231,8 @@ __u32 guard_peers_max(const struct guard *guard);
 int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *prefix,
 		       const struct exempt_value *value);
 int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *prefix);
+/* How many there is room for; 0: that cannot be told. */
+__u32 guard_exempt_max(const struct guard *guard);
 /* Is the address exempt at `now`, by a prefix that says so? */
 bool guard_exempts(const struct guard *guard, const struct peer_address *address, __u64 now);
 int guard_exempt_read(const struct guard *guard, struct exempt_prefix **ret_prefixes,

@@ -294,6 +294,14 @@ int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *pr
 	return bpf_map_update_elem(guard->maps[MAP_EXEMPT], prefix, value, BPF_ANY) ? -errno : 0;
 }
 
+__u32 guard_exempt_max(const struct guard *guard)
+{
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+
+	return bpf_obj_get_info_by_fd(guard->maps[MAP_EXEMPT], &info, &length) ? 0 : info.max_entries;
+}
+
 int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *prefix)
 {
 	return bpf_map_delete_elem(guard->maps[MAP_EXEMPT], prefix) ? -errno : 0;

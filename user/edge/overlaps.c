@@ -14,7 +14,7 @@
 /* Where a guard is, and at which ports. */
 struct extent {
 	char *cgroup;
-	__u64 netns_cookie; /* 0: any network namespace */
+	__u32 netns_inode; /* 0: any network namespace */
 	__u16 ports[GUARD_PORTS_MAX];
 	size_t port_count;
 };
@@ -36,7 +36,7 @@ static int extent_read(const struct guard *guard, struct extent *ret_extent)
 	if (!result)
 		result = guard_cgroup(guard, &ret_extent->cgroup);
 	if (!result)
-		ret_extent->netns_cookie = policy.netns_cookie;
+		ret_extent->netns_inode = policy.netns_inode;
 	return result;
 }
 
@@ -51,7 +51,7 @@ static bool contains(const char *outer, const char *inner)
 
 static bool same_place(const struct extent *one, const struct extent *other)
 {
-	return (one->netns_cookie == other->netns_cookie || !one->netns_cookie || !other->netns_cookie) &&
+	return (one->netns_inode == other->netns_inode || !one->netns_inode || !other->netns_inode) &&
 	       (contains(one->cgroup, other->cgroup) || contains(other->cgroup, one->cgroup));
 }
 

@@ -203,6 +203,7 @@ int recall_peers(const struct guard *guard, const struct state *state)
 {
 	__u16 services[GUARD_PORTS_MAX];
 	size_t service_count, forgotten;
+	bool is_full = false;
 	int result = guard_services_read(guard, services, GUARD_PORTS_MAX, &service_count), one, all = 0;
 
 	for (size_t i = 0; !result && i < state->count * service_count; i++) {
@@ -213,21 +214,22 @@ int recall_peers(const struct guard *guard, const struct state *state)
 			continue;
 		memcpy(address.bytes, entry->prefix.address, sizeof(address.bytes));
 		one = recall_peer(guard, entry, &address);
-		/* Whom somebody has decided about goes before those that nobody needs. */
-		if (one == -ENOSPC && !guard_forget_idle(guard, &forgotten) && forgotten)
+		/* Whom somebody has decided about goes before those that nobody needs, which takes a walk over all. */
+		if (one == -ENOSPC && !is_full && !guard_forget_idle(guard, &forgotten) && forgotten)
 			one = recall_peer(guard, entry, &address);
+		is_full = is_full || one == -ENOSPC;
 		all = all ? all : one;
 	}
 	return result ? result : all;
 }
 
-int recall_done(const struct guard *guard)
+int recall_is(const struct guard *guard, bool complete)
 {
 	struct guard_policy policy;
 	int result = guard_policy_read(guard, &policy);
 
-	if (result || policy.recalled)
+	if (result || policy.recalled == complete)
 		return result;
-	policy.recalled = 1;
+	policy.recalled = complete;
 	return guard_policy_write(guard, &policy);
 }

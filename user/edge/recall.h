@@ -29,7 +29,10 @@ int recall_prefixes(const struct guard *guard, const struct state *state);
  */
 int recall_peers(const struct guard *guard, const struct state *state);
 
-/* All are in the maps: from now on these are right. */
-int recall_done(const struct guard *guard);
+/*
+ * `complete`: all are in the maps, from now on these are right. Else some found no room: what the maps lack is not taken
+ * for taken back.
+ */
+int recall_is(const struct guard *guard, bool complete);
 
 #endif

@@ -217,6 +217,19 @@ static void too_long(struct client *client)
 	client_finish(client);
 }
 
+/* Root before the others, and of two the one that came first. */
+static void take_turn(struct server *server, struct client *client)
+{
+	struct client *other = TAILQ_FIRST(&server->turns);
+
+	while (client->root && other && other->root)
+		other = TAILQ_NEXT(other, turn);
+	if (client->root && other)
+		TAILQ_INSERT_BEFORE(other, client, turn);
+	else
+		TAILQ_INSERT_TAIL(&server->turns, client, turn);
+}
+
 /*
  * What lies in the input: a request, which gets in the queue, or a part of one, or too much. May free
  * the client.
@@ -231,10 +244,7 @@ static void client_look(struct client *client)
 		return;
 	if (evbuffer_search_eol(input, NULL, NULL, EVBUFFER_EOL_LF).pos >= 0) {
 		evtimer_del(client->patience);
-		if (client->root)
-			TAILQ_INSERT_HEAD(&server->turns, client, turn);
-		else
-			TAILQ_INSERT_TAIL(&server->turns, client, turn);
+		take_turn(server, client);
 		client->queued = true;
 		evtimer_add(server->next_turn, &(const struct timeval){ 0 });
 	} else if (evbuffer_get_length(input) >= PROTOCOL_REQUEST_MAX) {

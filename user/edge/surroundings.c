@@ -45,7 +45,7 @@ static int enter(const struct config *config, bool may_wait, struct surroundings
 	result = host_open_netns(NULL, &surroundings->netns_fd);
 	if (!result)
 		result = host_netns_cookie(&surroundings->netns_cookie);
-	/* Before 5.14 namespaces have no cookie: then every one below the cgroup is guarded. */
+	/* Before 5.14 namespaces have no cookie: then the inode alone tells them apart. */
 	if (result == -ENOPROTOOPT)
 		result = 0;
 	if (result) {
