@@ -15,11 +15,20 @@
  */
 #define OPTION_CALLBACK_FLAGS 1008
 
+/* Be told of its states, beside what others are told of it. What is accepted has the flags of its listener. */
+static __always_inline void follow_states(struct tcp_sock *sk)
+{
+	int flags = 0;
+
+	bpf_getsockopt(sk, LEVEL_TCP, OPTION_CALLBACK_FLAGS, &flags, sizeof(flags));
+	flags |= BPF_SOCK_OPS_STATE_CB_FLAG;
+	bpf_setsockopt(sk, LEVEL_TCP, OPTION_CALLBACK_FLAGS, &flags, sizeof(flags));
+}
+
 /* Count a listener that nobody has seen begin. Not inline: the stack is small. */
 static __attribute__((noinline)) void adopt_listener(struct bpf_iter__tcp *ctx)
 {
 	struct tcp_sock *sk = listening_socket(ctx);
-	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
 	struct listening *socket;
 	struct adoption *adoption;
 	__u64 cookie;
@@ -37,14 +46,13 @@ static __attribute__((noinline)) void adopt_listener(struct bpf_iter__tcp *ctx)
 	socket->place.port = adoption->local_port;
 	socket->ipv4_also = adoption->ipv4_also;
 	listening_begins(socket);
-	bpf_setsockopt(sk, LEVEL_TCP, OPTION_CALLBACK_FLAGS, &flags, sizeof(flags));
+	follow_states(sk);
 }
 
 SEC("iter/tcp")
 int adopt(struct bpf_iter__tcp *ctx)
 {
 	struct tcp_sock *sk = established_socket(ctx);
-	int flags = BPF_SOCK_OPS_STATE_CB_FLAG;
 	struct owned_slot *owned;
 	struct adoption *adoption;
 	struct peer_address address;
@@ -65,7 +73,7 @@ int adopt(struct bpf_iter__tcp *ctx)
 	address = adoption->address;
 	facts.local_port = adoption->local_port;
 	facts.remote_port = adoption->remote_port;
-	bpf_setsockopt(sk, LEVEL_TCP, OPTION_CALLBACK_FLAGS, &flags, sizeof(flags));
+	follow_states(sk);
 	owned->address = address;
 	owned->kind = link_established(address_high(&address), address_low(&address), cookie,
 				       facts.scalar, adoption->direction | LINK_IS_ADOPTED) ?

@@ -303,10 +303,11 @@ int sock_ops(struct bpf_sock_ops *ctx)
 		on_established(ctx, sk, owned, 0);
 		break;
 	case BPF_SOCK_OPS_STATE_CB:
-		if (owned)
-			on_state(ctx, sk, owned);
-		else if (ctx->args[0] == BPF_TCP_LISTEN)
+		/* What listens may have dialed before. */
+		if (ctx->args[0] == BPF_TCP_LISTEN)
 			listening_ends(bpf_sk_storage_get(&listening, sk, 0, 0));
+		else if (owned)
+			on_state(ctx, sk, owned);
 		break;
 	case BPF_SOCK_OPS_TCP_LISTEN_CB:
 		on_listen(ctx, sk);
