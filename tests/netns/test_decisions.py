@@ -122,7 +122,6 @@ def panic_with_bpftool(guard):
 
 
 @each("with a daemon", "without one")
-@core()
 def panic_with_bpftool_is_kept_too(lab, way):
     guard = lab.own_guard()
     if way == "with a daemon":
@@ -185,7 +184,6 @@ def a_mode_that_nobody_decided_on_is_the_files(lab):
 
 
 @each(*ENDS)
-@core("stop")
 def limits_and_what_is_allowed_outlive_the_guard(lab, end):
     guard = lab.own_guard()
     limited, allowed, inside, other = (lab.fresh() for _ in range(4))
@@ -312,7 +310,6 @@ def a_new_port_takes_part(lab):
 
 
 @test
-@core()
 def maps_that_are_in_force_count_more_than_the_file(lab):
     guard, kept, taken_back = lab.own_guard(), lab.fresh(), lab.fresh()
     guard.tell("limit", taken_back.address, "2")

@@ -240,7 +240,7 @@ class Stranded:
 
 
 @each_family
-@core("IPv4", "IPv6")
+@core("IPv4")
 def link_whose_own_address_is_gone_keeps_no_knock_out(lab, family):
     case = Stranded(lab, family, "our dial")
     assert_knock_refused(case.watch, case.peer)
@@ -257,7 +257,6 @@ def link_whose_own_address_is_gone_keeps_no_knock_out(lab, family):
 
 
 @each_family
-@core("IPv4")
 def link_whose_own_address_is_gone_keeps_no_dial_back(lab, family):
     case = Stranded(lab, family, "their knock")
     case.peer.listen()
@@ -291,7 +290,6 @@ def knock_that_is_held_comes_in_when_the_own_address_goes(lab):
 
 
 @each_family
-@core("IPv6")
 def link_whose_own_address_comes_back_is_as_it_was(lab, family):
     """A lease that is renewed too late, an address that moves to another host and back."""
     case = Stranded(lab, family, "our dial")

@@ -87,7 +87,7 @@ def the_listener_of_another_service_on_the_same_port(lab, family):
 
 
 @each("closed", "shut down", "older than the guard")
-@core("closed", "shut down")
+@core("closed")
 def the_listener_of_another_service_in_the_place_of_ours(lab, which):
     """At once: no check looks at who listens meanwhile."""
     if which == "older than the guard" and "socket_iterator" in lacks:
