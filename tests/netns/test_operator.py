@@ -17,7 +17,7 @@ from steps import (assert_dial_refused, assert_knock_refused, assert_passed, ass
 
 
 @each_family
-@core("IPv4", "IPv6")
+@core("IPv4")
 def panic_and_resume(lab, family):
     guard, peer = lab.guard(), lab.fresh(family)
     listener = listen_home(lab, family)
@@ -91,7 +91,7 @@ def kick_all(lab):
 
 
 @each("with a daemon", "without one")
-@core()
+@core("with a daemon")
 def forget_drops_an_idle_peer_and_no_other(lab, way):
     guard = lab.own_guard(initial="60s", max="60s", min_uptime="0s")
     idle, linked, failed, limited = (lab.fresh() for _ in range(4))
@@ -120,7 +120,7 @@ def forget_drops_an_idle_peer_and_no_other(lab, way):
 
 
 @each_family
-@core("IPv4", "IPv6")
+@core("IPv6")
 def cut_destroys_the_link_and_is_no_failure(lab, family):
     guard, peer = lab.guard(min_uptime="30s", stable_after="60s"), lab.fresh(family)
     watch = guard.watch()
@@ -203,7 +203,6 @@ def explain_says_who_holds_the_link_until_when_and_what_happened(lab):
 
 
 @test
-@core()
 def explain_says_that_a_dial_is_kept(lab):
     """The last failure was silence: the dial waits as it would have waited."""
     guard, peer = lab.guard(initial="60s", max="60s"), lab.void()
@@ -234,7 +233,6 @@ def explain_says_that_a_dial_is_kept(lab):
 
 
 @test
-@core()
 @needs("socket_options")
 def explain_says_that_a_silent_link_is_quiet(lab):
     """And being asked for three seconds at most, not refused for as long as the doubt may last."""
@@ -503,7 +501,6 @@ def events_follow_is_a_stream_of_lines(lab):
 
 
 @test
-@core()
 def reading_works_from_the_maps_when_the_daemon_is_dead(lab):
     guard, peer = lab.own_guard(), lab.fresh()
     link_out(lab, peer)
