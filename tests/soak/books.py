@@ -6,7 +6,7 @@ peer and once in the counters. Owns the sums; reads nothing by itself.
 """
 
 # A link begins with one of these and ends with one of those.
-LINK_BEGINS = ("link_outbound", "link_inbound", "link_adopted", "link_duplicate", "link_crossed",
+LINK_BEGINS = ("link_outbound", "link_inbound", "link_adopted", "link_surplus", "link_duplicate", "link_crossed",
                "link_replaced")
 LINK_ENDS = ("link_short", "link_hung_up", "link_ended", "link_destroyed", "link_cut", "link_unguarded",
              "link_released")
@@ -78,6 +78,7 @@ class Books:
     def never(self):
         """What should not have happened at all. A link without a slot is adopted when there is one."""
         found = {name: self.count((name,)) for name in NEVER if self.count((name,))}
-        if self.count(("link_adopted",)) > self.count(("link_unheld",)):
-            found["link_adopted"] = self.count(("link_adopted",))
+        adopted = self.count(("link_adopted", "link_surplus"))
+        if adopted > self.count(("link_unheld",)):
+            found["link_adopted, link_surplus"] = adopted
         return found
