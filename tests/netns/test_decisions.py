@@ -467,12 +467,18 @@ def what_a_daemon_did_not_hear_of_is_not_undone_by_a_reload(lab):
     assert sorted(decisions(guard)) == sorted([f"limit {peers[0].address} 2", f"limit {peers[2].address} 3"])
 
 
+def limited_peers(lab, guard, count):
+    """So many peers may have two links each. Their addresses, in the order of the state file."""
+    peers = sorted((lab.fresh().address for _ in range(count)), key=lambda text: [int(part) for part in text.split(".")])
+    for address in peers:
+        guard.tell("limit", address, "2")
+    return peers
+
+
 @test
 def what_finds_no_room_after_a_reload_is_not_forgotten(lab):
     guard = lab.own_guard(max_peers=64)
-    peers = sorted((lab.fresh().address for _ in range(40)), key=lambda text: [int(part) for part in text.split(".")])
-    for address in peers:
-        guard.tell("limit", address, "2")
+    peers = limited_peers(lab, guard, 40)
     expected = decisions(guard)
     # The entries at the port that leaves have a limit too, and stay.
     guard.write(dict(guard.options, port=OTHER_PORT))
@@ -488,9 +494,7 @@ def what_finds_no_room_after_a_reload_is_not_forgotten(lab):
 @test
 def what_finds_no_room_is_told_and_not_forgotten(lab):
     guard = lab.own_guard(max_peers=64)
-    peers = sorted((lab.fresh().address for _ in range(40)), key=lambda text: [int(part) for part in text.split(".")])
-    for address in peers:
-        guard.tell("limit", address, "2")
+    peers = limited_peers(lab, guard, 40)
     expected = [f"limit {address} 2" for address in peers]
     assert decisions(guard) == expected
     guard.stop()

@@ -23,11 +23,7 @@
 #include "base/log.h"
 #include "edge/furnish.h"
 
-/*
- * The peers are looked at for so long before everything else has its turn, and so many times as long after that: a map
- * with a million of them takes a fifth of a processor meanwhile.
- */
-#define PIECE_NS	(2 * NS_PER_MS)
+/* After a piece of the peers the walk rests so many times as long: a million take a fifth of a processor meanwhile. */
 #define WALK_REST_RATIO 4
 /* Whoever takes many addresses away does so one by one: what comes within so long is read once; */
 #define READ_REST_NS (10 * NS_PER_MS)

@@ -26,11 +26,7 @@
 
 /* The second look of a check, later than CHECK_LASTS_NS. */
 #define CONFIRM_SECONDS 1
-/*
- * The check looks for so long before everything else has its turn, and rests so many times as long afterwards: a
- * map with a million peers takes a fifth of a processor meanwhile.
- */
-#define PIECE_NS   (2 * NS_PER_MS)
+/* After a piece the check rests so many times as long: a million peers take a fifth of a processor meanwhile. */
 #define REST_RATIO 4
 /* Repairs of one check that get a line each; of more only the number is logged. */
 #define REPAIRS_LOGGED 32

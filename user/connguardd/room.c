@@ -26,8 +26,6 @@
 #define EVICTED_MAX 4096
 /* A map is full when so small a part of it is free; what comes and goes meanwhile is seen or not. */
 #define NEARLY 16
-/* The map is walked for so long before everything else has its turn. */
-#define PIECE_NS (2 * NS_PER_MS)
 /* So many times as long as the search took there is no other: it is a twentieth of a processor at most; */
 #define REST_RATIO 20
 /* and where there was nobody to go, none for so long. */

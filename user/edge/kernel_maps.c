@@ -294,12 +294,18 @@ int guard_exempt_write(const struct guard *guard, const struct exempt_prefix *pr
 	return bpf_map_update_elem(guard->maps[MAP_EXEMPT], prefix, value, BPF_ANY) ? -errno : 0;
 }
 
-__u32 guard_exempt_max(const struct guard *guard)
+/* Elements that a map has room for; 0: that cannot be told. */
+static __u32 room_of(const struct guard *guard, enum guard_map map)
 {
 	struct bpf_map_info info = {};
 	__u32 length = sizeof(info);
 
-	return bpf_obj_get_info_by_fd(guard->maps[MAP_EXEMPT], &info, &length) ? 0 : info.max_entries;
+	return bpf_obj_get_info_by_fd(guard->maps[map], &info, &length) ? 0 : info.max_entries;
+}
+
+__u32 guard_exempt_max(const struct guard *guard)
+{
+	return room_of(guard, MAP_EXEMPT);
 }
 
 int guard_exempt_delete(const struct guard *guard, const struct exempt_prefix *prefix)
@@ -446,10 +452,7 @@ int guard_own_count(const struct guard *guard, size_t *ret_count)
 
 __u32 guard_own_max(const struct guard *guard)
 {
-	struct bpf_map_info info = {};
-	__u32 length = sizeof(info);
-
-	return bpf_obj_get_info_by_fd(guard->maps[MAP_OWN], &info, &length) ? 0 : info.max_entries;
+	return room_of(guard, MAP_OWN);
 }
 
 bool guard_owns(const struct guard *guard, const struct peer_address *address, struct exempt_prefix *ret_prefix)
