@@ -65,7 +65,7 @@ class NodeApplication(Application):
         if os.path.exists(path):
             writer = Board(path, writes=True)
             for number in self.numbers:
-                writer.write(number, 0, 0)
+                writer.write(number, first=0, second=0)
 
     def up(self, lane, host, since):
         board = self.board(lane, host)

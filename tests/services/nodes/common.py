@@ -13,12 +13,12 @@ import json
 import mmap
 import os
 import random
-import struct
 import sys
 import time
 
-ENTRY = struct.Struct("=qq")  # the first: process id, 0; then one for each instance
+ENTRY = 2     # numbers; the first has the process id, then comes one for each instance
 ENTRIES = 64
+NUMBER = 8    # bytes
 CLOSED = (OSError, EOFError, asyncio.TimeoutError)
 
 
@@ -27,21 +27,26 @@ def now_ns():
 
 
 class Board:
+    """Who reads sees each number as it was or as it is: it is written in one go, and only where it changes."""
+
     def __init__(self, path, writes=False):
         with open(path, "r+b" if writes else "rb") as file:
-            self.memory = mmap.mmap(file.fileno(), ENTRY.size * ENTRIES,
-                                    access=mmap.ACCESS_WRITE if writes else mmap.ACCESS_READ)
+            memory = mmap.mmap(file.fileno(), NUMBER * ENTRY * ENTRIES,
+                               access=mmap.ACCESS_WRITE if writes else mmap.ACCESS_READ)
+        self.numbers = memoryview(memory).cast("q")
 
     @staticmethod
     def make(path):
         with open(path, "wb") as file:
-            file.write(bytes(ENTRY.size * ENTRIES))
+            file.write(bytes(NUMBER * ENTRY * ENTRIES))
 
     def read(self, number):
-        return ENTRY.unpack_from(self.memory, number * ENTRY.size)
+        return tuple(self.numbers[number * ENTRY:(number + 1) * ENTRY])
 
-    def write(self, number, first, second):
-        ENTRY.pack_into(self.memory, number * ENTRY.size, first, second)
+    def write(self, number, *, first=None, second=None):
+        for place, value in enumerate((first, second)):
+            if value is not None:
+                self.numbers[number * ENTRY + place] = value
 
 
 class Node:
@@ -69,7 +74,7 @@ class Node:
         """A session is up. It is ended with what this returns."""
         session = object()
         if not self.sessions:
-            self.board.write(self.number, now_ns(), self.board.read(self.number)[1])
+            self.board.write(self.number, first=now_ns())
         self.sessions.append(session)
         self.say("session up,", how)
         return session
@@ -77,11 +82,11 @@ class Node:
     def down(self, session, why=""):
         self.sessions.remove(session)
         if not self.sessions:
-            self.board.write(self.number, 0, self.board.read(self.number)[1])
+            self.board.write(self.number, first=0)
         self.say("session down", why)
 
     def heard(self):
-        self.board.write(self.number, self.board.read(self.number)[0], now_ns())
+        self.board.write(self.number, second=now_ns())
 
     async def listen(self, accepted):
         async def guarded(reader, writer):
@@ -140,7 +145,7 @@ def main(kind):
     with open(sys.argv[1], encoding="utf-8") as file:
         settings = json.load(file)
     board = Board(settings["board"], writes=True)
-    board.write(0, os.getpid(), 0)
+    board.write(0, first=os.getpid())
     sys.stdin.read()
     with open(settings["cgroup"] + "/cgroup.procs", "w", encoding="ascii") as file:
         file.write("0")
