@@ -133,10 +133,12 @@ int command(struct __sk_buff *skb)
 			result = -ERROR_NO_ENTRY;
 	} else if (request.operation == COMMAND_LET_GO) {
 		slot = slot_of(peer, request.cookie);
-		if (!slot || slot->kind != SLOT_CLAIM || !(slot->flags & SLOT_KEPT) ||
+		/* One of which no SYN is ready has failed, perhaps, and is void soon. */
+		if (!slot || slot->kind != SLOT_CLAIM || slot->expires_ns <= now ||
+		    !(slot->flags & SLOT_KEPT) || !(slot->flags & SLOT_SENT) ||
 		    slot->flags & SLOT_GIVEN_UP)
 			result = -ERROR_NO_ENTRY;
-		else if (before(now, peer->next_attempt_ns))
+		else if (now < dial_waits_until(peer, rules, request.cookie, now))
 			result = -ERROR_BUSY;
 		else
 			decision = dial_let_go(peer, rules, slot, now);

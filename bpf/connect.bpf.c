@@ -137,6 +137,7 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	signs = daemon_signs(dial.now);
 	dial.announced_only = rules->dial_policy == DIAL_POLICY_CENTRAL && signs.alive;
 	dial.asks = signs.asks;
+	dial.ends_dials = signs.alive;
 	happening.now = dial.now;
 	happening.cookie = dial.cookie;
 

@@ -3,9 +3,9 @@
  * cgroup_skb/egress: the SYNs of our dials, as they leave.
  *
  * Counts them, for a peer that has left two of them without an answer has failed to answer, and keeps
- * those of a dial that waits for the end of a backoff. TCP takes a kept SYN for one that was lost and
- * sends it again by its own timers, so connect() is pending as with a peer that does not answer yet. What
- * may have to leave between two of those is copied for the daemon, which sends it.
+ * those of a dial that waits for the end of a backoff, or for what becomes of a new link. TCP takes a kept SYN
+ * for one that was lost and sends it again by its own timers, so connect() is pending as with a peer that does
+ * not answer yet. What may have to leave between two of those is copied for the daemon, which sends it.
  *
  * Runs for every packet of the cgroup, so it leaves on the first test: only a socket in SYN_SENT is of
  * interest.

@@ -115,8 +115,10 @@ union link_facts {
 	__u64 scalar;
 };
 
-/* Bit beside the direction: the link is older than the guard. */
+/* Beside the direction: a bit, the link is older than the guard; above it the round trip in ms, up to a minute. */
 #define LINK_IS_ADOPTED 0x100
+#define LINK_ROUND_TRIP_SHIFT 16
+#define LINK_ROUND_TRIP_MAX_MS 0xffff
 
 /*
  * The connection of `cookie` is established: it becomes a link of the peer. 1: it holds a slot now;
@@ -124,9 +126,9 @@ union link_facts {
  */
 __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u64 cookie,
 						      __u64 facts_scalar,
-						      __u32 direction_and_adopted)
+						      __u32 direction_and_more)
 {
-	enum link_direction direction = direction_and_adopted & ~(__u32)LINK_IS_ADOPTED;
+	enum link_direction direction = direction_and_more & (LINK_IS_ADOPTED - 1);
 	const struct guard_policy *rules = policy_in_force();
 	union link_facts facts = { .scalar = facts_scalar };
 	struct link link = {
@@ -134,7 +136,8 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 		.now = bpf_ktime_get_boot_ns(),
 		.direction = direction,
 		.client_isn = facts.client_isn,
-		.adopted = direction_and_adopted & LINK_IS_ADOPTED ? 1 : 0,
+		.adopted = direction_and_more & LINK_IS_ADOPTED ? 1 : 0,
+		.round_trip_ms = direction_and_more >> LINK_ROUND_TRIP_SHIFT,
 		.local_port = facts.local_port,
 		.remote_port = facts.remote_port,
 	};

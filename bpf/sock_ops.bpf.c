@@ -76,6 +76,8 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	 * pointer.
 	 */
 	__u32 sent = ctx->snd_nxt, received = ctx->rcv_nxt, family = ctx->family;
+	/* Eighths of a microsecond (net/ipv4/tcp_input.c, tcp_rtt_estimator). */
+	__u32 round_trip_ms = ctx->srtt_us / (8 * 1000);
 	__u32 local_port = ctx->local_port, remote_port = bpf_ntohl(ctx->remote_port);
 	__u32 ip = ctx->remote_ip4, word0 = ctx->remote_ip6[0], word1 = ctx->remote_ip6[1];
 	__u32 word2 = ctx->remote_ip6[2], word3 = ctx->remote_ip6[3];
@@ -114,6 +116,8 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 		direction = DIRECTION_OUTBOUND;
 		facts.client_isn = sent - 1;
 	}
+	if (round_trip_ms > LINK_ROUND_TRIP_MAX_MS)
+		round_trip_ms = LINK_ROUND_TRIP_MAX_MS;
 	if (!claimed) {
 		/* A knock, or a dial that the connect hook did not see or could not hold. */
 		if (!port_guarded(direction == DIRECTION_OUTBOUND ? remote_port : local_port) ||
@@ -144,7 +148,8 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 	}
 	owned->address = address;
 	owned->kind = link_established(address_high(&address), address_low(&address), cookie,
-				       facts.scalar, direction) ?
+				       facts.scalar,
+				       direction | round_trip_ms << LINK_ROUND_TRIP_SHIFT) ?
 			      SLOT_LINK :
 			      SLOT_FREE;
 	/* A dial's is known since its SYN. */

@@ -87,7 +87,7 @@ enum slot_flag {
 	SLOT_SENT = 1,    /* claim: TCP has made its SYN, local address and port and client_isn are valid */
 	SLOT_ADOPTED = 2, /* link: older than the guard, client_isn unknown, since_ns is the time of adoption */
 	SLOT_DOOMED = 4,  /* link: a duplicate which lost; the daemon destroys its socket */
-	SLOT_KEPT = 8,    /* claim: its SYN waits for the end of the backoff */
+	SLOT_KEPT = 8,    /* claim: its SYN waits, for the end of the backoff or for what becomes of a new link */
 	SLOT_ANSWERED = 16, /* claim: the peer answered, and we held the answer */
 	SLOT_GIVEN_UP = 32, /* claim: a knock goes first; the daemon destroys its socket */
 	SLOT_UNANSWERED = 64, /* link: asked for a sign of life in vain; a knock need not wait for it */
@@ -149,7 +149,7 @@ struct slot {
 	__u8 local_address[16];      /* this end of it, network byte order, IPv4 mapped; 0: not known (yet) */
 	char command[COMMAND_LENGTH]; /* comm of the thread that called connect(), NUL-terminated */
 	__u32 user_id;               /* of the process, in the initial user namespace; 0 for a knock */
-	__u32 reserved;
+	__u32 round_trip_ms;         /* link: of its handshake, rounded down; 0: not known. claim: 0 */
 };
 
 /* Bits of peer.flags. */
@@ -352,7 +352,7 @@ enum counters_index {
 /*
  * Room for the causes, a power of two: the kernel side masks a cause with it to index the counters.
  */
-#define COUNTERS_FIELDS 64
+#define COUNTERS_FIELDS 128
 
 /*
  * One element of the `counters` array per CPU: a counter per cause, plus events that found the ring
@@ -415,8 +415,8 @@ enum command_operation {
 	COMMAND_EXPIRE = 11,  /* free the claims that have expired */
 	COMMAND_FORGET = 12,  /* delete the peer if it is idle, not known, and inactive since until_ns */
 	COMMAND_UNANSWERED = 13, /* the link of `cookie` was asked for a sign of life in vain */
-	COMMAND_LET_GO = 14,  /* the backoff is over: the SYN of the claim of `cookie`, which was kept, leaves. -ENOENT:
-			       * it is not kept; -EBUSY: the backoff is not over */
+	COMMAND_LET_GO = 14,  /* the SYN of the claim of `cookie`, which was kept, leaves. -ENOENT: it is not kept, or no
+			       * SYN of it is ready; -EBUSY: it waits on, see dial_waits_until() */
 	COMMAND_REVIVE = 15,  /* no peer: every backoff is over. `value` says why, an enum cause: network_back or
 			       * host_resumed */
 	COMMAND_TRIM = 16,    /* the link of `cookie` is one too many and shall end: see link_trim(). -EBUSY: it is not */

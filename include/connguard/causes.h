@@ -42,6 +42,7 @@ enum cause_subject {
 	X(dial_pending, DIAL, REFUSE, "the peer's own dial to us is being answered") \
 	X(dial_backoff, DIAL, REFUSE, "the peer is in backoff") \
 	X(dial_kept, DIAL, HOLD, "the peer is in backoff and was silent: the SYN waits for the end of it") \
+	X(dial_beside, DIAL, HOLD, "the peer has only just linked: the SYN waits for what becomes of that") \
 	X(dial_not_due, DIAL, REFUSE, "the dial policy is central and the peer is not announced as due") \
 	X(knock_idle, KNOCK, ALLOW, "the peer has room") \
 	X(knock_backoff, KNOCK, ALLOW, "the peer knocks during its backoff: it is alive") \
@@ -61,7 +62,7 @@ enum cause_subject {
 	X(knock_open_lost, KNOCK, HOLD, "both ends open one connection, and theirs has the greater number: ours is given up") \
 	X(answer_linked, ANSWER, HOLD, "our dial is answered, but the peer is linked already") \
 	X(answer_tie_lost, ANSWER, HOLD, "our dial is answered, but a knock of theirs goes first") \
-	X(dial_let_go, CLAIM, NONE, "the backoff is over: the SYN of the dial that waited for it leaves") \
+	X(dial_let_go, CLAIM, NONE, "the SYN of the dial that waited for the end of a backoff or of a link leaves") \
 	X(dial_failed, CLAIM, NONE, "the dial failed: backoff") \
 	X(dial_unheard, CLAIM, NONE, "the dial was closed before it could fail: no failure") \
 	X(dial_yielded, CLAIM, NONE, "the dial gave way to their knock: no failure") \

@@ -88,6 +88,16 @@
 #define UNHEARD_DIALS 3
 /* Links in a row that the peer ends young and without a byte; that many are a failure. */
 #define SHORT_LINKS 2
+/*
+ * For so long a link that the peer has dialed is new: the application is still taking it in, with a handshake of its
+ * own that needs some round trips. A dial that is refused at once in that time fails when nobody expects it, and FRR,
+ * say, takes that for the end of the link. Unguarded it would be under way for a round trip at least. How long a
+ * round trip seems is the peer's doing: over before TCP repeats the SYN, which is after 1 s (RFC 6298), by the time
+ * that a daemon takes.
+ */
+#define LINK_NEW_ROUND_TRIPS 4
+#define LINK_NEW_NS	     (100 * NS_PER_MS)
+#define LINK_NEW_MAX_NS	     (800 * NS_PER_MS)
 /* Exempt for good. */
 #define NEVER_ENDS_NS (~0ULL)
 
@@ -111,6 +121,7 @@ struct dial {
 	enum guard_mode mode; /* below enforce a refusal is only counted: the dial goes on and needs its claim */
 	__u32 announced_only; /* 1: central dial policy, and the daemon is alive to announce */
 	__u32 asks;           /* 1: the daemon is alive and asks quiet links for a sign of life */
+	__u32 ends_dials;     /* 1: the daemon is alive to end a dial that was kept in vain */
 	__u64 pending_until_ns; /* a handshake of the peer that was let in is pending before; 0: none is */
 	char command[COMMAND_LENGTH];
 	__u32 user_id;
@@ -134,6 +145,7 @@ struct link {
 	enum link_direction direction;
 	__u32 client_isn;
 	__u32 adopted; /* 1: older than the guard, client_isn unknown */
+	__u32 round_trip_ms; /* of its handshake; 0: not known */
 	enum guard_mode mode; /* enforce: a link too many is doomed. observe: it is only reported. off: it is a link */
 	__u16 local_port;
 	__u16 remote_port;
@@ -429,7 +441,7 @@ static __always_inline struct slot *slot_take(struct peer *peer, __u64 cookie, _
 	slot->process_id = 0;
 	slot->thread_id = 0;
 	slot->user_id = 0;
-	slot->reserved = 0;
+	slot->round_trip_ms = 0;
 	slot->local_port = 0;
 	slot->remote_port = 0;
 	slot->syns = 0;
@@ -591,6 +603,25 @@ static __always_inline __u32 peer_room(const struct peer *peer, const struct gua
 
 /* ---- our dial -------------------------------------------------------------------------------- */
 
+/* When the last of the links that the peer has dialed is new no longer. 0: there is none, or only adopted ones. */
+static __always_inline __u64 links_new_until(const struct peer *peer)
+{
+	__u64 until_ns = 0;
+	int i;
+
+	for (i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *slot = &peer->slots[i];
+		__u64 lasts_ns = LINK_NEW_NS + LINK_NEW_ROUND_TRIPS * NS_PER_MS * slot->round_trip_ms;
+		__u64 ends_ns = slot->since_ns +
+				pick(before(lasts_ns, LINK_NEW_MAX_NS), lasts_ns, LINK_NEW_MAX_NS);
+		__u64 later = slot_is_link(slot) & same(slot->direction, DIRECTION_INBOUND) &
+			      same(slot->flags & SLOT_ADOPTED, 0) & before(until_ns, ends_ns);
+
+		until_ns = pick(later, ends_ns, until_ns);
+	}
+	return until_ns;
+}
+
 /* May this dial pass now? Looks only. `dial->cookie` 0 asks for a socket yet to be made. */
 static __always_inline struct decision dial_verdict(const struct peer *peer,
 						    const struct guard_policy *policy,
@@ -622,6 +653,10 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	/* What is refused at once burns an application's tries; what is not answered yet does not. */
 	__u64 kept = backoff & same(policy->keep_dials, 1) &
 		     (1 ^ same(peer->flags & PEER_SILENT, 0));
+	__u64 new_until_ns = links_new_until(peer);
+	/* Their dial has only just become the link: ours waits for what becomes of that. One of ours at a time. */
+	__u64 beside = linked & before(now, new_until_ns) & same(dial->mode, MODE_ENFORCE) &
+		       same(policy->tie_break, TIE_BREAK_ISN) & (dial->ends_dials & 1);
 	__u64 not_due = (dial->announced_only & 1) & same(peer->due_ns, 0);
 	__u64 exempt = peer_exempt(peer, now);
 	__u64 again = 0, unsent = 0, refused;
@@ -629,13 +664,13 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 
 	/*
 	 * A claim is no obstacle to the socket that holds it: connect() again after ENETUNREACH,
-	 * say.
+	 * say. Beside a link one that was kept is asked for anew.
 	 */
 	for (i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer->slots[i];
 		__u64 claim = slot_is_claim(slot, now), mine = same(slot->cookie, cookie);
 
-		again |= mine & claim;
+		again |= mine & claim & (1 ^ (linked & (1 ^ same(slot->flags & SLOT_KEPT, 0))));
 		unsent += claim & (1 ^ mine) & (1 ^ same(slot->user_id, dial->user_id)) &
 			  same(slot->flags & SLOT_SENT, 0);
 	}
@@ -644,14 +679,17 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	 * without a packet. One service's own dials, which are what is to be told apart, are one user's.
 	 */
 	dialing = 1 ^ before(census.links + census.claims - unsent, limit);
+	beside &= same(census.claims, 0) & (1 ^ (suspect | pending | not_due | again | exempt));
 	refused = (linked | dialing | pending | (backoff & (1 ^ kept)) | not_due) &
-		  (1 ^ (again | exempt));
+		  (1 ^ (again | exempt | beside));
 	kept &= 1 ^ (refused | exempt);
-	decision.verdict = pick(refused, VERDICT_REFUSE, pick(kept, VERDICT_HOLD, VERDICT_ALLOW));
+	decision.verdict =
+		pick(refused, VERDICT_REFUSE, pick(kept | beside, VERDICT_HOLD, VERDICT_ALLOW));
 	/* From the weakest reason to the strongest: the last one that holds is told. */
 	decision.cause = pick(unproven, CAUSE_dial_unproven, CAUSE_dial_idle);
 	decision.cause = pick(again, CAUSE_dial_again, decision.cause);
 	decision.cause = pick(kept, CAUSE_dial_kept, decision.cause);
+	decision.cause = pick(beside, CAUSE_dial_beside, decision.cause);
 	decision.cause = pick(refused & not_due, CAUSE_dial_not_due, decision.cause);
 	decision.cause = pick(refused & backoff & (1 ^ kept), CAUSE_dial_backoff, decision.cause);
 	decision.cause = pick(refused & pending, CAUSE_dial_pending, decision.cause);
@@ -663,8 +701,9 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	decision.until_ns = pick(backoff, peer->next_attempt_ns, 0);
 	decision.until_ns = pick(refused & pending, dial->pending_until_ns, decision.until_ns);
 	decision.until_ns = pick(kept | (refused & (1 ^ (linked | dialing))), decision.until_ns, 0);
+	decision.until_ns = pick(beside, new_until_ns, decision.until_ns);
 	decision.other_cookie = pick(linked, census.link_cookie, pick(dialing, census.claim_cookie, 0));
-	decision.other_cookie = pick(refused, decision.other_cookie, 0);
+	decision.other_cookie = pick(refused | beside, decision.other_cookie, 0);
 	decision.ending = pick(same(decision.cause, CAUSE_dial_backoff) |
 				       same(decision.cause, CAUSE_dial_kept),
 			       peer->failure, ENDING_NONE);
@@ -720,6 +759,13 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 	if (decision.verdict == VERDICT_HOLD && dial->mode == MODE_ENFORCE)
 		kept = SLOT_KEPT;
 	slot = slot_take(peer, dial->cookie, dial->now);
+	if (!slot && decision.cause == CAUSE_dial_beside) {
+		decision.verdict = VERDICT_REFUSE;
+		decision.cause = CAUSE_dial_linked;
+		decision.until_ns = 0;
+		dial_refused(peer, policy, dial, decision.cause);
+		return decision;
+	}
 	if (!slot) {
 		/* Without a slot nothing lets its SYN go. */
 		if (decision.verdict != VERDICT_REFUSE) {
@@ -806,6 +852,23 @@ static __always_inline void dial_syn_left(struct slot *claim, __u64 now)
 }
 
 /*
+ * Until when the dial of `cookie`, which was kept, waits on: for the end of the backoff, or beside links that
+ * leave no room for it, for as long as one of them is new. 0 or past: it does not. Where the tie-break is the
+ * service's, or nothing is refused to the peer, links are in nobody's way.
+ */
+static __always_inline __u64 dial_waits_until(const struct peer *peer,
+					      const struct guard_policy *policy, __u64 cookie,
+					      __u64 now)
+{
+	__u64 backoff = before(now, peer->next_attempt_ns);
+	__u64 linked = 1 ^ before(peer_census(peer, policy, cookie, now).links,
+				  peer_limit(peer, policy));
+
+	linked &= same(policy->tie_break, TIE_BREAK_ISN) & (1 ^ peer_exempt(peer, now));
+	return pick(backoff, peer->next_attempt_ns, pick(linked, links_new_until(peer), 0));
+}
+
+/*
  * A SYN of the dial of `cookie`, the first one or another, is about to leave the host: VERDICT_HOLD keeps
  * it. `enforced` 0: nothing is kept any more. dial_let_go when it was kept and is not now, CAUSE_none
  * otherwise.
@@ -820,7 +883,7 @@ static __always_inline struct decision dial_leaves(struct peer *peer,
 	if (!claim || claim->kind != SLOT_CLAIM)
 		return decision;
 	if (claim->flags & SLOT_KEPT) {
-		if (enforced && before(now, peer->next_attempt_ns)) {
+		if (enforced && now < dial_waits_until(peer, policy, cookie, now)) {
 			decision.verdict = VERDICT_HOLD;
 			return decision;
 		}
@@ -1388,6 +1451,7 @@ static __always_inline struct decision link_up(struct peer *peer, const struct g
 		mine->client_isn = link->client_isn;
 	mine->local_port = link->local_port;
 	mine->remote_port = link->remote_port;
+	mine->round_trip_ms = link->round_trip_ms;
 	mine->flags = link->adopted ? SLOT_ADOPTED : 0;
 
 	decision.cause = link->adopted ? CAUSE_link_adopted :

@@ -606,6 +606,38 @@ static void stranded(void **state)
 	}
 }
 
+/* Nor while the link beside it is new; and one that cannot leave, or is void, is not let go. */
+static void let_go_beside_a_link(void **state)
+{
+	struct peer peer = { .flags = PEER_DIALED, .slots = { some_claim(11, 1), some_link(12) } };
+	struct slot *kept = &peer.slots[0], *link = &peer.slots[1];
+	const __u64 expires_ns = kept->expires_ns;
+
+	(void)state;
+	kept->flags |= SLOT_KEPT;
+	link->direction = DIRECTION_INBOUND;
+	/* For as long as the machine takes for this. */
+	link->since_ns = now_ns() + HOUR_NS;
+	put_peer(&maps, PEER4, &peer);
+	peer = get_peer(&maps, PEER4);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), -EBUSY);
+	assert_untouched(PEER4, &peer);
+	kept->flags &= ~(__u32)SLOT_SENT;
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), -ENOENT);
+	kept->flags |= SLOT_SENT;
+	kept->expires_ns = now_ns();
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), -ENOENT);
+	assert_silent(watch);
+	kept->expires_ns = expires_ns;
+	link->since_ns = LONG_AGO;
+	put_peer(&maps, PEER4, &peer);
+	assert_int_equal(ask_about(COMMAND_LET_GO, PEER4, 11), 0);
+	assert_counted(watch, ENFORCED(dial_let_go, 1));
+	next_event(watch, dial_let_go);
+}
+
 /* A dial that was kept leaves when the backoff is over, and not before. */
 static void let_go(void **state)
 {
@@ -622,6 +654,7 @@ static void let_go(void **state)
 	kept->flags |= SLOT_KEPT;
 	kept->since_ns = LONG_AGO;
 	peer.slots[2].flags = SLOT_KEPT;
+	peer.slots[2].since_ns = LONG_AGO;
 	put_peer(&maps, PEER4, &peer);
 	peer = get_peer(&maps, PEER4);
 	/* Not kept, a link, nothing. */
@@ -1086,6 +1119,7 @@ static int run_all(void)
 		TEST(kick),	   TEST(limit),	     TEST(allow),
 		TEST(announce),	   TEST(release),    TEST(release_causes),
 		TEST(heard),	   TEST(unanswered), TEST(stranded), TEST(let_go),
+		TEST(let_go_beside_a_link),
 		TEST(revive),	   TEST(services),   TEST(hosts),
 		TEST(spare),	   TEST(adopts),
 		TEST(trim),

@@ -278,6 +278,7 @@ static void step_dial(struct story *story)
 		.mode = input_below(&story->input, 4),
 		.announced_only = !input_below(&story->input, 4),
 		.asks = input_below(&story->input, 2),
+		.ends_dials = input_below(&story->input, 2),
 		.pending_until_ns =
 			story->now + a_span(story, 0, HOLD_PERIODS * story->policy.hold_max_ns),
 		.command = "fifteen letters",
@@ -293,17 +294,20 @@ static void step_dial(struct story *story)
 	check_decision(&told);
 	decision = dial_claim(story->peer, &story->policy, &dial);
 	check_decision(&decision);
-	must(decision.verdict == told.verdict || decision.cause == CAUSE_dial_unheld);
+	must(decision.verdict == told.verdict || decision.cause == CAUSE_dial_unheld ||
+	     (told.cause == CAUSE_dial_beside && decision.cause == CAUSE_dial_linked));
 	must(decision.verdict != VERDICT_NONE);
 	must(decision.verdict != VERDICT_HOLD ||
 	     (decision.cause == CAUSE_dial_kept && decision.until_ns == was.next_attempt_ns &&
-	      decision.until_ns > story->now && was.flags & PEER_SILENT));
+	      decision.until_ns > story->now && was.flags & PEER_SILENT) ||
+	     (decision.cause == CAUSE_dial_beside && dial.mode == MODE_ENFORCE && dial.ends_dials &&
+	      decision.until_ns > story->now && decision.until_ns <= story->now + LINK_NEW_MAX_NS));
 	/* For a pending handshake nobody is refused for longer than it may be pending. */
 	must(decision.cause != CAUSE_dial_pending ||
 	     (decision.until_ns > story->now &&
 	      decision.until_ns <= story->now + HOLD_PERIODS * story->policy.hold_max_ns));
 	if (decision.verdict == VERDICT_REFUSE && dial.mode == MODE_ENFORCE) {
-		must(decision.cause == told.cause);
+		must(decision.cause == told.cause || told.cause == CAUSE_dial_beside);
 		must(!peer_exempt(story->peer, story->now));
 		must(story->peer->refused_dials == was.refused_dials + 1);
 		must(story->peer->last_refusal_ns == story->now);
@@ -357,8 +361,9 @@ static void step_leaves(struct story *story)
 		must(slot_held(story->peer, cookie)->syns == claim->syns + 1);
 	must((decision.cause == CAUSE_dial_let_go || decision.verdict == VERDICT_HOLD) ==
 	     (claim && claim->kind == SLOT_CLAIM && claim->flags & SLOT_KEPT));
-	/* Nothing is kept past the end of the backoff, nor where nothing is enforced. */
-	must(decision.verdict != VERDICT_HOLD || (enforced && was.next_attempt_ns > story->now));
+	/* Nothing is kept past the end of the backoff or beside what is not new, nor where nothing is enforced. */
+	must(decision.verdict != VERDICT_HOLD ||
+	     (enforced && (was.next_attempt_ns > story->now || links_new_until(&was) > story->now)));
 }
 
 static void step_knock(struct story *story)
@@ -645,6 +650,7 @@ static void step_link(struct story *story)
 		.now = story->now,
 		.direction = 1 + input_below(&story->input, 2),
 		.client_isn = a_number(story),
+		.round_trip_ms = input_below(&story->input, 0x10000),
 		.adopted = !input_below(&story->input, 8),
 		.mode = input_below(&story->input, 4),
 		.local_port = 24000,

@@ -307,9 +307,11 @@ static void guard_forget_port(struct guard_image *image, int connection)
 /* connect4, connect6. `daemon`: there is one, as in all that follow. */
 static struct decision model_dial_claim(struct guard_image *image, int connection, int daemon)
 {
-	struct dial dial = {
-		.cookie = connection + 1, .now = NOW_NS, .mode = MODE_ENFORCE, .asks = daemon
-	};
+	struct dial dial = { .cookie = connection + 1,
+			     .now = NOW_NS,
+			     .mode = MODE_ENFORCE,
+			     .asks = daemon,
+			     .ends_dials = daemon };
 	struct decision decision;
 
 	guard_from_image(image);
@@ -492,6 +494,20 @@ static struct decision model_slot_end(struct guard_image *image, int connection,
 	decision = slot_end(&peer, &guard_policy_of_model, &end);
 	guard_to_image(image);
 	return decision;
+}
+
+/* 1: the dial, which was kept, waits on. Nothing changes. */
+static int guard_dial_waits(const struct guard_image *image, int connection)
+{
+	guard_from_image(image);
+	return dial_waits_until(&peer, &guard_policy_of_model, connection + 1, NOW_NS) > NOW_NS;
+}
+
+/* happenings_dial_lost() of user/connguardd/happenings.c. Nothing changes. */
+static int guard_dial_lost(const struct guard_image *image)
+{
+	guard_from_image(image);
+	return !peer_room(&peer, &guard_policy_of_model, NOW_NS) && !TIE_OPEN;
 }
 
 /* COMMAND_LET_GO. */

@@ -15,7 +15,7 @@
  *
  * What a variant promises is in words.h. All promise: a dial of a guarded host begins beside no other
  * dial, and beside no link that lives, but for one that was asked in vain or has shown no life for
- * deny_max; no daemon ends a link that TCP would keep, unless its peer has made another one; a host
+ * deny_max, or that is new, beside which its SYN waits; no daemon ends a link that TCP would keep, unless its peer has made another one; a host
  * gives up one dial for a knock, and no second one before it has a link.
  *
  * Takes for granted: a SYN leaves in the tick of its connect(); TCP tries for less than claim_max;
@@ -399,7 +399,8 @@ inline dial()
 
 inline dial_allowed()
 {
-	assert(!GUARDED_HERE || IS(links_and_dials(now.at) < LINKS));
+	assert(!GUARDED_HERE || IS(now.cause == CAUSE_dial_beside && !own_ends_in(now.at, END_SYN_SENT)) ||
+	       IS(links_and_dials(now.at) < LINKS));
 	connections[it].dialer = connections[it].dialer | (at + 1);
 	STATE = END_SYN_SENT;
 	idle[at] = 0;
@@ -549,12 +550,22 @@ inline send_again()
 	SEND(SEGMENT_SYN)
 }
 
-/* COMMAND_LET_GO: a kept dial's SYN leaves, whatever TCP's timer says. rules: dial_let_go(), dial_syn_left() */
+/*
+ * let_go() of user/connguardd/upkeep.c. COMMAND_LET_GO: a kept dial's SYN leaves, whatever TCP's timer says. One beside
+ * a link that has stayed ends. rules: dial_waits_until(), dial_let_go(), dial_syn_left()
+ */
 inline let_go()
 {
-	ASK(model_dial_let_go(GUARD, now.it));
-	assert(!owed[at]);
-	SEND(SEGMENT_SYN)
+	if
+	:: IS(guard_dial_lost(GUARD)) ->
+		TELL("the daemon ends, beside a link, the dial");
+		CLOSED(ENDING_ABORTED)
+	:: else ->
+		ASK(model_dial_let_go(GUARD, now.it));
+		assert(!owed[at]);
+		assert(TIE_OPEN || IS(links_and_dials(now.at) <= LINKS));
+		SEND(SEGMENT_SYN)
+	fi
 }
 
 /*

@@ -346,8 +346,11 @@ mistake("a link resets the attempts", "one guarded, the other hangs up on every 
          "\tpeer->unheard_dials = 0;\n\tpeer->flags &= ~(__u32)(PEER_YIELDED | PEER_ANSWERED);",
          "\tpeer->attempts = 0;\n\tpeer->flags &= ~(__u32)(PEER_YIELDED | PEER_ANSWERED);")
 mistake("a kept dial is never let go", "one guarded, dials are kept while the cable is out, no daemon",
-         "if (enforced && before(now, peer->next_attempt_ns)) {",
+         "if (enforced && now < dial_waits_until(peer, policy, cookie, now)) {",
          "if (enforced) {")
 mistake("the SYN of a kept dial leaves", "one guarded, dials are kept while the cable is out",
-         "if (enforced && before(now, peer->next_attempt_ns)) {",
+         "if (enforced && now < dial_waits_until(peer, policy, cookie, now)) {",
          "if (0) {")
+mistake("a second dial beside a new link is kept", "both guarded, dialing for ever",
+         "\tbeside &= same(census.claims, 0) &",
+         "\tbeside &=")

@@ -456,16 +456,16 @@ static int any_unanswered(int host)
 	return 0;
 }
 
-/* A dial whose SYN has been kept, and the backoff is over. */
+/* A dial whose SYN has been kept, and the backoff is over, or the link beside it is gone or new no longer. */
 static int is_kept_for_nothing(int host, int connection)
 {
 	const struct slot_image *slot = 0;
 
-	if (connection < CONNECTIONS && DAEMON(host) && LETS_GO &&
-	    now.guards[host].next_attempt <= IMAGE_NOW)
+	if (connection < CONNECTIONS && DAEMON(host))
 		slot = guard_slot(&now.guards[host], connection);
 	return slot && slot->kind == SLOT_CLAIM && slot->flags & SLOT_SENT &&
-	       slot->flags & SLOT_KEPT;
+	       slot->flags & SLOT_KEPT && (LETS_GO || guard_dial_lost(&now.guards[host])) &&
+	       !guard_dial_waits(&now.guards[host], connection);
 }
 
 static int any_kept_for_nothing(int host)
@@ -533,13 +533,14 @@ static int is_another_established(int host, int connection)
 }
 
 /*
- * give_up_dials() of user/connguardd/happenings.c: a dial of before the link, whose SYN has left.
+ * give_up_dials() of user/connguardd/happenings.c: a dial of before the link, whose SYN has left. One that is kept may
+ * have begun beside the link, in the same tick: let_go() sees to all of them, which is later.
  */
 static int is_dial_lost(int host, int connection)
 {
 	const struct slot_image *slot = guard_slot(&now.guards[host], connection);
 
-	return slot && slot->kind == SLOT_CLAIM && slot->flags & SLOT_SENT &&
+	return slot && slot->kind == SLOT_CLAIM && slot->flags & SLOT_SENT && !(slot->flags & SLOT_KEPT) &&
 	       slot->since <= IMAGE_NOW - (now.dials_lost[host] - 1) &&
 	       now.connections[connection].state[host] == END_SYN_SENT;
 }

@@ -3,11 +3,15 @@
 
 import subprocess
 
-from harness import IPV4, PATIENCE, PORT, die_with_parent, first_line, helper, lacks, run, wait_end, wait_for
+from harness import (IPV4, PATIENCE, PORT, SECOND, die_with_parent, first_line, helper, lacks, now_ns, run, wait_end,
+                     wait_for, wait_past)
 
 ESTABLISHED = 1
 # Of include/connguard/rules.h.
 UNHEARD_DIALS = 3
+LINK_NEW_S = 0.1
+LINK_NEW_ROUND_TRIPS = 4
+LINK_NEW_MAX_S = 0.8
 
 
 class Link:
@@ -109,8 +113,20 @@ def link_in(lab, peer, listener, port=PORT):
     return InLink(lab, peer, accepted["fd"], result["fd"], result, accepted)
 
 
+def link_new_s(round_trip_s):
+    """For how long a link is new that the peer has dialed."""
+    return min(LINK_NEW_S + LINK_NEW_ROUND_TRIPS * round_trip_s, LINK_NEW_MAX_S)
+
+
+def wait_not_new(round_trip_s=0):
+    """Until a dial beside links that are there now is refused at once, and not kept for a moment."""
+    wait_past(now_ns() + round(link_new_s(round_trip_s) * SECOND))
+
+
 def assert_dial_refused(lab, watch, peer, cause, errno="ECONNREFUSED", port=PORT, **options):
     """A dial is refused at once and for this cause: errno, no SYN, event. The event."""
+    if cause == "dial_linked":
+        wait_not_new()
     before = lab.home.snmp("Tcp", "ActiveOpens")
     result = assert_refused(dial(lab, peer, port=port, **options), errno)
     assert lab.home.snmp("Tcp", "ActiveOpens") == before, "the refused dial left a SYN"

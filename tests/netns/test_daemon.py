@@ -13,7 +13,7 @@ from harness import (BPFTOOL, DAEMON, IPV4, IPV6, MAPPED, OTHER_PORT, PORT, SECO
 from prober import Prober
 from registry import core, each, each_family, test
 from steps import (ESTABLISHED, assert_dial_refused, assert_knock_refused, assert_passed, assert_refused,
-                   assert_reset, dial, fail_dial, link_in, link_out, listen_home, refusal,
+                   assert_reset, dial, fail_dial, link_in, link_out, listen_home, refusal, wait_not_new,
                    wait_state)
 
 CLOSE_WAIT = 8
@@ -525,6 +525,7 @@ def the_namespace_can_be_named_in_the_file(lab):
     listener = listen_home(lab)
     link_in(lab, peer, listener)
     assert_reset(peer.knock())
+    wait_not_new()
     assert_refused(dial(lab, peer))
     guard.tell("cut", peer.address)
     wait_for(lambda: guard.peer(peer.address)["links"] == [], "the link is cut")

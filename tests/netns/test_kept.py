@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: BSD-2-Clause
-"""Dials that are kept: to a peer that was silent, inside its backoff.
+"""Dials that are kept: to a peer that was silent, inside its backoff; beside a link that the peer has just made.
 
 To the application such a dial is one that is not answered yet. Its SYN does not leave before the backoff
 ends or is ended; what has left is seen by a witness at home's interfaces, by the kernel's own time stamps.
@@ -8,10 +8,11 @@ ends or is ended; what has left is seen by a witness at home's interfaces, by th
 import os
 import signal
 
-from harness import OTHER_PORT, PATIENCE, PORT, SECOND, TIME_SCALE, Skip, helper, run, wait_for
+from harness import (DELAY_MS, IPV4, IPV6, OTHER_PORT, PATIENCE, PORT, SECOND, TIME_SCALE, Skip, helper, run,
+                     wait_for)
 from registry import core, each, each_family, test
-from steps import (UNHEARD_DIALS, assert_dial_refused, assert_passed, connections_of, dial, fail_dial,
-                   fail_silently, link_in, listen_home, wait_state)
+from steps import (LINK_NEW_S, UNHEARD_DIALS, InLink, assert_dial_refused, assert_passed, assert_refused, connections_of,
+                   dial, fail_dial, fail_silently, link_in, link_new_s, link_out, listen_home, wait_state)
 
 # A failure of theirs would be the end of the backoff; what is kept is kept for so long.
 LONG = {"initial": "60s", "max": "60s"}
@@ -368,3 +369,120 @@ def time_out_as_any_dial_does(lab):
     wait_state(lab.home, pending["fd"], CLOSED, "the socket is closed")
     if guard.counters().get("dial_let_go"):
         raise Skip("the machine is too slow: the backoff has ended")
+
+
+# ---- beside a new link -------------------------------------------------------------------------
+
+LATE_TIMES = 20
+HOME_FROM_FAR = {4: "10.78.0.1", 6: "fd78::1"}
+
+
+class NewLink:
+    """A peer, a wire's length away, that has just dialed home, and a dial of ours beside its link."""
+
+    def __init__(self, lab, guard, family=IPV4):
+        lab.need_delay()
+        self.lab = lab
+        self.peer = lab.fresh(family, lab.far)
+        self.peer.listen()
+        self.watch = guard.watch()
+        self.listener = lab.home("listen", address="::", port=PORT)
+        # On a machine that is busy enough the link is not new any more.
+        for _ in range(LATE_TIMES):
+            knock = assert_passed(self.peer.knock(HOME_FROM_FAR[self.peer.family.version]))
+            accepted = lab.home("accept", fd=self.listener, timeout=PATIENCE)
+            self.link = InLink(lab, self.peer, accepted["fd"], knock["fd"], knock, accepted)
+            up = self.watch.event(self.peer, "link_inbound", cookie=self.link.cookie)
+            self.dial = dial(lab, self.peer, blocking=False)
+            if self.dial["errno"] == "EINPROGRESS":
+                break
+            late = self.watch.event(self.peer, "dial_linked", cookie=self.dial["cookie"])
+            assert late["time_ns"] - up["time_ns"] > LINK_NEW_S * SECOND, late
+            self.link.close()
+            self.watch.event(self.peer, "link_ended", cookie=self.link.cookie)
+        self.event = self.watch.event(self.peer, "dial_beside", cookie=self.dial["cookie"])
+        self.lasts_ns = self.event["until_ns"] - up["time_ns"]
+
+    def ends(self):
+        """How the dial ends."""
+        outcome = self.lab.home("settle", fd=self.dial["fd"], timeout=PATIENCE * TIME_SCALE)
+        assert outcome, "the dial does not end"
+        return outcome["errno"]
+
+    def accepted(self):
+        """What the peer's own service gets of it."""
+        return self.peer.host("accept", fd=self.peer.listener, timeout=PATIENCE)
+
+
+@each(IPV4, IPV6)
+@core("IPv4")
+def beside_a_new_link_that_stays_fail_when_it_is_new_no_longer(lab, family):
+    """Refused at once the dial would fail while the service is still taking the link in."""
+    new = NewLink(lab, lab.own_guard(), family)
+    event = new.event
+    assert event["verdict"] == "hold" and event["enforced"] is True, event
+    assert event["other_cookie"] == new.link.cookie and event["process_id"] == new.dial["process"], event
+    # By the round trip of its handshake, in milliseconds; which is no longer than it seems.
+    assert new.lasts_ns >= link_new_s((2 * DELAY_MS - 2) / 1000) * SECOND, new.lasts_ns
+    assert new.watch.guard.state(new.peer.address) == "linked"
+    # One at a time.
+    other = dial(lab, new.peer, blocking=False)
+    assert other["errno"] == "ECONNREFUSED", other
+    assert new.ends() == "ECONNABORTED"
+    over = new.watch.event(new.peer, "dial_superseded", cookie=new.dial["cookie"])
+    assert over["time_ns"] >= event["until_ns"] and over["attempts"] == 0, (over, event)
+    assert new.peer.host("accept", fd=new.peer.listener, timeout=0.1) is None, "its SYN has left"
+    assert new.link.alive()
+    assert_dial_refused(lab, new.watch, new.peer, "dial_linked")
+
+
+@each("we close", "they close")
+@core("we close")
+def beside_a_new_link_that_ends_leave_then(lab, who):
+    """An application that turns the newcomer away because it dials has its own dial."""
+    guard = lab.own_guard()
+    for _ in range(LATE_TIMES):
+        new = NewLink(lab, guard)
+        if who == "we close":
+            lab.home("close", fd=new.link.here)
+        else:
+            new.peer.host("close", fd=new.link.there)
+        outcome = new.ends()
+        if outcome == "success":
+            break
+        # The machine was too busy for a link that ends while it is new.
+        late = new.watch.event(new.peer, "dial_superseded", cookie=new.dial["cookie"])
+        assert outcome == "ECONNABORTED" and late["time_ns"] >= new.event["until_ns"], (outcome, late, new.event)
+        lab.home("close", fd=new.listener)
+    ended = new.watch.event(new.peer, "link_ended", cookie=new.link.cookie)
+    gone = new.watch.event(new.peer, "dial_let_go", cookie=new.dial["cookie"])
+    assert ended["time_ns"] <= gone["time_ns"], (ended, gone)
+    assert outcome == "success" and new.accepted()
+    new.watch.event(new.peer, "link_outbound", cookie=new.dial["cookie"])
+    assert "dial_failed" not in new.watch.grown(), new.watch.grown()
+
+
+@test
+def beside_a_new_link_end_even_if_the_daemon_is_late(lab):
+    """The SYN leaves when TCP repeats it, the answer is held, and the daemon ends the dial when it can."""
+    guard = lab.own_guard()
+    witness = lab.home("witness")
+    new = NewLink(lab, guard)
+    guard.signal(signal.SIGSTOP)
+    wait_for(lambda: left(lab, witness, new.peer), "a SYN leaves")
+    assert new.peer.host("accept", fd=new.peer.listener, timeout=0.1) is None, "the peer's service has a duplicate"
+    guard.signal(signal.SIGCONT)
+    assert new.ends() == "ECONNABORTED"
+    new.watch.event(new.peer, "dial_superseded", cookie=new.dial["cookie"])
+    assert new.link.alive()
+
+
+@test
+@core()
+def are_refused_at_once_beside_a_new_link_that_is_our_own(lab):
+    """The application has made that one itself."""
+    guard, peer = lab.guard(), lab.fresh()
+    watch = guard.watch()
+    link_out(lab, peer)
+    assert_refused(dial(lab, peer))
+    watch.event(peer, "dial_linked")

@@ -4,7 +4,7 @@
 from harness import IPV4, MAPPED, PATIENCE, PORT, TIME_SCALE, wait_past
 from registry import core, each_family, test
 from steps import (assert_knock_refused, assert_passed, assert_refused, assert_reset, dial, fail_dial,
-                   link_in, link_out, listen_home)
+                   link_in, link_out, listen_home, wait_not_new)
 
 
 @each_family
@@ -50,6 +50,7 @@ def allowed_in_backoff_and_the_link_is_tracked(lab, family):
     link_in(lab, peer, listener)
     watch.event(peer, "link_inbound")
     peer.listen()
+    wait_not_new()
     result = assert_refused(dial(lab, peer))
     watch.event(peer, "dial_linked", cookie=result["cookie"])
     watch.counted(dial_idle=1, dial_failed=1, knock_backoff=1, link_inbound=1, dial_linked=1)

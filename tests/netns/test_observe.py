@@ -3,7 +3,7 @@
 
 from harness import ALL_BUT_SYNS, OTHER_PORT, PORT, wait_for, wait_past
 from registry import core, each_family, needs, test
-from steps import assert_refused, dial, fail_dial, link_in, link_out, listen_home
+from steps import assert_refused, dial, fail_dial, link_in, link_out, listen_home, wait_not_new
 
 
 @each_family
@@ -231,5 +231,6 @@ def off_tracks_links_and_refuses_nothing(lab):
     assert guard.state(peer.address) == "linked"
     # Enforcing again knows the links: the mode never was a hole in the tracking.
     guard.tell("resume")
+    wait_not_new()
     assert_refused(dial(lab, peer))
     watch.event(peer, "dial_linked")

@@ -11,7 +11,7 @@ LINK_BEGINS = ("link_outbound", "link_inbound", "link_adopted", "link_surplus", 
 LINK_ENDS = ("link_short", "link_hung_up", "link_ended", "link_destroyed", "link_cut", "link_unguarded",
              "link_released")
 # A claim begins with one of these.
-CLAIM_BEGINS = ("dial_idle", "dial_exempt", "dial_unproven", "dial_kept")
+CLAIM_BEGINS = ("dial_idle", "dial_exempt", "dial_unproven", "dial_kept", "dial_beside")
 # A claim that does not become a link ends with one of these.
 CLAIM_ENDS = ("dial_failed", "dial_unheard", "dial_yielded", "dial_superseded", "claim_closed", "claim_expired")
 # Dials that are refused, and in observe mode go on with a claim.

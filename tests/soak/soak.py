@@ -60,7 +60,7 @@ RELOADS = ({}, {"max_links": 2}, {"initial": "5ms", "max": "50ms"}, {"reject": "
 LOOSE = ({"max_links": 2}, {"tie_break": "none"})
 # What is worth a look at the end, beside what must hold.
 TOLD = ("dial_idle", "link_outbound", "link_inbound", "link_duplicate", "link_destroyed", "link_cut",
-        "knock_suspect", "link_replaced", "link_hung_up", "dial_kept", "link_unheld", "link_adopted",
+        "knock_suspect", "link_replaced", "link_hung_up", "dial_kept", "dial_beside", "link_unheld", "link_adopted",
         "link_surplus", "link_spared", "dial_unheld", "claim_expired")
 MODES = ("off", "observe", "enforce")
 NO_ROUTE = {4: ("198.51.100.1", "198.51.100.2"), 6: ("2001:db8::1", "2001:db8::2")}

@@ -4341,6 +4341,188 @@ static void kept_dial_does_not_win_what_it_has_not_sent(void **state)
 	assert_cause(meets(&peer, &policy, 1, OUR_ISN + 1, 0, NOW), CAUSE_none);
 }
 
+/* ---- dials beside a new link ----------------------------------------------------------------- */
+
+/* Four round trips of 40 ms, and a tenth of a second. */
+#define NEW_ENDS (NOW + 260 * NS_PER_MS)
+
+static void arrange_new_link(struct peer *peer, const struct guard_policy *policy, __u64 cookie,
+			     enum link_direction direction, int adopted)
+{
+	struct link link = fixture_link(cookie, direction, OUR_ISN + 1, NOW);
+
+	link.round_trip_ms = 40;
+	link.adopted = adopted;
+	saw(link_up(peer, policy, &link));
+}
+
+static struct peer new_link(const struct guard_policy *policy)
+{
+	struct peer peer = fixture_peer();
+
+	arrange_new_link(&peer, policy, 1, DIRECTION_INBOUND, 0);
+	return peer;
+}
+
+/* A dial while a daemon lives. */
+static struct dial dial_beside(__u64 cookie, __u64 now)
+{
+	struct dial dial = fixture_dial(cookie, now);
+
+	dial.ends_dials = 1;
+	return dial;
+}
+
+static void dial_beside_a_new_link_waits(void **state)
+{
+	struct guard_policy policy = steps_policy();
+	struct dial dial = dial_beside(2, NOW), again, other = dial_beside(3, NOW);
+	struct peer peer = new_link(&policy), waiting;
+	struct decision decision;
+
+	(void)state;
+	decision = saw(dial_claim(&peer, &policy, &dial));
+	assert_cause(decision, CAUSE_dial_beside);
+	assert_int_equal(decision.until_ns, NEW_ENDS);
+	assert_int_equal(decision.other_cookie, 1);
+	assert_int_equal(peer.refused_dials, 0);
+	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_KEPT);
+	/* One of ours at a time. */
+	assert_cause(saw(dial_claim(&peer, &policy, &other)), CAUSE_dial_linked);
+	sent(&peer, &policy, 2, OUR_ISN, NOW);
+	waiting = peer;
+	assert_int_equal(dial_waits_until(&peer, &policy, 2, NOW), NEW_ENDS);
+	assert_int_equal(leaves(&peer, &policy, 2, NOW).verdict, VERDICT_HOLD);
+	assert_int_equal(leaves(&peer, &policy, 2, NEW_ENDS - 1).verdict, VERDICT_HOLD);
+	assert_memory_equal(&waiting, &peer, sizeof(peer));
+	/* It is the daemon that ends it; nobody waits for one that does not. */
+	assert_cause(leaves(&peer, &policy, 2, NEW_ENDS), CAUSE_dial_let_go);
+	peer = waiting;
+	assert_cause(ends(&peer, &policy, 2, ENDING_ABORTED, NEW_ENDS), CAUSE_dial_superseded);
+	assert_int_equal(peer.attempts, 0);
+	assert_cause(saw(dial_claim(&peer, &policy, &(struct dial){ .cookie = 4,
+								    .now = NEW_ENDS,
+								    .mode = MODE_ENFORCE,
+								    .ends_dials = 1 })),
+		     CAUSE_dial_linked);
+
+	/* The link ends: there is nothing to wait for. */
+	peer = waiting;
+	ends(&peer, &policy, 1, ENDING_CLOSED, NOW + 1);
+	assert_int_equal(dial_waits_until(&peer, &policy, 2, NOW + 1), 0);
+	decision = leaves(&peer, &policy, 2, NOW + 1);
+	assert_cause(decision, CAUSE_dial_let_go);
+	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_SENT);
+	assert_int_equal(fixture_slot(&peer, 2)->since_ns, NOW + 1);
+	/* Closed before, it is no failure. */
+	peer = waiting;
+	ends(&peer, &policy, 1, ENDING_CLOSED, NOW + 1);
+	assert_cause(ends(&peer, &policy, 2, ENDING_CLOSED, NOW + 1), CAUSE_dial_unheard);
+	/* And another knock goes first. */
+	peer = waiting;
+	ends(&peer, &policy, 1, ENDING_CLOSED, NOW + 1);
+	assert_cause(knocks_with_daemon(&peer, &policy, OUR_ISN - 1, NOW + 1), CAUSE_knock_goes_first);
+
+	/* Nothing is refused to the peer any more, or what becomes of two links is the service's business. */
+	peer = waiting;
+	peer.exempt_until_ns = NEVER_ENDS_NS;
+	assert_cause(leaves(&peer, &policy, 2, NOW + 1), CAUSE_dial_let_go);
+	peer = waiting;
+	policy.tie_break = TIE_BREAK_NONE;
+	assert_cause(leaves(&peer, &policy, 2, NOW + 1), CAUSE_dial_let_go);
+	policy.tie_break = TIE_BREAK_ISN;
+
+	/* Dialed again by its socket it is asked for anew. */
+	peer = waiting;
+	again = dial_beside(2, NOW + 1);
+	assert_cause(saw(dial_claim(&peer, &policy, &again)), CAUSE_dial_beside);
+	assert_int_equal(fixture_slot(&peer, 2)->flags, SLOT_KEPT);
+	again.now = NEW_ENDS;
+	slot_of(&peer, 2)->expires_ns = NEW_ENDS + 1;
+	assert_cause(saw(dial_claim(&peer, &policy, &again)), CAUSE_dial_linked);
+}
+
+static void dial_beside_any_other_link_is_refused_at_once(void **state)
+{
+	struct guard_policy policy = steps_policy();
+	struct dial dial = dial_beside(2, NOW);
+	struct peer peer = new_link(&policy), other = fixture_peer();
+	__u64 i;
+
+	(void)state;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_beside);
+	dial.now = NEW_ENDS - 1;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_beside);
+	dial.now = NEW_ENDS;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
+	/* Nobody would end it. */
+	dial = dial_beside(2, NOW);
+	dial.ends_dials = 0;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
+	/* The service has a rule of its own. */
+	dial = dial_beside(2, NOW);
+	policy.tie_break = TIE_BREAK_NONE;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
+	policy.tie_break = TIE_BREAK_ISN;
+	/* What would be refused is counted. */
+	dial = dial_beside(2, NOW);
+	dial.mode = MODE_OBSERVE;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
+	/* Another handshake of theirs is pending. */
+	dial = dial_beside(2, NOW);
+	dial.pending_until_ns = NOW + 1;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
+	/* Nobody has announced it. */
+	dial = dial_beside(2, NOW);
+	dial.announced_only = 1;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
+	dial = dial_beside(2, NOW);
+	peer.exempt_until_ns = NEVER_ENDS_NS;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_exempt);
+	/* It shows no life. */
+	peer = new_link(&policy);
+	policy.suspect_after_ns = NS_PER_MS;
+	dial.now = NOW + NS_PER_MS;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_suspect);
+
+	/* Nobody makes us wait by being slow. */
+	policy = steps_policy();
+	peer = new_link(&policy);
+	slot_of(&peer, 1)->round_trip_ms = 0xffff;
+	dial.now = NOW;
+	assert_int_equal(dial_verdict(&peer, &policy, &dial).until_ns, NOW + 800 * NS_PER_MS);
+
+	/* Without a slot nobody would let it go. */
+	policy = steps_policy();
+	policy.max_links = PEER_LINKS_MAX;
+	peer = fixture_peer();
+	for (i = 1; i <= PEER_SLOTS; i++)
+		arrange_new_link(&peer, &policy, i, DIRECTION_INBOUND, 0);
+	assert_int_equal(fixture_count(&peer, SLOT_FREE), 0);
+	dial = dial_beside(PEER_SLOTS + 1, NOW);
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_beside);
+	assert_cause(saw(dial_claim(&peer, &policy, &dial)), CAUSE_dial_linked);
+	assert_int_equal(peer.refused_dials, 1);
+	assert_int_equal(peer.last_refusal_cause, CAUSE_dial_linked);
+	policy = steps_policy();
+	dial = dial_beside(2, NOW);
+
+	/* Our own, of which the application knows, and one that is older than the guard. */
+	policy = steps_policy();
+	dial.now = NOW;
+	arrange_new_link(&other, &policy, 1, DIRECTION_OUTBOUND, 0);
+	assert_cause(dial_verdict(&other, &policy, &dial), CAUSE_dial_linked);
+	other = fixture_peer();
+	arrange_new_link(&other, &policy, 1, DIRECTION_INBOUND, 1);
+	assert_cause(dial_verdict(&other, &policy, &dial), CAUSE_dial_linked);
+	/* Of several the last one counts; with room for one more nothing does. */
+	policy.max_links = 2;
+	arrange_new_link(&other, &policy, 3, DIRECTION_INBOUND, 0);
+	assert_cause(dial_verdict(&other, &policy, &dial), CAUSE_dial_beside);
+	policy.max_links = 3;
+	assert_cause(dial_verdict(&other, &policy, &dial), CAUSE_dial_idle);
+}
+
 /* ---- silence ends no link on our account ----------------------------------------------------- */
 
 /* A link of another life, quiet since NOW. */
@@ -5018,6 +5200,8 @@ int main(void)
 		cmocka_unit_test(open_from_both_ends_is_given_up_once),
 		cmocka_unit_test(open_from_both_ends_is_held_for_hold_max),
 		cmocka_unit_test(kept_dial_does_not_win_what_it_has_not_sent),
+		cmocka_unit_test(dial_beside_a_new_link_waits),
+		cmocka_unit_test(dial_beside_any_other_link_is_refused_at_once),
 		cmocka_unit_test(unanswered_link_lets_a_knock_in_and_stays),
 		cmocka_unit_test(stranded_link_lets_everybody_pass_and_stays),
 		cmocka_unit_test(knock_waits_for_an_answer_three_seconds_at_most),

@@ -25,6 +25,7 @@
 #include "two_hosts.h"
 
 #define SECOND NS_PER_SECOND
+#define MS NS_PER_MS
 #define DEFAULT_SEED 20240229
 #define DEFAULT_STEPS 2000000
 #define STEPS_PER_LIFE 200
@@ -56,7 +57,8 @@ struct socket {
 	__u64 since;
 	__u64 void_at; /* dialing and sent: the claim is worth nothing from then on */
 	__u64 yields_until; /* its claim gave way; 0: not */
-	int kept;           /* its SYN does not leave before the end of the backoff */
+	int kept;           /* its SYN does not leave before the end of the backoff, or beside a link that is new */
+	int beside;         /* a dial that began beside as many links as there may be */
 	int given_up;       /* the daemon is to end it */
 	int met;            /* a SYN of the other end has met it */
 	int answered;       /* and the answer was held */
@@ -65,6 +67,7 @@ struct socket {
 	__u64 ack_waits;    /* until when the last ACK waits for its end, or SYNs that have met it are held;
 			     * 0: none has come */
 	__u64 heard;        /* a link's last sign of life */
+	__u64 new_until;    /* dialed by the peer: a dial of ours that is refused beside it is kept until then */
 	int unanswered;     /* it was asked for one in vain */
 	int stranded;       /* its own address is gone */
 	__u64 stalled;      /* something of it is missing, since when; 0: nothing */
@@ -146,6 +149,11 @@ static int claim_counts(const struct life *life, const struct socket *socket)
 	       socket->void_at > life->now;
 }
 
+static int beside_links(const struct life *life, const struct socket *socket)
+{
+	return claim_counts(life, socket) && socket->beside;
+}
+
 static int is_link(const struct life *life, const struct socket *socket)
 {
 	(void)life;
@@ -185,6 +193,17 @@ static __u32 how_many(const struct life *life, __u64 but,
 	for (cookie = 1; cookie < life->socket_count; cookie++)
 		number += cookie != but && counts(life, &life->sockets[cookie]);
 	return number;
+}
+
+/* When the last of those that the peer has dialed is new no longer. */
+static __u64 links_are_new_until(const struct life *life)
+{
+	__u64 cookie, until = 0;
+
+	for (cookie = 1; cookie < life->socket_count; cookie++)
+		if (is_link(life, &life->sockets[cookie]) && life->sockets[cookie].new_until > until)
+			until = life->sockets[cookie].new_until;
+	return until;
 }
 
 /* Somebody is turned away for the sake of links that do not all show life. */
@@ -429,8 +448,10 @@ static void compare(struct life *life)
 			    life->next_attempt <= life->now));
 
 	if (life->obedient) {
-		__u32 ours = how_many(life, 0, claim_counts);
+		__u32 ours = how_many(life, 0, claim_counts) - how_many(life, 0, beside_links);
 
+		/* One at a time, of which no SYN leaves before the links are new no longer. */
+		must(life, how_many(life, 0, beside_links) <= 1);
 		for (cookie = 1; cookie < life->socket_count; cookie++)
 			ours += link_counts(life, &life->sockets[cookie]) &&
 				life->sockets[cookie].direction == DIRECTION_OUTBOUND;
@@ -454,7 +475,7 @@ static void step_dial(struct life *life)
 	struct socket *socket;
 	struct peer before = life->peer;
 	__u32 links, claims, attempts = life->attempts;
-	int again, refused, had_slot, backoff, waits, pending, i;
+	int again, refused, had_slot, backoff, waits, pending, beside, i;
 	enum cause expected;
 
 	if (!cookie)
@@ -464,12 +485,13 @@ static void step_dial(struct life *life)
 	dial.mode = life->mode;
 	dial.announced_only = announced_only;
 	dial.asks = random_below(&life->random, 2);
+	dial.ends_dials = random_below(&life->random, 2);
 	if (random_once_in(&life->random, 3))
 		dial.pending_until_ns =
 			life->now + random_below(&life->random, life->policy.hold_max_ns + 1);
 	links = how_many(life, cookie, link_counts);
 	claims = how_many(life, cookie, claim_counts);
-	again = claim_counts(life, socket);
+	again = claim_counts(life, socket) && !(socket->kept && links >= limit_of(life));
 	had_slot = socket->state != SOCKET_GONE;
 	backoff = !links && life->next_attempt > life->now;
 	waits = backoff && life->silent && life->policy.keep_dials;
@@ -478,12 +500,14 @@ static void step_dial(struct life *life)
 		  (!life->refused_pending ||
 		   life->now - life->refused_pending < life->policy.hold_max_ns ||
 		   life->now - life->refused_pending >= 60 * SECOND);
+	beside = dial.ends_dials && life->mode == MODE_ENFORCE && life->policy.tie_break == TIE_BREAK_ISN &&
+		 life->now < links_are_new_until(life) && !claims && !pending && (!announced_only || life->due);
 	expected = exempt(life)                         ? CAUSE_dial_exempt :
 		   again && waits                       ? CAUSE_dial_kept :
 		   again                                ? CAUSE_dial_again :
 		   links >= limit_of(life) && how_many(life, cookie, shows_life) < limit_of(life) ?
 							  CAUSE_dial_suspect :
-		   links >= limit_of(life)              ? CAUSE_dial_linked :
+		   links >= limit_of(life)              ? (beside ? CAUSE_dial_beside : CAUSE_dial_linked) :
 		   links + claims >= limit_of(life)     ? CAUSE_dial_dialing :
 		   pending                              ? CAUSE_dial_pending :
 		   backoff && (!waits || (announced_only && !life->due)) ?
@@ -505,13 +529,21 @@ static void step_dial(struct life *life)
 		must(life, !memcmp(&before, &life->peer, sizeof(before)));
 		return;
 	}
+	/* Without a slot nobody would let it go. */
+	if (expected == CAUSE_dial_beside && !had_slot && decision.cause == CAUSE_dial_linked) {
+		must(life, fixture_count(&life->peer, SLOT_FREE) == 0);
+		expected = CAUSE_dial_linked;
+		refused = 1;
+	}
 	must(life, decision.cause == expected);
-	must(life, decision.verdict == (refused			     ? VERDICT_REFUSE :
-					expected == CAUSE_dial_kept ? VERDICT_HOLD :
-								      VERDICT_ALLOW));
+	beside = expected == CAUSE_dial_beside;
+	must(life, decision.verdict == (refused				      ? VERDICT_REFUSE :
+					expected == CAUSE_dial_kept || beside ? VERDICT_HOLD :
+										VERDICT_ALLOW));
 	must(life, decision.attempts == attempts);
 	/* Who waits is told for how long at most, and by what. */
 	must(life, decision.until_ns == (expected == CAUSE_dial_pending ? dial.pending_until_ns :
+					 beside ? links_are_new_until(life) :
 					 expected == CAUSE_dial_backoff || expected == CAUSE_dial_kept ?
 									  life->next_attempt :
 									  0));
@@ -519,7 +551,7 @@ static void step_dial(struct life *life)
 					       life->failure :
 					       ENDING_NONE));
 	must(life, expected != CAUSE_dial_kept || decision.ending != ENDING_RESET);
-	if (expected == CAUSE_dial_linked || expected == CAUSE_dial_suspect)
+	if (expected == CAUSE_dial_linked || expected == CAUSE_dial_suspect || beside)
 		must(life, one_of(life, decision.other_cookie, cookie, link_counts));
 	if (expected == CAUSE_dial_suspect && life->mode != MODE_OFF) {
 		if (!life->doubted_dial)
@@ -569,7 +601,8 @@ static void step_dial(struct life *life)
 	socket->given_up = socket->answered = socket->met = 0;
 	socket->syns = 0;
 	socket->left = 0;
-	socket->kept = expected == CAUSE_dial_kept && life->mode == MODE_ENFORCE;
+	socket->kept = (expected == CAUSE_dial_kept || beside) && life->mode == MODE_ENFORCE;
+	socket->beside = beside || (again && socket->beside);
 	socket->state = SOCKET_DIALING;
 	socket->direction = DIRECTION_OUTBOUND;
 	socket->adopted = 0;
@@ -605,12 +638,19 @@ static void step_syn_leaves(struct life *life)
 	}
 	if (random_once_in(&life->random, 8))
 		return;
+	/* The daemon has ended it by now. */
+	if (life->obedient && socket->beside && how_many(life, cookie, link_counts) >= limit_of(life) &&
+	    links_are_new_until(life) <= life->now)
+		return;
 	decision = dial_leaves(&life->peer, &life->policy, cookie, life->mode == MODE_ENFORCE,
 			       life->now);
 	met[decision.cause]++;
 	tell(life, "and leaves: cause %d, verdict %d", decision.cause, decision.verdict);
-	/* Kept: not before the backoff is over, and then at once. */
-	if (socket->kept && life->mode == MODE_ENFORCE && life->next_attempt > life->now) {
+	/* Kept: not before the backoff is over, or the link beside it new no longer, and then at once. */
+	if (socket->kept && life->mode == MODE_ENFORCE &&
+	    (life->next_attempt > life->now ||
+	     (how_many(life, cookie, link_counts) >= limit_of(life) && links_are_new_until(life) > life->now &&
+	      life->policy.tie_break == TIE_BREAK_ISN && !exempt(life)))) {
 		must(life, decision.verdict == VERDICT_HOLD && decision.cause == CAUSE_none);
 		return;
 	}
@@ -641,6 +681,7 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 
 	link.adopted = adopted;
 	link.mode = life->mode;
+	link.round_trip_ms = random_below(&life->random, 300);
 	decision = link_up(&life->peer, &life->policy, &link);
 	met[decision.cause]++;
 	tell(life, "socket %llu is established, direction %d, number %#x%s: cause %d, other %llu",
@@ -665,6 +706,10 @@ static void establish(struct life *life, __u64 cookie, enum link_direction direc
 	socket->adopted = adopted;
 	socket->surplus = adopted && links >= limit && !exempt(life) && life->mode != MODE_OFF;
 	socket->since = socket->heard = life->now;
+	socket->new_until = 0;
+	if (direction == DIRECTION_INBOUND && !adopted)
+		socket->new_until = life->now + (link.round_trip_ms < 175 ? 100 * MS + 4 * MS * link.round_trip_ms :
+									   800 * MS);
 	socket->kept = socket->given_up = socket->answered = socket->met = 0;
 	socket->unanswered = socket->stranded = 0;
 	socket->doubted = 0;
@@ -902,7 +947,8 @@ static void step_answer(struct life *life)
 	enum cause expected = CAUSE_none;
 	struct their_handshake theirs = {};
 
-	if (!cookie)
+	/* A SYN that was kept is answered by nobody. */
+	if (!cookie || socket->kept)
 		return;
 	if (random_once_in(&life->random, 2))
 		theirs = fixture_theirs(random_once_in(&life->random, 2) ?

@@ -92,6 +92,7 @@ enum event_kind {
 	EVENT_SUPERSEDE,  /* the daemon destroys dials that a link has made superfluous */
 	EVENT_DESTROY,    /* the daemon destroys a doomed link */
 	EVENT_END_DIAL,   /* the daemon destroys a dial that was given up */
+	EVENT_LET_GO,     /* the daemon looks after a dial that is kept */
 	EVENT_ASK,        /* the daemon makes TCP ask for a sign of life */
 	EVENT_TIMEOUT,    /* the application waits no longer for its dial */
 	EVENT_SPOOF,      /* a SYN in the other host's name arrives */
@@ -286,6 +287,7 @@ static inline void end_closed(struct world *world, int host, int number, enum en
 		.random = (__u32)random_next(&world->random),
 	};
 	struct decision decision;
+	int i;
 
 	connection->state[host] = END_NONE;
 	if (before == END_ESTABLISHED) {
@@ -304,6 +306,9 @@ static inline void end_closed(struct world *world, int host, int number, enum en
 	decision = slot_end(&self->peer, &self->policy, &end);
 	self->failed_dials += decision.cause == CAUSE_dial_failed;
 	world_tell(world, host, "%d is closed: %s", number, world_cause(decision.cause));
+	for (i = 0; i < world->connection_count && before == END_ESTABLISHED && !world->scenario->daemon_dead; i++)
+		if (world->connections[i].state[host] == END_SYN_SENT)
+			world_plan(world, world->now + world_daemon_delay(world), EVENT_LET_GO, host, i, SEGMENT_SYN);
 }
 
 static inline void end_established(struct world *world, int host, int number)
@@ -590,6 +595,7 @@ static inline void host_dial(struct world *world, int host)
 		.now = world->now,
 		.mode = MODE_ENFORCE,
 		.asks = !world->scenario->daemon_dead,
+		.ends_dials = !world->scenario->daemon_dead,
 		.pending_until_ns =
 			handshake_pending(&self->pending, &self->remote, world->now).until_ns,
 	};
@@ -604,6 +610,9 @@ static inline void host_dial(struct world *world, int host)
 		world_tell(world, host, "dials %d: %s", number, world_cause(decision.cause));
 		self->dials_kept += decision.cause == CAUSE_dial_kept;
 		self->dials_pending += decision.cause == CAUSE_dial_pending;
+		if (decision.cause == CAUSE_dial_beside)
+			world_plan(world, decision.until_ns + world_daemon_delay(world), EVENT_LET_GO, host,
+				   number, SEGMENT_SYN);
 		if (decision.verdict == VERDICT_REFUSE) {
 			if (world->scenario->redials_at_once)
 				world_plan(world, world->now + NS_PER_SECOND / 10, EVENT_REDIAL,
@@ -693,17 +702,48 @@ static inline void host_retransmit(struct world *world, const struct event *even
 		   event->segment);
 }
 
-/* The daemon destroys what is still under way while the peer has all the links it may have. */
+/*
+ * The daemon destroys what is still under way while the peer has all the links it may have, but for what began
+ * after the last of them came up.
+ */
 static inline void host_supersede(struct world *world, int host)
 {
 	struct host *self = &world->hosts[host];
+	__u64 linked_ns = 0;
+	struct slot *slot;
 	int i;
 
 	if (peer_room(&self->peer, &self->policy, world->now))
 		return;
-	for (i = 0; i < world->connection_count; i++)
-		if (world->connections[i].state[host] == END_SYN_SENT)
+	for (i = 0; i < PEER_SLOTS; i++)
+		if (slot_is_link(&self->peer.slots[i]) && self->peer.slots[i].since_ns > linked_ns)
+			linked_ns = self->peer.slots[i].since_ns;
+	for (i = 0; i < world->connection_count; i++) {
+		slot = slot_of(&self->peer, world->connections[i].cookie[host]);
+		if (world->connections[i].state[host] == END_SYN_SENT && slot && slot->since_ns <= linked_ns)
 			end_closed(world, host, i, ENDING_ABORTED); /* nothing is sent: tcp_abort() in SYN_SENT */
+	}
+}
+
+/* What a kept dial has waited for may be over: it leaves if there is room, else it ends. */
+static inline void host_let_go(struct world *world, int host, int number)
+{
+	struct host *self = &world->hosts[host];
+	const __u64 cookie = world->connections[number].cookie[host];
+	struct slot *slot = slot_of(&self->peer, cookie);
+	__u64 until_ns;
+
+	if (world->connections[number].state[host] != END_SYN_SENT || !slot || !(slot->flags & SLOT_KEPT))
+		return;
+	until_ns = dial_waits_until(&self->peer, &self->policy, cookie, world->now);
+	if (until_ns > world->now) {
+		world_plan(world, until_ns, EVENT_LET_GO, host, number, SEGMENT_SYN);
+	} else if (peer_room(&self->peer, &self->policy, world->now)) {
+		host_sends_syn(world, host, number);
+	} else {
+		world_tell(world, host, "the daemon ends %d", number);
+		end_closed(world, host, number, ENDING_ABORTED);
+	}
 }
 
 /* The daemon asks the sockets before it takes one away: never the last one. */
@@ -818,6 +858,9 @@ static inline void world_event(struct world *world, const struct event *event)
 		world_tell(world, host, "the application closes %d", event->connection);
 		end_closed(world, host, event->connection, ENDING_CLOSED);
 		world_send(world, host, event->connection, SEGMENT_FIN);
+		break;
+	case EVENT_LET_GO:
+		host_let_go(world, host, event->connection);
 		break;
 	case EVENT_REDIAL:
 		if (!host_links(world, host) && !host_dials(world, host))

@@ -534,9 +534,8 @@ void render_peers(const json_t *document)
 static const char *verdict_text(const json_t *decision, char ret_text[TEXT_MAX])
 {
 	bool refuses = !strcmp(text_of(decision, "verdict"), "refuse");
-	const char *what = refuses					      ? "REFUSED" :
-			   !strcmp(text_of(decision, "cause"), "dial_kept") ? "KEPT" :
-									      "HELD";
+	bool dials = !strncmp(text_of(decision, "cause"), "dial_", strlen("dial_"));
+	const char *what = refuses ? "REFUSED" : dials ? "KEPT" : "HELD";
 
 	if (!strcmp(text_of(decision, "verdict"), "allow"))
 		return strcpy(ret_text, "passes");
@@ -581,7 +580,7 @@ static void explain_dial(const json_t *claim)
 	if (number_of(claim, "syns"))
 		snprintf(syns, sizeof(syns), "%" PRIu64 " SYN(s) of it have left", (uint64_t)number_of(claim, "syns"));
 	if (is_set(claim, "kept"))
-		line("", "KEPT: its SYN waits for the end of the backoff");
+		line("", "KEPT: its SYN waits for the end of the backoff, or for what becomes of the new link");
 	else if (is_set(claim, "given_up"))
 		line("", "given up: a knock of the peer goes first");
 	else if (is_set(claim, "answered"))

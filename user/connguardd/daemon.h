@@ -356,6 +356,13 @@ size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_ev
  */
 int happenings_destroy(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
+/* Whether a dial to the peer can come to nothing: links leave no room for another, and the guard decides which stay. */
+bool happenings_dial_lost(struct daemon *daemon, const struct peer *peer, const struct guard_policy *policy,
+			  __u64 now);
+
+/* Likewise of a dial that has not become a link yet: as links_end_dial(). */
+int happenings_end_dial(struct daemon *daemon, const struct peer_address *address, const struct slot *claim);
+
 /* Tell the followers of due peers of this one. */
 void happenings_publish_due(struct daemon *daemon, const struct peer_address *address, __u64 now);
 
@@ -453,7 +460,7 @@ int packets_send(struct daemon *daemon, const void *packet, size_t length,
 int syns_start(struct daemon *daemon);
 void syns_stop(struct daemon *daemon);
 
-/* The backoff is over: the SYN of a dial that was kept leaves, now. */
+/* The backoff is over, or the link beside it: the SYN of a dial that was kept leaves, now. */
 void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
 /*

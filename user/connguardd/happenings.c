@@ -161,6 +161,24 @@ static void destroy_spared(struct daemon *daemon, const struct guard_event *even
 	}
 }
 
+bool happenings_dial_lost(struct daemon *daemon, const struct peer *peer, const struct guard_policy *policy,
+			  __u64 now)
+{
+	return !peer_room(peer, policy, now) && policy->tie_break == TIE_BREAK_ISN && !peer_exempt(peer, now) &&
+	       !guard_exempts(daemon->guard, &peer->address, now);
+}
+
+int happenings_end_dial(struct daemon *daemon, const struct peer_address *address, const struct slot *claim)
+{
+	int result;
+
+	if (!daemon_enforces(daemon))
+		return 0;
+	result = links_end_dial(daemon->surroundings.sockets, address, claim);
+	log_destroyed(address, result);
+	return result;
+}
+
 /*
  * The peer has become linked: dials that are still under way lost. Their answers are held in the
  * kernel; ending them tells the application now rather than when its SYN times out. A dial is no
@@ -171,9 +189,8 @@ static void give_up_dials(struct daemon *daemon, const struct guard_event *event
 {
 	struct guard_policy policy;
 	struct peer peer;
-	int result;
 
-	if (!daemon_enforces(daemon) || guard_peer_read(daemon->guard, &event->address, &peer) ||
+	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
 		return;
 	if (policy.tie_break == TIE_BREAK_NONE || peer_exempt(&peer, event->time_ns) ||
@@ -186,9 +203,24 @@ static void give_up_dials(struct daemon *daemon, const struct guard_event *event
 		if (slot->kind != SLOT_CLAIM || !(slot->flags & SLOT_SENT) ||
 		    slot->since_ns > event->time_ns)
 			continue;
-		result = links_end_dial(daemon->surroundings.sockets, &event->address, slot);
-		log_destroyed(&event->address, result);
+		happenings_end_dial(daemon, &event->address, slot);
 	}
+}
+
+/* The SYN of a dial that waited beside a new link has left, for nobody has ended it in time: linked, it ends now. */
+static void end_beside_link(struct daemon *daemon, const struct guard_event *event)
+{
+	struct guard_policy policy;
+	const struct slot *claim;
+	struct peer peer;
+
+	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
+	    guard_policy_read(daemon->guard, &policy))
+		return;
+	claim = slot_of(&peer, event->cookie);
+	if (claim && claim->kind == SLOT_CLAIM &&
+	    happenings_dial_lost(daemon, &peer, &policy, clock_now_ns()))
+		happenings_end_dial(daemon, &event->address, claim);
 }
 
 /*
@@ -199,7 +231,6 @@ static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 {
 	const struct slot *claim;
 	struct peer peer;
-	int result;
 
 	if (!event->enforced || !daemon_enforces(daemon) ||
 	    guard_peer_read(daemon->guard, &event->address, &peer))
@@ -207,9 +238,7 @@ static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 	claim = slot_of(&peer, event->other_cookie);
 	if (!claim || claim->kind != SLOT_CLAIM || !(claim->flags & SLOT_GIVEN_UP))
 		return false;
-	result = links_end_dial(daemon->surroundings.sockets, &event->address, claim);
-	log_destroyed(&event->address, result);
-	return !result;
+	return happenings_end_dial(daemon, &event->address, claim) == 0;
 }
 
 void happenings_publish_due(struct daemon *daemon, const struct peer_address *address, __u64 now)
@@ -251,6 +280,9 @@ static void on_event(const struct guard_event *event, void *argument)
 			syns_send_soon(daemon, event);
 			probing_doubt(daemon, event);
 		}
+		break;
+	case CAUSE_dial_let_go:
+		end_beside_link(daemon, event);
 		break;
 	case CAUSE_service_started:
 	case CAUSE_network_back:
@@ -333,6 +365,7 @@ static void on_event(const struct guard_event *event, void *argument)
 	case CAUSE_dial_unheard:
 	case CAUSE_dial_yielded:
 	case CAUSE_dial_kept:
+	case CAUSE_dial_beside:
 	case CAUSE_claim_closed:
 	case CAUSE_claim_expired:
 	case CAUSE_knock_backoff:

@@ -42,26 +42,47 @@
 
 /* ---- due peers ---- */
 
-/* The claim whose SYN waits for the end of the backoff, or NULL: one at a time has it. */
-static const struct slot *kept_claim(const struct peer *peer)
+/* 1: it is a claim whose SYN waits. */
+static bool is_kept(const struct slot *slot, __u64 now)
 {
-	for (int i = 0; i < PEER_SLOTS; i++)
-		if (peer->slots[i].kind == SLOT_CLAIM && peer->slots[i].flags & SLOT_KEPT)
-			return &peer->slots[i];
-	return NULL;
+	return slot_is_claim(slot, now) && slot->flags & SLOT_KEPT && slot->flags & SLOT_SENT;
 }
 
-/* The backoff is over. */
+static bool any_is_kept(const struct peer *peer, __u64 now)
+{
+	for (int i = 0; i < PEER_SLOTS; i++)
+		if (is_kept(&peer->slots[i], now))
+			return true;
+	return false;
+}
+
+/*
+ * What the dials that are kept have waited for is over: their SYNs leave, if nothing is in their way. Else the link
+ * beside them has stayed, and they end. Those that wait on are looked at again.
+ */
 static void let_go(struct daemon *daemon, const struct peer_address *address)
 {
-	const struct slot *claim;
+	__u64 now = clock_now_ns(), until_ns, next_ns = 0;
+	struct guard_policy policy;
 	struct peer peer;
 
-	if (guard_peer_read(daemon->guard, address, &peer))
+	if (guard_peer_read(daemon->guard, address, &peer) || guard_policy_read(daemon->guard, &policy))
 		return;
-	claim = kept_claim(&peer);
-	if (claim)
-		syns_let_go(daemon, address, claim->cookie);
+	for (int i = 0; i < PEER_SLOTS; i++) {
+		const struct slot *claim = &peer.slots[i];
+
+		if (!is_kept(claim, now))
+			continue;
+		until_ns = dial_waits_until(&peer, &policy, claim->cookie, now);
+		if (until_ns > now)
+			next_ns = next_ns && next_ns < until_ns ? next_ns : until_ns;
+		else if (happenings_dial_lost(daemon, &peer, &policy, now))
+			happenings_end_dial(daemon, address, claim);
+		else
+			syns_let_go(daemon, address, claim->cookie);
+	}
+	if (next_ns)
+		upkeep_due_at(daemon, address, next_ns);
 }
 
 /* Announce a peer if it is due, as the rules say under its lock. */
@@ -109,8 +130,14 @@ void upkeep_found_due(struct daemon *daemon, const struct peer_address *address,
 
 void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
 {
-	if (deadlines_remove(daemon->deadlines, address))
-		arm_deadline(daemon);
+	__u64 deadline;
+
+	if (!deadlines_get(daemon->deadlines, address, &deadline))
+		return;
+	deadlines_remove(daemon->deadlines, address);
+	arm_deadline(daemon);
+	/* One that waits beside the link waits on. */
+	let_go(daemon, address);
 }
 
 /*
@@ -121,7 +148,7 @@ void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
 void upkeep_revived(struct daemon *daemon)
 {
 	cleanup_peer_walk struct peer_walk walk = {};
-	__u64 now = clock_now_ns();
+	__u64 now = clock_now_ns(), when, deadline;
 	const struct peer *peers;
 	size_t count = 0;
 	int result = guard_peers_walk(daemon->guard, &walk);
@@ -129,10 +156,12 @@ void upkeep_revived(struct daemon *daemon)
 	do {
 		if (!result)
 			result = guard_peers_next(&walk, &peers, &count);
-		for (size_t i = 0; !result && i < count; i++)
-			if (peers[i].attempts && (peer_due(&peers[i], now) || kept_claim(&peers[i])))
-				deadlines_set(daemon->deadlines, &peers[i].address,
-					      now + (__u64)rand() % REVIVED_WITHIN_NS);
+		for (size_t i = 0; !result && i < count; i++) {
+			when = now + (__u64)rand() % REVIVED_WITHIN_NS;
+			if (peers[i].attempts && (peer_due(&peers[i], now) || any_is_kept(&peers[i], now)) &&
+			    (!deadlines_get(daemon->deadlines, &peers[i].address, &deadline) || deadline > when))
+				deadlines_set(daemon->deadlines, &peers[i].address, when);
+		}
 	} while (!result && count);
 	if (result)
 		log_warning("the peers that were in backoff wait for the periodic check: %s",

@@ -494,8 +494,10 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
 	struct peer blank = { .address = *address };
 	const struct peer *asked = peer ? peer : &blank;
 	const struct dial question = { .now = rules->now,
+				       .mode = rules->mode,
 				       .announced_only = rules->announced_only,
-				       .asks = rules->asks };
+				       .asks = rules->asks,
+				       .ends_dials = rules->ends_dials };
 	const struct knock knock = { .now = rules->now, .asks = rules->asks };
 	struct decision dial, answer_to_knock;
 	const struct exempt_value *longest;
@@ -587,7 +589,8 @@ static int load_rules(const struct guard *guard, const struct view_origin *origi
 		return error;
 	rules->announced_only = rules->policy.dial_policy == DIAL_POLICY_CENTRAL &&
 				loaded->daemon.alive_until_ns > origin->now;
-	rules->asks = loaded->daemon.alive_until_ns > origin->now && loaded->daemon.asks;
+	rules->ends_dials = loaded->daemon.alive_until_ns > origin->now;
+	rules->asks = rules->ends_dials && loaded->daemon.asks;
 	rules->prefixes = loaded->prefixes;
 	rules->values = loaded->values;
 	return 0;

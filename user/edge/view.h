@@ -124,6 +124,7 @@ struct view_rules {
 	enum guard_mode mode;
 	struct guard_policy policy;
 	bool announced_only; /* the dial policy is central and somebody announces */
+	bool ends_dials;     /* somebody ends dials that were kept in vain */
 	bool asks;           /* somebody asks quiet links for a sign of life */
 	const struct exempt_prefix *prefixes;
 	const struct exempt_value *values;
@@ -148,7 +149,7 @@ struct view_rules {
  * "remote_port",
  *  "process_id": number|null, "thread_id": number|null, "command": text|null, "sent",
  *  "syns": number (a claim's, that have left), "adopted", "surplus" (it was one too many when it was adopted), "doomed",
- *  "kept" (a claim whose SYN waits for the end of the backoff), "given_up" (one that ends for a knock),
+ *  "kept" (a claim whose SYN waits for the end of the backoff, or of a new link), "given_up" (one that ends for a knock),
  *  "answered" (one whose answer was held), "unanswered" (a link that was asked for a sign of life in vain): bool,
  *  "life": null (a claim) | "alive" | "quiet" (not heard from for suspect_after) | "asked" (quiet, and being asked
  *  for a sign of life) | "doubted" (its peer waits for it, and nobody asks) | "unanswered" (a new one may take its

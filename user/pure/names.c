@@ -250,7 +250,7 @@ const char *names_outcome(enum cause cause, enum verdict verdict, bool enforced)
 		[VERDICT_HOLD] = { "would have been held", "held" },
 	};
 
-	if (cause == CAUSE_dial_kept && verdict == VERDICT_HOLD)
+	if (names_cause_subject(cause) == SUBJECT_DIAL && verdict == VERDICT_HOLD)
 		return enforced ? "kept" : "would have been kept";
 	return verdict < sizeof(outcomes) / sizeof(*outcomes) ? outcomes[verdict][enforced] : UNKNOWN;
 }
