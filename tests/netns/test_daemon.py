@@ -54,6 +54,12 @@ def killed_in_the_middle_of_traffic_the_hooks_go_on(lab, family):
     assert counters["knock_linked"] == 1 and counters["dial_backoff"] >= 1, counters
 
 
+@test
+def where_processors_are_busy_it_goes_first(lab):
+    """Handshakes wait for it."""
+    assert os.getpriority(os.PRIO_PROCESS, lab.own_guard().process.pid) == -10
+
+
 @each("kill -9", "SIGQUIT")
 @core()
 def restarted_it_takes_over_without_a_gap(lab, way):

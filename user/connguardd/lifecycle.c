@@ -5,6 +5,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include <connguard/protocol.h>
@@ -15,6 +16,12 @@
 #include "edge/furnish.h"
 #include "edge/host.h"
 #include "pure/names.h"
+
+/*
+ * Where processors are busy the daemon has one before others: handshakes wait for it, and it needs little. Programs are
+ * loaded at the priority with which it was started.
+ */
+#define NICE (-10)
 
 /* One daemon a guard, and nobody who loads or removes it meanwhile. */
 static int lock_instance(struct daemon *daemon)
@@ -187,6 +194,8 @@ int daemon_start(struct daemon *daemon)
 		if (result)
 			log_error("control socket %s: %s", path, strerror(-result));
 	}
+	if (setpriority(PRIO_PROCESS, 0, NICE))
+		log_debug("no higher priority: %s", strerror(errno));
 	if (!result)
 		result = powers_drop(daemon);
 	/* Last of all that can fail: a daemon that cannot start changes nothing of a guard that was there. */
