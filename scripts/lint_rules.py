@@ -40,6 +40,13 @@ RULES_NAMED = re.compile(r"rules(?: left out)?:((?:.|\n(?! \*\s*\n))*)")
 USER_NAMED = re.compile(r"((?:\w+\(\)(?: and |, )?)+)\s+of\s+(user/[\w/]+\.[ch])")
 NAME = re.compile(r"(\w+)\(\)")
 
+# What the README promises for the case that something goes wrong, each with the tests that try it.
+README = "README.md"
+PROMISES = "## When things go wrong"
+PATTERN_LAST = re.compile(r"\| `([^`]+)` \|$")
+NAMESPACE_TESTS = re.compile(r"tests/netns/test_(\w+)\.py")
+TEST_NAMED = re.compile(r"^@(?:test|each\w*)\b.*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+
 # Layers that must stay free of the event loop, through whatever they include as well.
 NO_EVENT_LOOP = {"pure", "connguard"}
 
@@ -209,9 +216,30 @@ def check_model(sources):
                    "nor as one that is left out")
 
 
+def check_promises(sources):
+    """Each row of the README's table of troubles ends with a pattern that picks namespace tests."""
+    names = []
+    for path, text in sources.items():
+        group = NAMESPACE_TESTS.fullmatch(path)
+        if group:
+            names += [f"{group.group(1)}: {name.replace('_', ' ')}" for name in TEST_NAMED.findall(text)]
+    among = False
+    for number, line in enumerate(sources.get(README, "").split("\n"), 1):
+        if line.startswith("## "):
+            among = line == PROMISES
+        if not among or not line.startswith("| ") or line.endswith("| tried by |"):
+            continue
+        pattern = PATTERN_LAST.search(line)
+        if not pattern:
+            report(README, number, "no test is named that tries this, expected `PATTERN` as the last cell")
+        elif names and not any(re.search(pattern.group(1), name) for name in names):
+            report(README, number, f"'{pattern.group(1)}' picks no namespace test")
+
+
 def main():
     paths = [line.rstrip("\n") for line in sys.stdin if line.strip()]
     sources = {}
+    texts = {}
     for path in paths:
         if not TEXT.search(path):
             continue
@@ -221,6 +249,7 @@ def main():
             except UnicodeDecodeError as error:
                 report(path, 1, f"not UTF-8: {error}")
                 continue
+        texts[path] = text
         lines = text.split("\n")
         if lines[-1] == "":
             lines.pop()
@@ -241,6 +270,7 @@ def main():
                 report(path, error.lineno or 1, f"Python: {error.msg}")
     check_event_loop(sources)
     check_model(sources)
+    check_promises(texts)
     return 1 if findings else 0
 
 
