@@ -72,6 +72,8 @@ static void say_by_level(const char *name_of_stream)
 {
 	(void)name_of_stream;
 	log_set_level(LOG_LEVEL_ERROR);
+	if (!log_says(LOG_LEVEL_ERROR) || log_says(LOG_LEVEL_WARNING))
+		log_error("what is said is not known");
 	log_warning("not asked for");
 	log_set_level(LOG_LEVEL_DEBUG);
 	log_debug("asked for");

@@ -27,6 +27,11 @@ void log_set_level(enum log_level level)
 	greatest_level = level;
 }
 
+bool log_says(enum log_level level)
+{
+	return level <= greatest_level;
+}
+
 /*
  * JOURNAL_STREAM is "DEVICE:INODE" of the stream that systemd connected to the journal; a program
  * that had its standard error redirected since still inherits the variable (systemd.exec(5)).
@@ -99,7 +104,7 @@ static void write_line(enum log_level level, const char *name, const char *forma
 	int saved_errno = errno;
 	char text[TEXT_MAX];
 
-	if (level > greatest_level)
+	if (!log_says(level))
 		return;
 	log_catch_up();
 	if (level == LOG_LEVEL_ERROR || budget_spend(&lines_a_minute, clock_now_ns())) {

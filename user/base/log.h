@@ -9,6 +9,8 @@
 #ifndef BASE_LOG_H
 #define BASE_LOG_H
 
+#include <stdbool.h>
+
 /* Levels, numbered as syslog(3) and sd-daemon(3) do: the smaller the worse. */
 enum log_level {
 	LOG_LEVEL_ERROR = 3,
@@ -19,6 +21,9 @@ enum log_level {
 
 /* Say everything up to and including `level` from now on. Before the first call: LOG_LEVEL_INFO. */
 void log_set_level(enum log_level level);
+
+/* Whether a line of this level is said, as far as its level goes. */
+bool log_says(enum log_level level);
 
 /*
  * Let at most `lines` lines a minute through, errors not counted: whoever can make us log must not be able

@@ -67,17 +67,20 @@ static void log_event(struct daemon *daemon, const struct guard_event *event)
 	char peer[PEER_TEXT_MAX], until[CLOCK_DURATION_TEXT_MAX] = "", more[64] = "";
 	char who[64] = "", what[160] = "", detail[VIEW_DETAIL_MAX], how[VIEW_DETAIL_MAX + 4] = "";
 	__u64 now = clock_now_ns(), left_out = 0;
+	bool told = worth_a_line(event->cause);
 
+	/* In a flood nearly all are not: nothing is made up for them. */
+	if (told ? !throttle_pass(daemon->throttle, &event->address, event->cause, now, &left_out) :
+		   !log_says(LOG_LEVEL_DEBUG))
+		return;
 	view_event_detail(event, detail);
 	if (*detail)
 		snprintf(how, sizeof(how), " (%s)", detail);
-	if (!worth_a_line(event->cause)) {
+	if (!told) {
 		log_debug("%s: %s%s", peer_text(daemon, &event->address, peer),
 			  names_cause(event->cause), how);
 		return;
 	}
-	if (!throttle_pass(daemon->throttle, &event->address, event->cause, now, &left_out))
-		return;
 	if (event->until_ns > now)
 		clock_duration_format(rounded(event->until_ns - now), until);
 	if (left_out)

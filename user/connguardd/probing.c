@@ -273,8 +273,6 @@ static bool settle(struct daemon *daemon, struct trial *trial, enum life_verdict
 		}
 		return now < trial->restore_after_ns && !signs->tcp_asks;
 	}
-	if (verdict == LIFE_ALIVE)
-		heard(daemon, trial, now);
 	syns_let_in_later(daemon, &trial->address);
 	return false;
 }
@@ -297,12 +295,15 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 		enum life_verdict verdict = LIFE_UNKNOWN;
 		struct signs signs = {};
 
-		if (enforcing && heard_since(daemon, trial))
+		if (enforcing && heard_since(daemon, trial)) {
 			verdict = LIFE_ALIVE;
-		else if (enforcing)
+		} else if (enforcing) {
 			verdict = read_signs(daemon, trial, &signs) ?
 					  LIFE_UNDECIDED :
 					  life_judge(&trial->life, &signs.of_life, now);
+			if (verdict == LIFE_ALIVE)
+				heard(daemon, trial, now);
+		}
 		if (verdict != LIFE_UNDECIDED && !settle(daemon, trial, verdict, &signs, now)) {
 			if (trial->nudged)
 				over[over_count++] = trial->socket.cookie;
