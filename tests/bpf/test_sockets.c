@@ -889,6 +889,42 @@ static void lists_many(void **state)
 	close(listening);
 }
 
+/* Of many that nobody asked for the kernel tells now and then, so that none of its answers takes long. */
+static void passes_over_others_in_steps(void **state)
+{
+	enum { MANY = 600, FIRST = 49152 };
+	static const struct linger at_once = { .l_onoff = 1 };
+	static const __u16 nobodys = 1;
+	int listening = listener("0.0.0.0", PORT), dialed[MANY], i, steps = 0, result;
+	struct socket_listing *listing;
+	struct tcp_socket *list;
+	size_t count;
+
+	(void)state;
+	/* Those that nobody has accepted take no descriptor. */
+	assert_int_equal(listen(listening, MANY), 0);
+	for (i = 0; i < MANY; i++) {
+		dialed[i] = bound_socket(HERE4, (__u16)(FIRST + i));
+		assert_int_equal(dial(dialed[i], THERE4, PORT), 0);
+	}
+	assert_int_equal(sockets_list_begin(sockets, SOCKET_STATES_LINK, &nobodys, 1, &listing), 0);
+	do {
+		result = sockets_list_on(listing);
+		steps++;
+	} while (result > 0);
+	assert_int_equal(result, 0);
+	sockets_list_end(listing, &list, &count);
+	assert_int_equal(count, 0);
+	/* Two, or three, are what no socket at all takes. */
+	assert_true(steps > 5);
+	free(list);
+	for (i = 0; i < MANY; i++) {
+		assert_int_equal(setsockopt(dialed[i], SOL_SOCKET, SO_LINGER, &at_once, sizeof(at_once)), 0);
+		close(dialed[i]);
+	}
+	close(listening);
+}
+
 /* ---- sockets: destroy ----------------------------------------------------------------------- */
 
 static void check_destroy(const char *listen_on, const char *from, const char *to)
@@ -1604,6 +1640,7 @@ int main(void)
 		TEST(leaves_request_sockets_out),
 		TEST(lists_full_syn_recv),
 		TEST(lists_many),
+		TEST(passes_over_others_in_steps),
 		TEST(destroys_established),
 		TEST(destroys_dials),
 		TEST(destroys_blocking_dial),

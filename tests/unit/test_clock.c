@@ -124,6 +124,21 @@ static void now_is_boottime(void **state)
 	assert_true(now_ns <= (__u64)after.tv_sec * SECOND + (__u64)after.tv_nsec);
 }
 
+/* Work of ours, and nobody's sleep. */
+static void worked_is_processor_time(void **state)
+{
+	const struct timespec pause = { .tv_nsec = 20000000 };
+	__u64 before_ns = clock_worked_ns(), after_ns;
+
+	(void)state;
+	nanosleep(&pause, NULL);
+	after_ns = clock_worked_ns();
+	assert_true(after_ns - before_ns < 20000000);
+	before_ns = after_ns;
+	while (clock_worked_ns() - before_ns < 1000000)
+		;
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -131,6 +146,7 @@ int main(void)
 		cmocka_unit_test(parse_takes_units),
 		cmocka_unit_test(parse_refuses),
 		cmocka_unit_test(now_is_boottime),
+		cmocka_unit_test(worked_is_processor_time),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

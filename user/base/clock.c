@@ -22,12 +22,22 @@ static const struct {
 #define UNIT_COUNT (sizeof(units) / sizeof(units[0]))
 #define SECOND_NS 1000000000ULL
 
-__u64 clock_now_ns(void)
+static __u64 reading(clockid_t clock)
 {
 	struct timespec now;
 
-	clock_gettime(CLOCK_BOOTTIME, &now);
+	clock_gettime(clock, &now);
 	return (__u64)now.tv_sec * SECOND_NS + (__u64)now.tv_nsec;
+}
+
+__u64 clock_now_ns(void)
+{
+	return reading(CLOCK_BOOTTIME);
+}
+
+__u64 clock_worked_ns(void)
+{
+	return reading(CLOCK_PROCESS_CPUTIME_ID);
 }
 
 const char *clock_duration_format(__u64 duration_ns, char ret_text[CLOCK_DURATION_TEXT_MAX])

@@ -19,6 +19,9 @@
  */
 __u64 clock_now_ns(void);
 
+/* Nanoseconds that a processor has worked for this process so far. */
+__u64 clock_worked_ns(void);
+
 /*
  * A duration in ns for a person: the two greatest units, rounded down ("1m 20s", "166ms", "2d 3h",
  * "0s"). The text can be parsed again by clock_duration_parse(). Writes to ret_text

@@ -28,14 +28,21 @@
 #define CONFIRM_SECONDS 1
 /* After a piece the check rests so many times as long: a million peers take a fifth of a processor meanwhile. */
 #define REST_RATIO 4
+/*
+ * After a check there is none for so many times as long as it has worked, however many are asked for: with the rests
+ * of the next one that is less than a twentieth of a processor.
+ */
+#define BETWEEN_RATIO 40
 /* Repairs of one check that get a line each; of more only the number is logged. */
 #define REPAIRS_LOGGED 32
 
 struct reconcile {
 	struct event *interval, *confirm, *piece;
 	struct check_memory *memory;
-	/* The check under way, step by step. */
+	/* The check under way, or about to begin, step by step. */
 	int (*step)(struct daemon *daemon); /* NULL: there is none */
+	__u64 worked_ns;     /* of a processor, by it so far */
+	__u64 not_before_ns; /* the next one */
 	struct sockets *sockets;
 	struct socket_listing *listing;
 	struct tcp_socket *list;
@@ -398,6 +405,7 @@ static void end(struct daemon *daemon, int result)
 	if (result)
 		log_warning("the periodic check could not look: %s", strerror(-result));
 	forget(reconcile);
+	reconcile->not_before_ns = clock_now_ns() + BETWEEN_RATIO * reconcile->worked_ns;
 	if (!reconcile->confirms && !evtimer_pending(reconcile->confirm, NULL))
 		evtimer_add(reconcile->confirm, &soon);
 	if (reconcile->wanted) {
@@ -410,7 +418,7 @@ static void end(struct daemon *daemon, int result)
 static void go_on(struct daemon *daemon)
 {
 	struct reconcile *reconcile = daemon->reconcile;
-	__u64 began = clock_now_ns(), took;
+	__u64 began = clock_now_ns(), worked = clock_worked_ns(), took;
 	struct timeval rest;
 	int result;
 
@@ -418,6 +426,7 @@ static void go_on(struct daemon *daemon)
 		result = reconcile->step(daemon);
 		took = clock_now_ns() - began;
 	} while (result > 0 && took < PIECE_NS);
+	reconcile->worked_ns += clock_worked_ns() - worked;
 	if (result <= 0) {
 		end(daemon, result);
 		return;
@@ -428,16 +437,11 @@ static void go_on(struct daemon *daemon)
 	evtimer_add(reconcile->piece, &rest);
 }
 
-/* The steps come from the loop alone: whoever asks for a check may be in the midst of an answer, or of the start. */
-static void begin(struct daemon *daemon, bool again, bool confirms)
+static int ask_for_sockets(struct daemon *daemon)
 {
-	static const struct timeval at_once;
 	struct reconcile *reconcile = daemon->reconcile;
 	int result;
 
-	reconcile->again = again;
-	reconcile->confirms = confirms;
-	reconcile->repairs = 0;
 	/*
 	 * The sockets first. A link that comes up in between is then a slot without a socket, one that
 	 * ends (its slot goes first, its socket a moment later) a socket without a slot, and neither
@@ -449,13 +453,24 @@ static void begin(struct daemon *daemon, bool again, bool confirms)
 	result = sockets_open(&reconcile->sockets);
 	if (!result)
 		result = surroundings_list_begin(&daemon->config, reconcile->sockets, &reconcile->listing);
-	if (result) {
-		reconcile->wanted = false;
-		end(daemon, result);
-		return;
-	}
 	reconcile->step = list_on;
-	evtimer_add(reconcile->piece, &at_once);
+	return result ? result : 1;
+}
+
+/* The steps come from the loop alone: whoever asks for a check may be in the midst of an answer, or of the start. */
+static void begin(struct daemon *daemon, bool again, bool confirms)
+{
+	struct reconcile *reconcile = daemon->reconcile;
+	__u64 now = clock_now_ns(), left = reconcile->not_before_ns > now ? reconcile->not_before_ns - now : 0;
+	const struct timeval pause = { .tv_sec = (time_t)(left / NS_PER_SECOND),
+				       .tv_usec = (suseconds_t)(left % NS_PER_SECOND / 1000) };
+
+	reconcile->again = again;
+	reconcile->confirms = confirms;
+	reconcile->repairs = 0;
+	reconcile->worked_ns = 0;
+	reconcile->step = ask_for_sockets;
+	evtimer_add(reconcile->piece, &pause);
 }
 
 /* ---- when ---- */
@@ -465,6 +480,11 @@ void reconcile_now(struct daemon *daemon, bool again)
 	struct reconcile *reconcile = daemon->reconcile;
 
 	look_at_listeners(daemon);
+	if (reconcile->step == ask_for_sockets) {
+		reconcile->again |= again;
+		reconcile->confirms = false;
+		return;
+	}
 	if (reconcile->step) {
 		/* What the one under way has looked at already may differ by now. */
 		reconcile->wanted_again = again || (reconcile->wanted && reconcile->wanted_again);

@@ -26,6 +26,14 @@
 /* The greatest state that a state mask has a bit for; TCP has less than half as many. */
 #define STATE_MAX 31
 
+/*
+ * The kernel answers a dump when it has found so many sockets as are wanted, and looks on until then, at millions if
+ * need be, in one system call. So that it comes back now and then, those with a port from here to there, of the range
+ * from which Linux dials, are wanted too, and passed over here: one in fourteen.
+ */
+#define SAMPLED_FIRST 49152
+#define SAMPLED_LAST  51199
+
 /* The greatest errno (include/linux/err.h). */
 #define MAX_ERRNO 4095
 
@@ -49,6 +57,8 @@ struct answer {
 	size_t capacity;
 	bool interrupted; /* the list may be inconsistent */
 	int error; /* of ours, or of the kernel's half-way; 0: none */
+	const __u16 *ports; /* sockets with none of them are passed over; NULL: all are taken */
+	size_t port_count;
 	struct socket_vitals *vitals; /* of the one socket that was asked for; NULL: not wanted */
 };
 
@@ -139,6 +149,14 @@ static void vitals_decode(const struct nlmsghdr *header, struct socket_vitals *v
 	};
 }
 
+static bool is_wanted(const struct answer *answer, const struct tcp_socket *socket)
+{
+	for (size_t i = 0; i < answer->port_count; i++)
+		if (answer->ports[i] == socket->local_port || answer->ports[i] == socket->remote_port)
+			return true;
+	return !answer->ports;
+}
+
 static int answer_add(struct answer *answer, const struct nlmsghdr *header)
 {
 	size_t capacity = answer->capacity ? answer->capacity * 2 : 64;
@@ -151,7 +169,8 @@ static int answer_add(struct answer *answer, const struct nlmsghdr *header)
 		answer->list = list;
 		answer->capacity = capacity;
 	}
-	if (!socket_decode(header, &answer->list[answer->count]))
+	if (!socket_decode(header, &answer->list[answer->count]) ||
+	    !is_wanted(answer, &answer->list[answer->count]))
 		return 0;
 	answer->count++;
 	if (answer->vitals)
@@ -228,29 +247,43 @@ static int answer_read_on(struct sockets *sockets, struct answer *answer)
  * of net/ipv4/inet_diag.c.)
  */
 struct port_filter {
-	struct inet_diag_bc_op program[2 * 3 * SOCKETS_PORTS_MAX + 1];
+	struct inet_diag_bc_op program[2 * 3 * SOCKETS_PORTS_MAX + 2 * 5 + 1];
 	size_t length; /* bytes */
 };
 
+/* A comparison with a port, and where to go on if it does not hold: so many operations further. */
+static struct inet_diag_bc_op *compare(struct inet_diag_bc_op *next, __u8 code, __u16 port, __u16 no)
+{
+	*next++ = (struct inet_diag_bc_op){ .code = code, .yes = 2 * sizeof(*next), .no = no * sizeof(*next) };
+	/* The operand is in the place of an operation, its number in that of `no`. */
+	*next++ = (struct inet_diag_bc_op){ .no = port };
+	return next;
+}
+
+/* It is wanted: get exactly to the end, where `last` is the last operation. */
+static struct inet_diag_bc_op *take(struct inet_diag_bc_op *next, const struct inet_diag_bc_op *last)
+{
+	*next = (struct inet_diag_bc_op){ .code = INET_DIAG_BC_JMP,
+					  .yes = sizeof(*next),
+					  .no = (__u16)((last + 1 - next) * sizeof(*next)) };
+	return next + 1;
+}
+
 static void port_filter_make(struct port_filter *filter, const __u16 *ports, size_t port_count)
 {
-	const __u16 step = sizeof(*filter->program);
-	struct inet_diag_bc_op *next = filter->program, *last = next + 2 * 3 * port_count;
+	struct inet_diag_bc_op *next = filter->program, *last = next + 2 * 3 * port_count + 2 * 5;
 
 	for (size_t i = 0; i < 2 * port_count; i++) {
-		*next++ = (struct inet_diag_bc_op){ .code = i % 2 ? INET_DIAG_BC_D_EQ :
-								    INET_DIAG_BC_S_EQ,
-						    .yes = 2 * step,
-						    .no = 3 * step };
-		/* The operand is in the place of an operation, its number in that of `no`. */
-		*next++ = (struct inet_diag_bc_op){ .no = ports[i / 2] };
-		*next = (struct inet_diag_bc_op){ .code = INET_DIAG_BC_JMP,
-						  .yes = step,
-						  .no = (__u16)((last + 1 - next) * step) };
-		next++;
+		next = compare(next, i % 2 ? INET_DIAG_BC_D_EQ : INET_DIAG_BC_S_EQ, ports[i / 2], 3);
+		next = take(next, last);
 	}
-	*last = (struct inet_diag_bc_op){ .code = INET_DIAG_BC_JMP, .yes = step, .no = 2 * step };
-	filter->length = (last + 1 - filter->program) * step;
+	for (int far = 0; far < 2; far++) {
+		next = compare(next, far ? INET_DIAG_BC_D_GE : INET_DIAG_BC_S_GE, SAMPLED_FIRST, 5);
+		next = compare(next, far ? INET_DIAG_BC_D_LE : INET_DIAG_BC_S_LE, SAMPLED_LAST, 3);
+		next = take(next, last);
+	}
+	*last = (struct inet_diag_bc_op){ .code = INET_DIAG_BC_JMP, .yes = sizeof(*last), .no = 2 * sizeof(*last) };
+	filter->length = (last + 1 - filter->program) * sizeof(*last);
 }
 
 /* Ask. `flags`: NLM_F_DUMP, or NLM_F_ACK so that every answer has an end. `filter`: of a dump, NULL: all. */
@@ -416,6 +449,7 @@ struct socket_listing {
 	__u32 state_mask;
 	const struct port_filter *filter; /* NULL: all ports */
 	struct port_filter ports;
+	__u16 wanted[SOCKETS_PORTS_MAX]; /* of the filter */
 	struct answer answer;
 	int family;   /* index of the one that is being listed */
 	bool reading; /* its answer has not come to its end */
@@ -457,6 +491,9 @@ int sockets_list_begin(struct sockets *sockets, __u32 state_mask, const __u16 *p
 	if (port_count) {
 		port_filter_make(&listing->ports, ports, port_count);
 		listing->filter = &listing->ports;
+		memcpy(listing->wanted, ports, port_count * sizeof(*ports));
+		listing->answer.ports = listing->wanted;
+		listing->answer.port_count = port_count;
 	}
 	error = listing_ask(listing);
 	if (error) {
@@ -480,7 +517,8 @@ int sockets_list_on(struct socket_listing *listing)
 		if (++listing->attempts == LIST_ATTEMPTS)
 			return -EAGAIN;
 		free(listing->answer.list);
-		listing->answer = (struct answer){ 0 };
+		listing->answer = (struct answer){ .ports = listing->answer.ports,
+						   .port_count = listing->answer.port_count };
 		listing->family = 0;
 	}
 	if (listing->family == LISTED_FAMILIES)
