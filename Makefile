@@ -63,7 +63,7 @@ endif
 # works on a machine where none is installed yet.
 once = $(eval $(1) := $$(shell $(2)))$($(1))
 
-MODULES := libbpf libelf zlib libevent_core libevent_extra inih jansson libmnl libcap-ng
+MODULES := libbpf libelf zlib libevent_core libevent_extra inih jansson libmnl libcap-ng libseccomp
 MODULE_CFLAGS = $(call once,MODULE_CFLAGS,$(PKG_CONFIG) --cflags $(MODULES))
 MODULE_LIBS = $(call once,MODULE_LIBS,$(PKG_CONFIG) --libs $(MODULES))
 CMOCKA_CFLAGS = $(call once,CMOCKA_CFLAGS,$(PKG_CONFIG) --cflags cmocka)

@@ -139,6 +139,7 @@ needs_of() {
 			module|jansson|libjansson-dev|pkgconfig(jansson)|jansson
 			module|libmnl|libmnl-dev|pkgconfig(libmnl)|libmnl
 			module|libcap-ng|libcap-ng-dev|pkgconfig(libcap-ng)|libcap-ng
+			module|libseccomp|libseccomp-dev|pkgconfig(libseccomp)|libseccomp
 		EOF
 		;;
 	test)

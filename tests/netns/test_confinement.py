@@ -4,10 +4,12 @@
 All other tests run on a confined daemon as well: it is never anything else.
 """
 
+import errno
 import os
 import re
 import shutil
 import signal
+import struct
 import sys
 
 from harness import RUN, TOP, Skip, lacks, libc, wait_for
@@ -16,17 +18,17 @@ from steps import assert_refused, assert_reset, dial, link_in, link_out, listen_
 
 UNIT = os.path.join(TOP, "scripts", "systemd", "connguardd@.service")
 # capabilities(7)
-CAPABILITIES = {"chown": 0, "dac_read_search": 2, "net_admin": 12, "sys_ptrace": 19, "sys_admin": 21,
-                "sys_resource": 24, "perfmon": 38, "bpf": 39, "net_raw": 13}
+CAPABILITIES = {"chown": 0, "dac_read_search": 2, "setpcap": 8, "net_admin": 12, "sys_ptrace": 19,
+                "sys_admin": 21, "sys_resource": 24, "perfmon": 38, "bpf": 39, "net_raw": 13}
 NOBODY = 65534
 
 
 def sets_of(guard):
-    """The capability sets of /proc/PID/status as numbers, and no_new_privs."""
+    """The capability sets of /proc/PID/status as numbers, no_new_privs, and the mode of seccomp (2: a filter)."""
     with open(f"/proc/{guard.process.pid}/status", encoding="ascii") as file:
         fields = dict(line.split(":", 1) for line in file)
-    return ({name: int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapAmb")},
-            int(fields["NoNewPrivs"]))
+    return ({name: int(fields[name], 16) for name in ("CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb")},
+            int(fields["NoNewPrivs"]), int(fields["Seccomp"]))
 
 
 def kept():
@@ -52,11 +54,14 @@ def kernel_has_landlock():
 def the_daemon_keeps_what_it_needs_and_says_so(lab):
     guard = lab.guard()
     confinement = guard.status()["confinement"]
-    sets, no_new_privileges = sets_of(guard)
+    sets, no_new_privileges, seccomp = sets_of(guard)
     assert sets["CapPrm"] == sets["CapEff"] == bits(kept()), {name: hex(one) for name, one in sets.items()}
+    assert sets["CapBnd"] == bits(kept()) and confinement["bounded"], (hex(sets["CapBnd"]), confinement)
     assert sets["CapInh"] == sets["CapAmb"] == 0 and no_new_privileges == 1, sets
+    assert seccomp == 2 and confinement["seccomp"], (seccomp, confinement)
     assert confinement["capabilities"] == kept(), confinement
     status, text = guard.cli("status")
+    assert re.search(r"^daemon keeps .*; executes, loads and traces nothing$", text, re.M), text
     assert status == 0 and re.search(rf"^daemon keeps +{', '.join(kept())}; ", text, re.M), text
     # Said in words where it is not so.
     limited = kernel_has_landlock() and "socket_iterator" not in lacks
@@ -67,15 +72,22 @@ def the_daemon_keeps_what_it_needs_and_says_so(lab):
 
 @test
 def what_a_namespace_of_its_own_costs_is_said(lab):
-    """Who may load programs and trace says so, and nobody else."""
+    """Who may load programs and trace says so, and nobody else: with seccomp nobody may."""
     def said(guard):
         return [note for note in guard.status()["notes"] if "could load programs" in note]
-    inside = lab.own_guard()
+    inside = lab.own_guard(start=False)
+    inside.wrapper = without(*NO_SECCOMP)
+    inside.start()
     assert [("bpf" in note) for note in said(inside)] == [True] * ("bpf" in kept()), said(inside)
     assert not any("sys_admin" in note for note in said(inside)), said(inside)
+    inside.stop()
     guard = lab.own_guard(netns=f"/run/netns/{lab.home.namespace}")
-    sets, _ = sets_of(guard)
-    assert sets["CapPrm"] == bits(kept() + ["sys_admin", "net_raw"]), hex(sets["CapPrm"])
+    sets, _, seccomp = sets_of(guard)
+    assert sets["CapPrm"] == sets["CapBnd"] == bits(kept() + ["sys_admin", "net_raw"]), hex(sets["CapPrm"])
+    assert seccomp == 2 and not said(guard), said(guard)
+    guard.stop()
+    guard.wrapper = without(*NO_SECCOMP)
+    guard.start()
     note, = said(guard)
     assert "keeps sys_admin, which the kernel takes for bpf and perfmon as well" in note, note
 
@@ -130,6 +142,26 @@ def it_starts_with_what_the_systemd_unit_leaves_it_and_does_all_its_work(lab):
     assert guard.status()["policy"]["max_links"] == 2
     guard.tell("cut", peer.address)
     wait_for(lambda: not link.alive(), "the link is cut")
+    for command, mode in (("panic", "off"), ("resume", "enforce")):
+        guard.tell(command)
+        assert guard.status()["mode"] == mode and not guard.status()["problems"], guard.status()
+    sets, _, seccomp = sets_of(guard)
+    assert sets["CapBnd"] == sets["CapPrm"] == bits(kept()) and seccomp == 2, (sets, seccomp)
+    guard.stop()
+
+
+@test
+def without_the_power_to_bound_itself_it_guards_and_says_so(lab):
+    if shutil.which("setpriv") is None:
+        raise Skip("setpriv is missing")
+    guard = lab.own_guard(start=False)
+    guard.wrapper = ["setpriv", "--bounding-set=-setpcap"]
+    guard.start()
+    sets, _, _ = sets_of(guard)
+    assert sets["CapPrm"] == bits(kept()) and sets["CapBnd"] & ~sets["CapPrm"], sets
+    document = guard.status()
+    assert not document["confinement"]["bounded"], document["confinement"]
+    assert any("bounding set has more capabilities than it keeps" in note for note in document["notes"]), document
     guard.stop()
 
 
@@ -236,28 +268,46 @@ def other_files_are_refused_at_reload_with_what_to_do(lab):
     assert guard.status()["policy"]["max_links"] == 5
 
 
-# A program in front of the daemon's: from it on the kernel does not know landlock_create_ruleset() any more
-# (seccomp(2); the number is the same on all machines).
-NO_LANDLOCK = [sys.executable, "-S", "-c", """
+# System calls by number: Landlock's is the same on all machines, of the others x86-64 has its own.
+CREATE_RULESET = 444
+SECCOMP, PRCTL = (317, 157) if os.uname().machine == "x86_64" else (277, 167)
+PR_SET_SECCOMP = 22
+# What a kernel that has neither answers: system call, its first argument if that matters, errno.
+NO_LANDLOCK = [(CREATE_RULESET, None, errno.ENOSYS)]
+NO_SECCOMP = [(SECCOMP, None, errno.ENOSYS), (PRCTL, PR_SET_SECCOMP, errno.EINVAL)]
+
+# Has the kernel run the filter (seccomp(2)) that is its first argument, before it is the program of the others.
+FILTERED = """
 import ctypes, os, struct, sys
-LOAD_WORD, JUMP_IF_EQUAL, RETURN = 0x20, 0x15, 0x06  # linux/filter.h
-ERRNO, ALLOW, ENOSYS, CREATE_RULESET = 0x00050000, 0x7fff0000, 38, 444  # linux/seccomp.h
-code = b"".join(struct.pack("=HBBI", *one) for one in (
-    (LOAD_WORD, 0, 0, 0), (JUMP_IF_EQUAL, 0, 1, CREATE_RULESET), (RETURN, 0, 0, ERRNO | ENOSYS),
-    (RETURN, 0, 0, ALLOW)))
+code = bytes.fromhex(sys.argv[1])
 text = ctypes.create_string_buffer(code, len(code))
-program = ctypes.create_string_buffer(struct.pack("@HP", 4, ctypes.addressof(text)))
+program = ctypes.create_string_buffer(struct.pack("@HP", len(code) // 8, ctypes.addressof(text)))
 prctl = ctypes.CDLL(None).prctl
 if prctl(38, 1, 0, 0, 0) or prctl(22, 2, program):  # PR_SET_NO_NEW_PRIVS, PR_SET_SECCOMP
     sys.exit("no seccomp")
-os.execvp(sys.argv[1], sys.argv[1:])
-"""]
+os.execvp(sys.argv[2], sys.argv[2:])
+"""
+
+
+def without(*refusals):
+    """A program in front of the daemon's: from it on the kernel answers these calls with an error."""
+    load_word, jump_if_equal, back = 0x20, 0x15, 0x06  # linux/filter.h
+    refuse, allow = 0x00050000, 0x7fff0000  # linux/seccomp.h
+    first_argument = 16 if sys.byteorder == "little" else 20  # its lower half, in struct seccomp_data
+    code = []
+    for number, argument, error in refusals:
+        code += [(load_word, 0, 0, 0), (jump_if_equal, 0, 1 if argument is None else 3, number)]
+        if argument is not None:
+            code += [(load_word, 0, 0, first_argument), (jump_if_equal, 0, 1, argument)]
+        code += [(back, 0, 0, refuse | error)]
+    code += [(back, 0, 0, allow)]
+    return [sys.executable, "-S", "-c", FILTERED, b"".join(struct.pack("=HBBI", *one) for one in code).hex()]
 
 
 @test
 def where_landlock_is_missing_it_guards_and_says_so(lab):
     guard, peer = lab.own_guard(start=False), lab.fresh()
-    guard.wrapper = NO_LANDLOCK
+    guard.wrapper = without(*NO_LANDLOCK)
     guard.start()
     # Where Landlock would be of no use nobody asks for it.
     reason = "on this kernel only /proc tells who holds a link" if "socket_iterator" in lacks \
@@ -267,8 +317,27 @@ def where_landlock_is_missing_it_guards_and_says_so(lab):
     assert status == 0 and "access to all files" in text, text
     assert "the daemon's access to files is not limited: " + reason in text, text
     assert guard.status()["confinement"]["landlock"] is None
-    sets, _ = sets_of(guard)
+    sets, _, _ = sets_of(guard)
     assert sets["CapPrm"] == bits(kept()), sets
+    link_out(lab, peer)
+    assert_refused(dial(lab, peer))
+    guard.stop()
+
+
+@test
+def where_seccomp_is_missing_it_guards_and_says_so(lab):
+    guard, peer = lab.own_guard(start=False), lab.fresh()
+    guard.wrapper = without(*NO_SECCOMP)
+    guard.start()
+    reason = "no seccomp here (Invalid argument)"
+    guard.wait_log("warning: system calls are not limited: " + re.escape(reason))
+    status, text = guard.cli("status")
+    assert status == 0 and re.search(r"^daemon keeps .*; all system calls$", text, re.M), text
+    assert "the daemon's system calls are not limited: " + reason in text, text
+    confinement = guard.status()["confinement"]
+    assert not confinement["seccomp"] and confinement["bounded"], confinement
+    sets, _, _ = sets_of(guard)
+    assert sets["CapPrm"] == sets["CapBnd"] == bits(kept()), sets
     link_out(lab, peer)
     assert_refused(dial(lab, peer))
     guard.stop()

@@ -179,6 +179,8 @@ def the_unit_is_ready_while_it_waits_for_the_cgroup_of_the_service(lab):
         "nothing is guarded: waiting for cgroup /sys/fs/cgroup/system.slice/node.service"
     code, document = container.status()
     assert code == 1 and document["waits_for"] == "/sys/fs/cgroup/system.slice/node.service", document
+    # The unit leaves it what it takes to confine itself.
+    assert document["confinement"]["bounded"] and document["confinement"]["seccomp"], document["confinement"]
     assert container.run("systemctl", "start", "node.service")[0] == 0
     wait_for(lambda: container.status()[0] == 0, lambda: container.status()[1]["problems"])
     # Whether the first dial was faster than the hooks is systemd's affair and the processor's: it is a link.

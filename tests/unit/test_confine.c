@@ -2,6 +2,9 @@
 /* What is given up is gone, and what is kept works. Each case in a process of its own: there is no way back. */
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
+#include <pthread.h>
+#include <sched.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -10,14 +13,19 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <cmocka.h>
 
+#include <linux/bpf.h>
 #include <linux/capability.h>
+#include <seccomp.h>
 
 #include "edge/confine.h"
 
@@ -251,23 +259,219 @@ static void keeps_capabilities(void)
 	const unsigned int kept[] = { CAP_NET_ADMIN, CAP_DAC_READ_SEARCH };
 	unsigned long long had = status_of("CapPrm");
 	unsigned long long wanted = (1ULL << CAP_NET_ADMIN | 1ULL << CAP_DAC_READ_SEARCH) & had;
+	unsigned long long bounding = status_of("CapBnd");
+	bool may_bound = had & 1ULL << CAP_SETPCAP, bounded;
 	char names[CONFINE_NAMES_MAX] = "untouched", expected[64] = "";
 
 	if (wanted & 1ULL << CAP_NET_ADMIN)
 		strcat(expected, "net_admin");
 	if (wanted & 1ULL << CAP_DAC_READ_SEARCH)
 		strcat(expected, *expected ? " dac_read_search" : "dac_read_search");
-	must(confine_capabilities(kept, 2, names) == 0);
+	must(confine_capabilities(kept, 2, names, &bounded) == 0);
 	must(!strcmp(names, expected));
 	must(status_of("CapPrm") == wanted && status_of("CapEff") == wanted);
 	must(status_of("CapInh") == 0 && status_of("CapAmb") == 0);
+	must(status_of("CapBnd") == (may_bound ? bounding & wanted : bounding));
+	must(bounded == !(status_of("CapBnd") & ~wanted));
 	must(status_of("NoNewPrivs") == 1);
 	must(!confine_has_capability(CAP_SYS_ADMIN));
 	must(confine_has_capability(CAP_NET_ADMIN) == !!(wanted & 1ULL << CAP_NET_ADMIN));
 	/* What is given up does not come back. */
-	must(confine_capabilities((const unsigned int[]){ CAP_SYS_ADMIN }, 1, names) == 0);
+	must(confine_capabilities((const unsigned int[]){ CAP_SYS_ADMIN }, 1, names, &bounded) == 0);
 	must(!*names && status_of("CapEff") == 0);
+	/* Nor is the bounding set made smaller without CAP_SETPCAP, which is told. */
+	must(bounded == !status_of("CapBnd"));
 }
+
+/* A call with arguments that no call takes, so that it does nothing; 0 or its errno. */
+static int calling(long number)
+{
+	return syscall(number, -1L, -1L, -1L, -1L, -1L, -1L) < 0 ? errno : 0;
+}
+
+/* The address sanitizer traces the process at its end, to find leaks. */
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define TRACED_AT_END 1
+#else
+#define TRACED_AT_END 0
+#endif
+
+static const char *const refused[] = {
+	"execve", "execveat", "uselib", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
+	"perf_event_open", "userfaultfd", "fanotify_init", "syslog", "init_module", "finit_module", "delete_module",
+	"kexec_load", "kexec_file_load", "mount", "umount", "umount2", "pivot_root", "chroot", "move_mount", "open_tree",
+	"open_tree_attr", "fsopen", "fsconfig", "fsmount", "fspick", "mount_setattr", "unshare", "setns", "add_key",
+	"request_key", "keyctl", "reboot", "swapon", "swapoff", "acct", "quotactl", "quotactl_fd", "sethostname",
+	"setdomainname", "iopl", "ioperm", "io_uring_setup", "io_uring_enter", "io_uring_register",
+};
+
+static void *add_one(void *number)
+{
+	++*(int *)number;
+	return NULL;
+}
+
+/* What a process without powers does. */
+static void works(void)
+{
+	int number = 0, pipes[2], status;
+	struct pollfd reading;
+	pthread_t thread;
+	pid_t child;
+	char byte;
+	void *page;
+
+	must(pipe(pipes) == 0);
+	must(write(pipes[1], "x", 1) == 1);
+	reading = (struct pollfd){ .fd = pipes[0], .events = POLLIN };
+	must(poll(&reading, 1, -1) == 1 && read(pipes[0], &byte, 1) == 1);
+	must(opening("/proc/self", "status", O_RDONLY) == 0);
+	must(socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0) >= 0);
+	page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	must(page != MAP_FAILED && munmap(page, 4096) == 0);
+	must(pthread_create(&thread, NULL, add_one, &number) == 0 && pthread_join(thread, NULL) == 0);
+	must(number == 1);
+	child = fork();
+	if (!child)
+		_exit(7);
+	must(child > 0 && waitpid(child, &status, 0) == child);
+	must(WIFEXITED(status) && WEXITSTATUS(status) == 7);
+}
+
+static void limit_calls(bool may_enter_network)
+{
+	must(confine_calls(may_enter_network) == 0);
+	must(status_of("Seccomp") == 2 && status_of("NoNewPrivs") == 1);
+}
+
+/* 0 or the errno of entering the own namespace of this kind once more. */
+static int entering(const char *kind, int type)
+{
+	char path[64];
+	int fd, result;
+
+	snprintf(path, sizeof(path), "/proc/self/ns/%s", kind);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	must(fd >= 0);
+	result = setns(fd, type) ? errno : 0;
+	close(fd);
+	return result;
+}
+
+static void refuses_calls(void)
+{
+	char *const arguments[] = { "true", NULL };
+	int before[sizeof(refused) / sizeof(refused[0])];
+
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++) {
+		long number = seccomp_syscall_resolve_name(refused[i]);
+
+		/* Negative: no call of this machine. */
+		before[i] = number < 0 ? 0 : calling(number);
+	}
+	limit_calls(false);
+	for (size_t i = 0; i < sizeof(refused) / sizeof(refused[0]); i++)
+		if (before[i] && calling(seccomp_syscall_resolve_name(refused[i])) != EPERM) {
+			fprintf(stderr, "%s: %s, not refused\n", refused[i], strerror(errno));
+			_exit(1);
+		}
+	must(execv("/bin/true", arguments) < 0 && errno == EPERM);
+	must(calling(SYS_ptrace) == (TRACED_AT_END ? ESRCH : EPERM));
+	must(entering("net", CLONE_NEWNET) == EPERM);
+	works();
+}
+
+/* bpf(2) without attributes: it does nothing, and says so by some other errno. */
+static int asking_bpf(unsigned long command)
+{
+	return syscall(SYS_bpf, command, NULL, 0) < 0 ? errno : 0;
+}
+
+static void refuses_to_load(void)
+{
+	const unsigned long loading[] = {
+		BPF_PROG_LOAD, BPF_MAP_CREATE, BPF_BTF_LOAD, BPF_PROG_ATTACH, BPF_RAW_TRACEPOINT_OPEN, BPF_PROG_BIND_MAP,
+		BPF_MAP_GET_FD_BY_ID, BPF_LINK_GET_FD_BY_ID, BPF_BTF_GET_FD_BY_ID, BPF_TASK_FD_QUERY, BPF_ENABLE_STATS,
+		36 /* BPF_TOKEN_CREATE */,
+	};
+	const unsigned long working[] = {
+		BPF_MAP_LOOKUP_ELEM, BPF_MAP_UPDATE_ELEM, BPF_MAP_DELETE_ELEM, BPF_MAP_GET_NEXT_KEY, BPF_MAP_LOOKUP_BATCH,
+		BPF_OBJ_PIN, BPF_OBJ_GET, BPF_OBJ_GET_INFO_BY_FD, BPF_PROG_TEST_RUN, BPF_PROG_QUERY, BPF_PROG_DETACH,
+		BPF_PROG_GET_FD_BY_ID, BPF_LINK_CREATE, BPF_LINK_UPDATE, BPF_LINK_DETACH, BPF_ITER_CREATE,
+	};
+	int before[sizeof(working) / sizeof(working[0])];
+
+	for (size_t i = 0; i < sizeof(working) / sizeof(working[0]); i++)
+		before[i] = asking_bpf(working[i]);
+	limit_calls(false);
+	for (size_t i = 0; i < sizeof(loading) / sizeof(loading[0]); i++) {
+		must(asking_bpf(loading[i]) == EPERM);
+		/* To the kernel the command is an int, of which a register has more than the bits. */
+		must(asking_bpf(loading[i] | ~0UL << 31 << 1) == EPERM);
+	}
+	for (size_t i = 0; i < sizeof(working) / sizeof(working[0]); i++)
+		must(asking_bpf(working[i]) == before[i]);
+}
+
+static void enters_networks_alone(void)
+{
+	int network = entering("net", CLONE_NEWNET);
+
+	limit_calls(true);
+	must(entering("net", CLONE_NEWNET) == network);
+	must(entering("net", 0) == EPERM);
+	must(entering("uts", CLONE_NEWUTS) == EPERM);
+}
+
+static void makes_no_namespaces(void)
+{
+	const unsigned long kinds[] = { CLONE_NEWCGROUP, CLONE_NEWIPC, CLONE_NEWNET, CLONE_NEWNS, CLONE_NEWPID,
+					CLONE_NEWUSER, CLONE_NEWUTS };
+
+	limit_calls(true);
+	for (size_t i = 0; i < sizeof(kinds) / sizeof(kinds[0]); i++) {
+		must(unshare((int)kinds[i]) < 0 && errno == EPERM);
+#ifndef __s390__
+		must(syscall(SYS_clone, kinds[i] | SIGCHLD, 0, 0, 0, 0) < 0 && errno == EPERM);
+#endif
+	}
+#ifdef SYS_clone3
+	must(calling(SYS_clone3) == ENOSYS);
+#endif
+}
+
+#ifdef __x86_64__
+/* getpid() by the numbers of x32, and by those of 32 bit. */
+static void knows_no_other_numbers(void)
+{
+	long result = 20;
+	int status;
+	pid_t child = fork();
+
+	/* A kernel without 32 bit ends who tries. */
+	if (!child) {
+		__asm__ volatile("int $0x80" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
+		_exit(result == getpid() ? 0 : 1);
+	}
+	must(child > 0 && waitpid(child, &status, 0) == child);
+	limit_calls(false);
+	must(syscall(0x40000000 | SYS_getpid) < 0 && errno == EPERM);
+	if (!WIFEXITED(status) || WEXITSTATUS(status))
+		return;
+	result = 20;
+	__asm__ volatile("int $0x80" : "+a"(result) : : "memory", "r8", "r9", "r10", "r11");
+	must((int)result == -EPERM);
+}
+
+static void calls_of_another_architecture_are_refused(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(knows_no_other_numbers), 0);
+}
+#endif
 
 static void reading_is_limited_to_a_directory(void **state)
 {
@@ -347,6 +551,30 @@ static void capabilities_are_given_up(void **state)
 	assert_int_equal(in_child(keeps_capabilities), 0);
 }
 
+static void calls_are_refused_and_others_work(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(refuses_calls), 0);
+}
+
+static void bpf_loads_nothing_and_does_the_rest(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(refuses_to_load), 0);
+}
+
+static void a_network_namespace_alone_can_be_entered(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(enters_networks_alone), 0);
+}
+
+static void no_namespace_can_be_made(void **state)
+{
+	(void)state;
+	assert_int_equal(in_child(makes_no_namespaces), 0);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -364,6 +592,13 @@ int main(void)
 		cmocka_unit_test_setup_teardown(what_cannot_be_allowed_is_told, make_directories,
 						remove_directories),
 		cmocka_unit_test(capabilities_are_given_up),
+		cmocka_unit_test(calls_are_refused_and_others_work),
+		cmocka_unit_test(bpf_loads_nothing_and_does_the_rest),
+		cmocka_unit_test(a_network_namespace_alone_can_be_entered),
+		cmocka_unit_test(no_namespace_can_be_made),
+#ifdef __x86_64__
+		cmocka_unit_test(calls_of_another_architecture_are_refused),
+#endif
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -254,7 +254,7 @@ static void status_daemon(const json_t *document)
 		line("daemon", "none: loaded without one");
 }
 
-/* "keeps net_admin bpf; files by Landlock". */
+/* "net_admin, bpf; access to its own files only; executes, loads and traces nothing". */
 static void status_confinement(const json_t *confinement)
 {
 	char names[TEXT_MAX] = "";
@@ -268,8 +268,9 @@ static void status_confinement(const json_t *confinement)
 
 		snprintf(names + end, sizeof(names) - end, "%s%s", i ? ", " : "", json_string_value(name));
 	}
-	line("daemon keeps", "%s; %s", *names ? names : "no capability",
-	     is_present(confinement, "landlock") ? "access to its own files only" : "access to all files");
+	line("daemon keeps", "%s; %s; %s", *names ? names : "no capability",
+	     is_present(confinement, "landlock") ? "access to its own files only" : "access to all files",
+	     is_set(confinement, "seccomp") ? "executes, loads and traces nothing" : "all system calls");
 }
 
 static void status_policy(const json_t *policy)

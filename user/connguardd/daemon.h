@@ -183,9 +183,9 @@ void daemon_stop(struct daemon *daemon, bool remove_guard);
 /* ---- powers.c ---- */
 
 /*
- * Give up every capability and all access to files that a daemon which guards has no use for. Fills in
- * daemon->confinement. Access to files is limited as far as the kernel can, which is logged; a negative
- * errno, logged: a path that is needed cannot be allowed, or capabilities cannot be given up.
+ * Give up every capability, all access to files and calls of the kernel that a daemon which guards has no use for.
+ * Fills in daemon->confinement. Files and calls are limited as far as the kernel can, and what it cannot is logged; a
+ * negative errno, logged: a path that is needed cannot be allowed, or capabilities cannot be given up.
  */
 int powers_drop(struct daemon *daemon);
 

@@ -128,6 +128,20 @@ static int confine_daemon_files(struct daemon *daemon)
 	return 0;
 }
 
+/* Where the kernel cannot, that is noted. */
+static void confine_daemon_calls(struct daemon *daemon)
+{
+	struct confinement *confinement = &daemon->confinement;
+	int result = confine_calls(*daemon->config.netns);
+
+	confinement->calls_limited = !result;
+	if (!result)
+		return;
+	snprintf(confinement->calls_open, sizeof(confinement->calls_open), "no seccomp here (%s)",
+		 strerror(-result));
+	log_warning("system calls are not limited: %s", confinement->calls_open);
+}
+
 /*
  * Whether bpf(2) does what a running daemon asks of it without a capability. Where it is not for everybody,
  * Linux has refused all of it to others until 5.18, and has refused only making programs and maps since
@@ -196,10 +210,13 @@ int powers_drop(struct daemon *daemon)
 		return result;
 	if (!daemon->confinement.landlock_version)
 		log_warning("access to files is not limited: %s", daemon->confinement.files_open);
-	result = confine_capabilities(kept, count, daemon->confinement.capabilities);
-	if (result)
+	result = confine_capabilities(kept, count, daemon->confinement.capabilities, &daemon->confinement.bounded);
+	if (result) {
 		log_error("giving up capabilities: %s", strerror(-result));
-	return result;
+		return result;
+	}
+	confine_daemon_calls(daemon);
+	return 0;
 }
 
 void powers_explain(const struct daemon *daemon, int result, char *error, size_t error_size)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Give up what a process does not need any more: capabilities (capabilities(7)) and access to files
- * (landlock(7), Linux 5.13).
+ * Give up what a process does not need any more: capabilities (capabilities(7)), access to files
+ * (landlock(7), Linux 5.13) and calls of the kernel (seccomp(2)).
  *
  * Owns how it is done. Knows nothing of what the daemon needs, and logs nothing. There is no way back, for
  * what is executed later neither (no_new_privs). For a process of one thread.
@@ -41,6 +41,9 @@ struct confinement {
 	int landlock_version;                 /* 0: access to files is not limited */
 	char files_open[CONFINE_REASON_MAX];  /* why it is not */
 	char capabilities[CONFINE_NAMES_MAX]; /* those that stay, by name, separated by blanks; "": none */
+	bool bounded;                         /* the bounding set has no others */
+	bool calls_limited;                   /* by confine_calls() */
+	char calls_open[CONFINE_REASON_MAX];  /* why they are not */
 };
 
 /*
@@ -54,15 +57,26 @@ int confine_files(const struct confine_rule *rules, size_t count, const char **r
 
 /*
  * Keep these capabilities (CAP_* of linux/capability.h), permitted and effective, as far as the process has
- * them, and no other; nothing inheritable. ret_names says which. 0 or a negative errno.
+ * them, and no other; nothing inheritable. ret_names says which. The others leave the bounding set too, which
+ * takes CAP_SETPCAP: *ret_bounded says whether it has none of them now. 0 or a negative errno.
  */
-int confine_capabilities(const unsigned int *kept, size_t count, char ret_names[CONFINE_NAMES_MAX]);
+int confine_capabilities(const unsigned int *kept, size_t count, char ret_names[CONFINE_NAMES_MAX],
+			 bool *ret_bounded);
 
 /*
  * The same for what is effective only, for a trial: what is permitted stays, and confine_capabilities() can
  * still keep it.
  */
 int confine_effective(const unsigned int *kept, size_t count);
+
+/*
+ * From now on the kernel refuses with EPERM what would give more to whoever takes the process over: to execute; to
+ * trace, and reach into other processes; to load modules, kernels and BPF programs, or get at BPF objects of others
+ * by number; to mount, and to make or enter namespaces, but a network namespace by setns() if `may_enter_network`;
+ * keys, swap, the host's name, io_uring; every call of another architecture's numbers (32 bit, x32). Everything else
+ * is as before, calls that nobody has thought of yet included. 0, or a negative errno: nothing is refused.
+ */
+int confine_calls(bool may_enter_network);
 
 /* Whether this process has the capability. */
 bool confine_has_capability(unsigned int capability);

@@ -997,15 +997,20 @@ static json_t *view_confinement(const struct confinement *confinement, json_t *n
 		keeps_admin |= !strcmp(name, "sys_admin");
 	}
 	/* include/linux/capability.h: bpf_capable() and perfmon_capable() are content with CAP_SYS_ADMIN. */
-	if (keeps_admin)
+	if (keeps_admin && !confinement->calls_limited)
 		say(notes, "the daemon keeps sys_admin, which the kernel takes for bpf and perfmon as well: whoever took "
 			   "it over could load programs and trace");
-	else if (keeps_bpf)
+	else if (keeps_bpf && !confinement->calls_limited)
 		say(notes, "the daemon keeps bpf: whoever took it over could load programs");
+	if (!confinement->bounded)
+		say(notes, "the daemon's bounding set has more capabilities than it keeps: it was started without setpcap");
+	if (!confinement->calls_limited)
+		say(notes, "the daemon's system calls are not limited: %s", confinement->calls_open);
 	if (!confinement->landlock_version)
 		say(notes, "the daemon's access to files is not limited: %s", confinement->files_open);
-	return json_pack("{s:o, s:o}", "capabilities", capabilities, "landlock",
-			 number_or_null(confinement->landlock_version));
+	return json_pack("{s:o, s:b, s:o, s:b}", "capabilities", capabilities, "bounded", confinement->bounded,
+			 "landlock", number_or_null(confinement->landlock_version), "seccomp",
+			 confinement->calls_limited);
 }
 
 /* Is the mode an operator's, and not the configuration's? */
