@@ -3,8 +3,8 @@
 
 import subprocess
 
-from harness import (IPV4, PATIENCE, PORT, SECOND, die_with_parent, first_line, helper, lacks, now_ns, run, wait_end,
-                     wait_for, wait_past)
+from harness import (IPV4, PATIENCE, PORT, SECOND, TIME_SCALE, die_with_parent, first_line, helper, lacks, now_ns, run,
+                     wait_end, wait_for, wait_past)
 
 ESTABLISHED = 1
 # Of include/connguard/rules.h.
@@ -12,6 +12,8 @@ UNHEARD_DIALS = 3
 LINK_NEW_S = 0.1
 LINK_NEW_ROUND_TRIPS = 4
 LINK_NEW_MAX_S = 0.8
+# So long a handshake takes at most where the wire takes no time.
+HANDSHAKE_S = 0.01 * min(TIME_SCALE, 8)
 
 
 class Link:
@@ -120,7 +122,7 @@ def link_new_s(round_trip_s):
 
 def wait_not_new(round_trip_s=0):
     """Until a dial beside links that are there now is refused at once, and not kept for a moment."""
-    wait_past(now_ns() + round(link_new_s(round_trip_s) * SECOND))
+    wait_past(now_ns() + round(link_new_s(round_trip_s + HANDSHAKE_S) * SECOND))
 
 
 def assert_dial_refused(lab, watch, peer, cause, errno="ECONNREFUSED", port=PORT, **options):

@@ -7,9 +7,9 @@ late). What the guard counts and tells is asserted here; that one link is left, 
 the distance, is shown by tests/crossing with thousands of rounds.
 """
 
-from harness import IPV4, IPV6, PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, wait_for
+from harness import DELAY_MS, IPV4, IPV6, PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, wait_for
 from registry import core, each, test
-from steps import assert_passed, assert_refused, dial, resent_within
+from steps import assert_passed, assert_refused, dial, resent_within, wait_not_new
 
 ROUNDS = 30
 # How long a pair may take to have its one link; TCP counts it in SYNs that it sends again.
@@ -284,12 +284,14 @@ def of_one_four_tuple_is_one_link_with_one_guard(lab, family):
         slot, = guard.peer(far.address)["links"]
         assert slot["local_port"] == slot["remote_port"] == PORT, slot
     grown = watch.grown()
-    assert grown["dial_idle"] == len(opened.pairs), grown
+    # On a busy machine theirs may be the first, and be answered when ours begins.
+    assert grown.get("dial_idle", 0) + grown.get("dial_pending", 0) == len(opened.pairs), grown
     assert grown.get("link_outbound", 0) + grown.get("link_inbound", 0) == len(opened.pairs), grown
     assert grown.get("knock_open_won", 0) + grown.get("knock_open_met", 0) > 0, grown
     assert "dial_failed" not in grown and "link_duplicate" not in grown, grown
     # And it is a link like any other.
     far = opened.pairs[0][1]
+    wait_not_new(2 * DELAY_MS / 1000)
     assert_refused(dial(lab, far))
     watch.event(far, "dial_linked")
 
