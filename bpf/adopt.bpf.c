@@ -75,6 +75,7 @@ int adopt(struct bpf_iter__tcp *ctx)
 	facts.remote_port = adoption->remote_port;
 	follow_states(sk);
 	owned->address = address;
+	link_expected(&address);
 	owned->kind = link_established(address_high(&address), address_low(&address), cookie,
 				       facts.scalar, adoption->direction | LINK_IS_ADOPTED) ?
 			      SLOT_LINK :

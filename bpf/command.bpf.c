@@ -15,6 +15,16 @@ static __always_inline int creates(enum command_operation operation)
 	       operation == COMMAND_ALLOW || operation == COMMAND_ADOPT;
 }
 
+/* The peer that a command is about; NULL: there is none, and it could not be made. */
+static __always_inline struct peer *peer_of(const struct guard_command *request, const struct guard_policy *rules)
+{
+	if (!creates(request->operation))
+		return bpf_map_lookup_elem(&peers, &request->address);
+	/* A link that no slot shows is like one that a hook sees come up. */
+	return request->operation == COMMAND_ADOPT ? peer_learn(&request->address, rules) :
+						     peer_name(&request->address);
+}
+
 /* 1: a cause for which userspace may free a slot. */
 static __always_inline int ends_a_slot(__u32 cause)
 {
@@ -55,7 +65,7 @@ int command(struct __sk_buff *skb)
 	struct link link = {};
 	struct slot *slot;
 	struct peer *peer;
-	int result = 0, forget = 0, enforced = 1;
+	int result = 0, forget = 0, leaves = 0, enforced = 1;
 	enum guard_mode mode;
 	__u64 now, revived;
 
@@ -72,8 +82,7 @@ int command(struct __sk_buff *skb)
 		return revive(request.value);
 	revived = revived_ns();
 	now = bpf_ktime_get_boot_ns();
-	peer = creates(request.operation) ? peer_get(&request.address) :
-					    bpf_map_lookup_elem(&peers, &request.address);
+	peer = peer_of(&request, rules);
 	if (!peer)
 		return creates(request.operation) ? -ERROR_NO_SPACE : -ERROR_NO_ENTRY;
 	link.cookie = request.cookie;
@@ -91,7 +100,9 @@ int command(struct __sk_buff *skb)
 	if (!peer_is(peer, &request.address, now)) {
 		result = -ERROR_BUSY;
 	} else if (request.operation == COMMAND_ADD) {
-		peer->flags |= PEER_KNOWN;
+		/* Who is named takes no place from those that are learned. */
+		leaves = peer->flags & PEER_COUNTED;
+		peer->flags = (peer->flags | PEER_KNOWN) & ~(__u32)PEER_COUNTED;
 		peer->named_limit = request.value;
 	} else if (request.operation == COMMAND_UNKNOW) {
 		peer->flags &= ~(__u32)PEER_KNOWN;
@@ -159,6 +170,7 @@ int command(struct __sk_buff *skb)
 		decision = claims_expire(peer, now);
 	} else if (request.operation == COMMAND_FORGET) {
 		forget = peer_forget(peer, now, request.until_ns);
+		leaves = forget ? peer->flags & PEER_COUNTED : 0;
 		if (!forget)
 			result = -ERROR_BUSY;
 	} else {
@@ -170,6 +182,8 @@ int command(struct __sk_buff *skb)
 	/* Marked as leaving under the lock: no hook takes a slot in it any more. */
 	if (forget)
 		bpf_map_delete_elem(&peers, &request.address);
+	if (leaves)
+		network_leave(&request.address);
 	if (decision.cause != CAUSE_none) {
 		happening.address = request.address;
 		happening.now = now;

@@ -143,7 +143,7 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 
 	if (!owned)
 		owned = bpf_sk_storage_get(&sockets, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	peer = owned ? peer_get(&happening.address) : 0;
+	peer = owned ? peer_learn(&happening.address, rules) : 0;
 	if (!peer) {
 		if (mode != MODE_OFF)
 			report(&decision, &happening, &dial, 1);

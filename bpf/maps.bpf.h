@@ -14,8 +14,6 @@
 
 #include <connguard/rules.h>
 
-/* Capacity of a guard loaded with bpftool; the daemon sets its own (`max_peers`). */
-#define PEERS_DEFAULT 8192
 #define PORTS_MAX 64
 #define EXEMPT_MAX 1024
 /* No host has so many. An element takes memory when it is written, not before. */
@@ -87,6 +85,15 @@ struct {
 	__type(key, struct peer_address);
 	__type(value, struct peer);
 } peers __weak SEC(".maps");
+
+/* Room for as many as there are peers. An element takes memory while a network has any. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, PEERS_DEFAULT);
+	__type(key, struct peer_network);
+	__type(value, struct network_tally);
+} networks __weak SEC(".maps");
 
 struct {
 	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
@@ -323,24 +330,6 @@ static __always_inline int syn_read(struct __sk_buff *skb, __u64 now, struct rea
 	ret_syn->time_ns = now;
 	ret_syn->length = length;
 	return bpf_skb_load_bytes(skb, 0, ret_syn->bytes, length) ? -1 : 0;
-}
-
-/*
- * A peer of which nothing is known yet: its value is larger than a BPF stack. peer_is() gives it
- * its address.
- */
-static const __u8 blank_peer[sizeof(struct peer)] = {};
-
-/* The peer of this address, added when missing. NULL: the map is full or memory is short. */
-static __always_inline struct peer *peer_get(const struct peer_address *address)
-{
-	struct peer *peer = bpf_map_lookup_elem(&peers, address);
-
-	if (peer)
-		return peer;
-	/* -EEXIST means that another CPU was faster: the second look-up finds its entry. */
-	bpf_map_update_elem(&peers, address, blank_peer, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&peers, address);
 }
 
 #endif

@@ -8,6 +8,7 @@
 #ifndef CONNGUARD_OWNED_BPF_H
 #define CONNGUARD_OWNED_BPF_H
 
+#include "entries.bpf.h"
 #include "report.bpf.h"
 
 /*
@@ -15,32 +16,6 @@
  * instead of once for every path that leads to a call. (Before Linux 5.12 a global function takes
  * no pointer but the context.)
  */
-
-/* The halves of an address, to pass it as scalars. */
-static __always_inline __u64 address_high(const struct peer_address *address)
-{
-	__u64 half;
-
-	__builtin_memcpy(&half, &address->bytes[0], sizeof(half));
-	return half;
-}
-
-static __always_inline __u64 address_low(const struct peer_address *address)
-{
-	__u64 half;
-
-	__builtin_memcpy(&half, &address->bytes[8], sizeof(half));
-	return half;
-}
-
-static __always_inline struct peer_address address_of_halves(__u64 high, __u64 low, __u16 service)
-{
-	struct peer_address address = { .service = service };
-
-	__builtin_memcpy(&address.bytes[0], &high, sizeof(high));
-	__builtin_memcpy(&address.bytes[8], &low, sizeof(low));
-	return address;
-}
 
 /* What slot_over() needs beside address and cookie, as one scalar. */
 union end_facts {
@@ -122,7 +97,7 @@ union link_facts {
 
 /*
  * The connection of `cookie` is established: it becomes a link of the peer. 1: it holds a slot now;
- * 0: none could be had, and it is not tracked.
+ * 0: none could be had, and it is not tracked. link_expected() comes before, from the same caller: the stack is small.
  */
 __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u64 cookie,
 						      __u64 facts_scalar,
@@ -160,7 +135,7 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 	/* Nothing is refused to an exempt peer, nor too many. */
 	link.mode = pick(same(exemption_of(&happening.address, link.now), EXEMPT_PEER), MODE_OFF,
 			 mode_in_force());
-	peer = peer_get(&happening.address);
+	peer = bpf_map_lookup_elem(&peers, &happening.address);
 	if (peer) {
 		bpf_spin_lock(&peer->lock);
 		if (peer_is(peer, &happening.address, link.now))
@@ -178,6 +153,15 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 	if (decision.cause != CAUSE_none)
 		report(&decision, &happening, 0, !loses || link.mode == MODE_ENFORCE);
 	return decision.cause != CAUSE_link_unheld;
+}
+
+/* A peer of which there is to be a link has its entry from here on, or can have none. */
+static __always_inline void link_expected(const struct peer_address *address)
+{
+	const struct guard_policy *rules = policy_in_force();
+
+	if (rules)
+		peer_learn(address, rules);
 }
 
 #define LEVEL_SOCKET 1

@@ -147,6 +147,7 @@ static __always_inline void on_established(struct bpf_sock_ops *ctx, struct bpf_
 			return;
 	}
 	owned->address = address;
+	link_expected(&address);
 	owned->kind = link_established(address_high(&address), address_low(&address), cookie,
 				       facts.scalar,
 				       direction | round_trip_ms << LINK_ROUND_TRIP_SHIFT) ?

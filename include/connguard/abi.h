@@ -161,6 +161,8 @@ enum peer_flag {
 	PEER_SILENT = 16, /* the last failure was silence: our dial in backoff waits as it would have waited */
 	PEER_ANSWERED = 32, /* a dial whose answer was held has ended, and no link has come up since: for a handshake
 			     * of theirs no further answer is held */
+	PEER_COUNTED = 64, /* learned, and has one of its network's places (struct network_tally). Who was ever named, or
+			    * made by a command, has none */
 };
 
 /*
@@ -199,6 +201,19 @@ struct peer {
 	struct slot slots[PEER_SLOTS];
 };
 
+/* Capacity of the peers map of a guard loaded with bpftool; the daemon sets its own (`max_peers`). */
+#define PEERS_DEFAULT 8192
+
+/*
+ * An element of the `networks` hash map, its key is `network`: the places that learned peers have taken of those that
+ * their network may have. There is one while any is taken. Every field is read and written under `lock`.
+ */
+struct network_tally {
+	struct bpf_spin_lock lock;
+	__u32 peers; /* those with PEER_COUNTED, and those that are being made */
+	struct peer_network network; /* the key again, as in struct peer; 0: the element is being deleted */
+};
+
 /*
  * The single element of the `policy` map. Until it is written every hook lets everything pass and
  * tracks nothing. Each field stands alone: a hook that runs during an update may see old and new
@@ -232,7 +247,7 @@ struct guard_policy {
 					  * decided so. The hooks read neither this nor the next one */
 	__u32 recalled;           /* 1: all that operators had decided before the guard was loaded is in the maps; 0:
 				   * nobody has looked, or not to the end */
-	__u32 reserved;
+	__u32 network_peers;      /* learned peers of one network (struct peer_network) at most; 0: any number */
 };
 
 /*
@@ -516,6 +531,7 @@ _Static_assert(sizeof(enum cause) == 4 && sizeof(enum slot_kind) == 4, "enumerat
 _Static_assert(sizeof(struct guard_layout) == 16, "struct guard_layout");
 _Static_assert(sizeof(struct slot) == 144, "struct slot");
 _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "struct peer");
+_Static_assert(sizeof(struct network_tally) == 16, "struct network_tally");
 _Static_assert(sizeof(struct guard_policy) == 128, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
 _Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");

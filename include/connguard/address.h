@@ -93,6 +93,50 @@ static __always_inline int address_is_ipv4(const struct peer_address *address)
 	return same(high, 0) & same(third, (__u32)__builtin_bswap32(0x0000ffff));
 }
 
+/*
+ * The network that a visitor has with an IPv6 address: its upper 64 bits, below which a host chooses for itself
+ * (RFC 4291, section 2.5.4). Network byte order.
+ */
+struct peer_network {
+	__u8 bytes[8];
+} __attribute__((aligned(8)));
+
+_Static_assert(sizeof(struct peer_network) == 8, "the network key is 8 bytes");
+
+/* The network of an address, whatever the service. */
+static __always_inline struct peer_network network_of(const struct peer_address *address)
+{
+	struct peer_network network;
+
+	__builtin_memcpy(network.bytes, address->bytes, sizeof(network.bytes));
+	return network;
+}
+
+/* 1 when both are the same, else 0. */
+static __always_inline int network_equal(const struct peer_network *left, const struct peer_network *right)
+{
+	__u64 left_word, right_word;
+
+	__builtin_memcpy(&left_word, left->bytes, sizeof(left_word));
+	__builtin_memcpy(&right_word, right->bytes, sizeof(right_word));
+	return same(left_word, right_word);
+}
+
+/*
+ * 1 when the learned peers of the address's network are bounded in number, else 0. Not those of IPv4, where a visitor
+ * has as many addresses as somebody has given them, nor those of 64:ff9b::/32, behind which a translator has all of
+ * IPv4 in one network (RFC 6052, RFC 8215).
+ */
+static __always_inline int address_is_counted(const struct peer_address *address)
+{
+	const struct peer_network none = {};
+	struct peer_network network = network_of(address);
+	int translated = same(network.bytes[0], 0) & same(network.bytes[1], 0x64) &
+			 same(network.bytes[2], 0xff) & same(network.bytes[3], 0x9b);
+
+	return (1 ^ network_equal(&network, &none)) & (1 ^ translated);
+}
+
 /* 1 for 127.0.0.0/8, ::1, 0.0.0.0/8 and :: ("this host", RFC 1122 section 3.2.1.3), else 0. */
 static __always_inline int address_is_loopback(const struct peer_address *address)
 {

@@ -98,6 +98,12 @@
 #define LINK_NEW_ROUND_TRIPS 4
 #define LINK_NEW_NS	     (100 * NS_PER_MS)
 #define LINK_NEW_MAX_NS	     (800 * NS_PER_MS)
+/*
+ * Of the peers map this part is the most that the learned peers of one network may have, so that a visitor with any
+ * number of addresses keeps nobody else out; and so many at any rate, as a house or a rack has hosts.
+ */
+#define NETWORK_SHARE	    8
+#define NETWORK_PEERS_LEAST 16
 /* Exempt for good. */
 #define NEVER_ENDS_NS (~0ULL)
 
@@ -187,12 +193,21 @@ struct slot_ended {
 		.keep_dials = 1,                         \
 		.adopt = ADOPT_KEEP,                     \
 		.configured_mode = MODE_ENFORCE,         \
+		.network_peers = PEERS_DEFAULT / NETWORK_SHARE, \
 	}
 
 /* POLICY_DEFAULTS as a value. */
 static __always_inline struct guard_policy policy_defaults(void)
 {
 	return (struct guard_policy)POLICY_DEFAULTS;
+}
+
+/* The `network_peers` of a peers map with room for `max_peers`. */
+static __always_inline __u32 network_share(__u32 max_peers)
+{
+	__u32 share = max_peers / NETWORK_SHARE;
+
+	return share > NETWORK_PEERS_LEAST ? share : NETWORK_PEERS_LEAST;
 }
 
 /* How many links the peer may have. */

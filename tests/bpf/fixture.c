@@ -351,6 +351,7 @@ static const struct {
 	{ "revival", offsetof(struct guard_maps, revival) },
 	{ "ports", offsetof(struct guard_maps, ports) },
 	{ "peers", offsetof(struct guard_maps, peers) },
+	{ "networks", offsetof(struct guard_maps, networks) },
 	{ "exempt", offsetof(struct guard_maps, exempt) },
 	{ "own", offsetof(struct guard_maps, own) },
 	{ "sockets", offsetof(struct guard_maps, sockets) },
@@ -498,6 +499,7 @@ void maps_reset(const struct guard_maps *maps)
 	set_revived(maps, 0);
 	set_handshake_key(maps, &some_key);
 	empty(maps->peers, sizeof(struct peer_address));
+	empty(maps->networks, sizeof(struct peer_network));
 	empty(maps->exempt, sizeof(struct exempt_prefix));
 	empty(maps->own, sizeof(struct exempt_prefix));
 	empty(maps->held_syns, sizeof(struct peer_address));
@@ -717,6 +719,15 @@ unsigned int count_peers(const struct guard_maps *maps)
 		count++;
 	}
 	return count;
+}
+
+int count_places(const struct guard_maps *maps, const char *address)
+{
+	struct peer_address key = key_of(address);
+	struct peer_network network = network_of(&key);
+	struct network_tally tally;
+
+	return bpf_map_lookup_elem(maps->networks, &network, &tally) ? -1 : (int)tally.peers;
 }
 
 int find_handshake(const struct guard_maps *maps, const char *address,

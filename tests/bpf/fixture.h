@@ -116,6 +116,7 @@ struct guard_maps {
 	int revival;
 	int ports;
 	int peers;
+	int networks;
 	int exempt;
 	int own;
 	int sockets;
@@ -157,7 +158,7 @@ void pinned_close(struct guard_maps *maps);
 struct guard_policy patient_policy(void);
 
 /*
- * Empty the peers, exempt, own, handshake and held SYN maps; patient_policy(), MODE_ENFORCE, no daemon, nothing
+ * Empty the peers, networks, exempt, own, handshake and held SYN maps; patient_policy(), MODE_ENFORCE, no daemon, nothing
  * revived, and a key of the handshake table that is the same each time.
  */
 void maps_reset(const struct guard_maps *maps);
@@ -204,6 +205,9 @@ void put_slot(const struct guard_maps *maps, const char *address, struct slot sl
 struct peer get_peer(const struct guard_maps *maps, const char *address);
 bool has_peer(const struct guard_maps *maps, const char *address);
 unsigned int count_peers(const struct guard_maps *maps);
+
+/* Places that learned peers have taken of those of this address's network; -1: the network has no element. */
+int count_places(const struct guard_maps *maps, const char *address);
 
 /* The element of the handshake table that this address owns: its index, or -1. */
 int find_handshake(const struct guard_maps *maps, const char *address,

@@ -11,6 +11,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <pthread.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -1091,6 +1092,129 @@ static void full_map(void **state)
 	assert_silent(watch);
 }
 
+/* The link of `cookie` has ended, and nobody needs the peer any more. */
+static int end_and_forget(const char *address, __u64 cookie)
+{
+	ask_release(address, cookie, CAUSE_link_released);
+	return ask_until(COMMAND_FORGET, address, now_ns());
+}
+
+static void allow_peers_of_a_network(__u32 count)
+{
+	struct guard_policy policy = patient_policy();
+
+	policy.network_peers = count;
+	set_policy(&maps, &policy);
+}
+
+#define OF_NETWORK "fd97:2::"
+
+/* Of one IPv6 network so many are learned and no more; who is named takes no place, who is forgotten gives it back. */
+static void networks(void **state)
+{
+	(void)state;
+	allow_peers_of_a_network(2);
+	assert_int_equal(count_places(&maps, OF_NETWORK), -1);
+	assert_int_equal(adopt(OF_NETWORK "1", 1, DIRECTION_INBOUND), 0);
+	assert_int_equal(get_peer(&maps, OF_NETWORK "1").flags, PEER_COUNTED);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 1);
+	assert_int_equal(adopt(OF_NETWORK "2", 2, DIRECTION_INBOUND), 0);
+	assert_int_equal(adopt(OF_NETWORK "3", 3, DIRECTION_INBOUND), -ENOSPC);
+	assert_false(has_peer(&maps, OF_NETWORK "3"));
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+	/* It has its place: a second link takes none. */
+	assert_int_equal(adopt(OF_NETWORK "2", 22, DIRECTION_INBOUND), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+
+	/* Another network, and IPv4, which is no network at all. */
+	assert_int_equal(adopt(PEER6, 4, DIRECTION_INBOUND), 0);
+	assert_int_equal(count_places(&maps, PEER6), 1);
+	assert_int_equal(adopt(PEER4, 5, DIRECTION_INBOUND), 0);
+	assert_int_equal(get_peer(&maps, PEER4).flags, 0);
+	assert_int_equal(count_places(&maps, PEER4), -1);
+	assert_int_equal(end_and_forget(PEER6, 4), 0);
+	assert_int_equal(count_places(&maps, PEER6), -1);
+	/* Full as the map is, the place that was taken before is given back. */
+	assert_int_equal(ask(COMMAND_ADD, NOBODY), 0);
+	assert_int_equal(count_peers(&maps), PEERS_MAX);
+	assert_int_equal(adopt(PEER6, 4, DIRECTION_INBOUND), -ENOSPC);
+	assert_int_equal(count_places(&maps, PEER6), -1);
+	assert_int_equal(end_and_forget(PEER4, 5), 0);
+
+	assert_int_equal(ask(COMMAND_ADD, OF_NETWORK "4"), 0);
+	assert_int_equal(get_peer(&maps, OF_NETWORK "4").flags, PEER_KNOWN);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+	assert_int_equal(ask(COMMAND_UNKNOW, OF_NETWORK "4"), 0);
+	assert_int_equal(ask_until(COMMAND_FORGET, OF_NETWORK "4", now_ns()), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+	assert_int_equal(ask_limit(OF_NETWORK "5", 2), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+	assert_int_equal(ask_limit(OF_NETWORK "5", 0), 0);
+	assert_int_equal(ask_until(COMMAND_FORGET, OF_NETWORK "5", now_ns()), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+
+	/* Whoever is named from now on leaves the place to somebody else. */
+	assert_int_equal(ask(COMMAND_ADD, OF_NETWORK "1"), 0);
+	assert_int_equal(get_peer(&maps, OF_NETWORK "1").flags, PEER_KNOWN);
+	assert_int_equal(ask(COMMAND_ADD, OF_NETWORK "1"), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 1);
+	assert_int_equal(adopt(OF_NETWORK "3", 3, DIRECTION_INBOUND), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+
+	/* -EBUSY: it has state, and its place. */
+	assert_int_equal(ask_until(COMMAND_FORGET, OF_NETWORK "2", now_ns()), -EBUSY);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 2);
+	ask_release(OF_NETWORK "2", 22, CAUSE_link_released);
+	assert_int_equal(end_and_forget(OF_NETWORK "2", 2), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), 1);
+	assert_int_equal(end_and_forget(OF_NETWORK "3", 3), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), -1);
+
+	/* 0 is no bound, and nobody is counted. */
+	allow_peers_of_a_network(0);
+	assert_int_equal(adopt(OF_NETWORK "6", 6, DIRECTION_INBOUND), 0);
+	assert_int_equal(get_peer(&maps, OF_NETWORK "6").flags, 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), -1);
+	watch_reset(watch);
+}
+
+/* The same peers of a network come and go, on two processors at a time. */
+static void *come_and_go(void *argument)
+{
+	static const char *const addresses[] = { OF_NETWORK "1", OF_NETWORK "2", OF_NETWORK "3" };
+
+	for (__u64 turn = 0; turn < 3000; turn++) {
+		const char *address = addresses[turn % 3];
+		__u64 cookie = 2 * (turn + 1) + (argument ? *(int *)argument : 0);
+
+		adopt(address, cookie, DIRECTION_INBOUND);
+		end_and_forget(address, cookie);
+	}
+	return NULL;
+}
+
+/* Whatever comes between what, no place is lost, and none is left over. */
+static void networks_in_a_race(void **state)
+{
+	int odd = 1;
+	pthread_t other;
+
+	(void)state;
+	allow_peers_of_a_network(2);
+	assert_int_equal(pthread_create(&other, NULL, come_and_go, &odd), 0);
+	come_and_go(NULL);
+	pthread_join(other, NULL);
+	for (char number = '1'; number <= '3'; number++) {
+		char address[32];
+
+		snprintf(address, sizeof(address), OF_NETWORK "%c", number);
+		ask_until(COMMAND_FORGET, address, now_ns());
+	}
+	assert_int_equal(count_peers(&maps), 0);
+	assert_int_equal(count_places(&maps, OF_NETWORK), -1);
+	watch_reset(watch);
+}
+
 /* Commands are for the operator, whatever the mode. */
 static void modes(void **state)
 {
@@ -1125,6 +1249,7 @@ static int run_all(void)
 		TEST(trim),
 		TEST(expire),	   TEST(forget),     TEST(leaving),
 		TEST(full_map),	   TEST(modes),
+		TEST(networks),	   TEST(networks_in_a_race),
 	};
 
 	return cmocka_run_group_tests(tests, set_up, tear_down);

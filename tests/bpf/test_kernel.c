@@ -69,7 +69,7 @@ static const char *const map_pins[] = { "layout", "mode",	  "policy",    "daemon
 					"ports",  "peers",	  "exempt",    "own", "sockets",
 					"handshakes", "adoptions", "nudges",   "counters",
 					"events", "syns", "held_syns", "handshake_key",
-					"listeners", "listening" };
+					"listeners", "listening", "networks" };
 #define MAP_PINS (sizeof(map_pins) / sizeof(map_pins[0]))
 
 /* ---- what is there -------------------------------------------------------------------------- */

@@ -424,7 +424,7 @@ static struct our_dial link_from(const char *peer, int listening)
 {
 	struct segment syn = {
 		.source = peer,
-		.destination = HERE4,
+		.destination = strchr(peer, ':') ? HERE6 : HERE4,
 		.source_port = fresh_port(),
 		.destination_port = PORT,
 		.sequence = 7000,
@@ -467,6 +467,42 @@ static void knocks_and_hangs_up(void **state)
 		assert_int_equal(get_peer(&maps, THERE4).attempts, 0);
 		close(theirs.fd);
 	}
+	assert_no_event(watch);
+	close(listening);
+}
+
+/* Beyond the tun device, of the network of THERE6. */
+#define BESIDE6(number) "fd97:1::" #number
+
+/* What a dial or a link shows takes a place of its network's; when there is none it passes, and is not tracked. */
+static void networks_have_their_share(void **state)
+{
+	struct guard_policy policy = patient_policy();
+	int listening = listener(HERE6, PORT);
+	struct our_dial ours;
+
+	(void)state;
+	next_event(watch, service_started);
+	policy.network_peers = 2;
+	set_policy(&maps, &policy);
+	link_to(THERE6);
+	link_from(BESIDE6(3), listening);
+	next_event(watch, link_inbound);
+	assert_int_equal(count_places(&maps, THERE6), 2);
+
+	ours = dial_out(BESIDE6(4), PORT);
+	next_event(watch, dial_unheld);
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), ANSWER_ACK);
+	assert_true(connected(ours.fd));
+	next_event(watch, link_unheld);
+	link_from(BESIDE6(5), listening);
+	next_event(watch, link_unheld);
+	assert_false(has_peer(&maps, BESIDE6(4)) || has_peer(&maps, BESIDE6(5)));
+	/* Those of other networks are none the worse. */
+	link_to(THERE4);
+	link_to(OTHER4);
+	assert_int_equal(count_peers(&maps), 4);
+	assert_int_equal(count_places(&maps, THERE6), 2);
 	assert_no_event(watch);
 	close(listening);
 }
@@ -885,6 +921,7 @@ static int run_all(void)
 		TEST(hangs_up_now_and_then),
 		TEST(fast_open),
 		TEST(knocks_and_hangs_up),
+		TEST(networks_have_their_share),
 		TEST(quiet_link_is_replaced),
 		TEST(keepalive),
 		TEST(asked_and_set_back),

@@ -591,9 +591,10 @@ void reconcile_now(struct daemon *daemon, bool again)
 	must(root_asks && !again);
 }
 
-void room_make(struct daemon *daemon)
+void room_make(struct daemon *daemon, const struct peer_address *address)
 {
 	(void)daemon;
+	(void)address;
 	must(root_asks);
 }
 

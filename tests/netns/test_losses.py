@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from harness import BPFTOOL, CLI, DAEMON, PATIENCE, PORT, SECOND, Skip, run, wait_for
+from harness import BPFTOOL, CLI, DAEMON, IPV6, PATIENCE, PORT, SECOND, Skip, run, wait_for
 from prober import Prober
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -196,6 +196,78 @@ def a_reload_without_room_for_the_exempt_prefixes_changes_nothing(lab):
         assert [{**one, "left_ns": None} for one in after[part]] == [{**one, "left_ns": None} for one in before[part]] \
             if part == "exempt_prefixes" else after[part] == before[part], part
     assert guard.peer(known.address) is None
+
+
+# Of include/connguard/rules.h.
+NETWORK_PEERS_LEAST = 16
+
+
+def of_network(guard, network):
+    return [peer for peer in guard.peers() if peer["address"].startswith(network)]
+
+
+def elements(guard, name):
+    """Of the pinned map, as bpftool shows them."""
+    return json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", f"{guard.pins}/{name}")[1])
+
+
+@test
+def a_visitor_with_a_network_of_its_own_keeps_nobody_out(lab):
+    """It has more addresses than the map has room for, and a link with each."""
+    guard, named = lab.own_guard(max_peers=64, check_interval="300ms"), [lab.fresh(IPV6) for _ in range(2)]
+    write_peers(guard, named)
+    guard.tell("reload")
+    watch, listener = guard.watch(), listen_home(lab, IPV6)
+    links = [link_in(lab, lab.fresh(IPV6), listener) for _ in range(64 + NETWORK_PEERS_LEAST)]
+    watch.counted(knock_idle=len(links), link_inbound=NETWORK_PEERS_LEAST, link_unheld=64, service_started=1)
+    knocked, dialed = lab.fresh(IPV6, lab.right), lab.fresh(IPV6, lab.right)
+    others = [link_in(lab, knocked, listener), link_out(lab, dialed)]
+    assert_knock_refused(watch, knocked)
+    assert_dial_refused(lab, watch, dialed, "dial_linked")
+    # Its named neighbours have places of their own.
+    for peer in named:
+        others.append(link_in(lab, peer, listener))
+        assert_knock_refused(watch, peer)
+    assert len(of_network(guard, "fd82::")) == NETWORK_PEERS_LEAST + len(named), guard.peers()
+    wait_problem(guard, f"fd82::/64 has {NETWORK_PEERS_LEAST} learned peers")
+    wait_problem(guard, "64 link(s) are not guarded")
+    # To try again is not to count again.
+    checks = guard.status()["now_ns"]
+    wait_for(lambda: guard.status()["now_ns"] - checks > SECOND, "some checks more")
+    assert watch.grown()["link_unheld"] == 64, watch.grown()
+    # Those who wait get the places that become free, and nobody keeps one for nothing.
+    for link in links[:NETWORK_PEERS_LEAST]:
+        link.close(reset=True)
+    late = [link.peer.address for link in links[NETWORK_PEERS_LEAST:]]
+    wait_for(lambda: sum(guard.state(address) == "linked" for address in late) == NETWORK_PEERS_LEAST,
+             lambda: guard.peers())
+    assert problems(guard)[0] == 1
+    for link in links[NETWORK_PEERS_LEAST:]:
+        link.close(reset=True)
+    wait_whole(guard)
+    assert all(link.alive() for link in others)
+    newcomer = lab.fresh(IPV6)
+    link_in(lab, newcomer, listener)
+    wait_for(lambda: guard.state(newcomer.address) == "linked", "it has a place")
+    assert_knock_refused(watch, newcomer)
+
+
+@test
+def a_network_keeps_its_places_through_a_restart_until_they_are_given_back(lab):
+    guard, listener = lab.own_guard(max_peers=64), listen_home(lab, IPV6)
+    links = [link_in(lab, lab.fresh(IPV6), listener) for _ in range(NETWORK_PEERS_LEAST)]
+    guard.end(signal.SIGKILL)
+    guard.start()
+    watch = guard.watch()
+    passing = link_in(lab, lab.fresh(IPV6), listener)
+    watch.event(passing.peer, "link_unheld")
+    passing.close(reset=True)
+    for link in links:
+        link.close(reset=True)
+        watch.event(link.peer, "link_ended")
+    # The last one that is left by then.
+    guard.tell("forget", "--idle")
+    assert not of_network(guard, "fd82::") and not elements(guard, "networks"), elements(guard, "networks")
 
 
 # ---- a socket's memory --------------------------------------------------------------------------------

@@ -482,8 +482,8 @@ def an_unmounted_bpffs_takes_nothing_from_a_daemon_that_runs(lab):
     # Mounted again, it has everything again, and outlives its daemon.
     apart.run("mount", "-t", "bpf", "cgt-bpf", "/sys/fs/bpf")
     wait_for(lambda: ask("status")[0] == 0, lambda: ask("status")[1])
-    # Sixteen maps, seven links, and the program for commands.
-    guard.wait_log("28 pins of the guard had been removed and are made again")
+    # Twenty-one maps, seven links, and the program for commands.
+    guard.wait_log("29 pins of the guard had been removed and are made again")
     guard.end(signal.SIGKILL)
     prober.wait_dials(50)
     guard.start()

@@ -143,6 +143,40 @@ static void loopback_is_this_host(void **state)
 	}
 }
 
+static void a_network_is_the_upper_half(void **state)
+{
+	static const char *const counted[] = {
+		"2001:db8::1", "fd77::1", "fe80::1", "::1:0:0:0:1", "64:ff9a::1", "64:ff9c::1", "65:ff9b::1", "164:ff9b::1",
+	};
+	static const char *const not_counted[] = {
+		"192.0.2.1", "::ffff:192.0.2.1", "::1", "::192.0.2.1", "64:ff9b::c000:201", "64:ff9b:1:2::c000:201",
+	};
+	struct peer_address address = address_of("2001:db8:1:2:3:4:5:6");
+	struct peer_network network = network_of(&address);
+
+	(void)state;
+	for (int bit = 0; bit < 128; bit++) {
+		struct peer_address other = address;
+		struct peer_network its_network;
+
+		other.bytes[bit / 8] ^= 1U << bit % 8;
+		other.service = 24000;
+		its_network = network_of(&other);
+		if (network_equal(&network, &its_network) != (bit >= 64))
+			fail_msg("bit %d", bit);
+	}
+	for (size_t i = 0; i < sizeof(counted) / sizeof(counted[0]); i++) {
+		address = address_of(counted[i]);
+		if (!address_is_counted(&address))
+			fail_msg("%s is counted", counted[i]);
+	}
+	for (size_t i = 0; i < sizeof(not_counted) / sizeof(not_counted[0]); i++) {
+		address = address_of(not_counted[i]);
+		if (address_is_counted(&address))
+			fail_msg("%s is not counted", not_counted[i]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -150,6 +184,7 @@ int main(void)
 		cmocka_unit_test(ipv6_is_held_unchanged),
 		cmocka_unit_test(every_bit_tells_two_peers_apart),
 		cmocka_unit_test(loopback_is_this_host),
+		cmocka_unit_test(a_network_is_the_upper_half),
 	};
 
 	return cmocka_run_group_tests_name("address", tests, NULL, NULL);

@@ -179,6 +179,8 @@ static void every_setting_is_taken(void **state)
 	assert_int_equal(policy.reject_style, REJECT_DROP);
 	assert_int_equal(policy.keep_dials, 0);
 	assert_int_equal(policy.adopt, ADOPT_TRIM);
+	/* An eighth of 16 peers would be two. */
+	assert_int_equal(policy.network_peers, 16);
 	assert_true(policy.netns_cookie == 0);
 	assert_true(policy.netns_inode == 0);
 	assert_true(policy.backoff_initial_ns == 166 * NS_PER_MS);

@@ -38,7 +38,7 @@ static bool is_chosen(const struct eviction *eviction, __u16 number)
 
 static void only_peers_without_state(void **state)
 {
-	struct eviction *eviction = eviction_new(100);
+	struct eviction *eviction = eviction_new(100, NULL);
 	const struct peer_address *none;
 	struct peer peer;
 
@@ -68,7 +68,7 @@ static void knockers_first_then_the_longest_idle(void **state)
 
 	(void)state;
 	for (int chosen = 1; chosen <= MANY; chosen += 37) {
-		struct eviction *eviction = eviction_new(chosen);
+		struct eviction *eviction = eviction_new(chosen, NULL);
 		const struct peer_address *addresses;
 		int order[MANY];
 
@@ -97,11 +97,39 @@ static void knockers_first_then_the_longest_idle(void **state)
 	}
 }
 
+/* For a network's places: those of it that have one. */
+static void of_one_network_those_with_a_place(void **state)
+{
+	static const __u32 flags[] = { PEER_COUNTED, PEER_COUNTED | PEER_DIALED, 0, PEER_COUNTED | PEER_KNOWN };
+	const struct peer_network network = { { 0xfd, 1, 2, 3, 4, 5, 6, 7 } };
+	struct eviction *eviction = eviction_new(100, &network);
+	const struct peer_address *addresses;
+
+	(void)state;
+	assert_non_null(eviction);
+	for (__u16 i = 0; i < 4 * 65; i++) {
+		struct peer peer = peer_idle_since(i, NOW - NS_PER_SECOND, flags[i % 4]);
+
+		memcpy(peer.address.bytes, network.bytes, sizeof(network.bytes));
+		/* All but the last four are of other networks, by a bit each. */
+		if (i < 4 * 64)
+			peer.address.bytes[i / 4 / 8] ^= 1 << i / 4 % 8;
+		eviction_consider(eviction, &peer, NOW);
+	}
+	assert_int_equal(eviction_chosen(eviction, &addresses), 2);
+	for (size_t i = 0; i < 2; i++) {
+		assert_memory_equal(addresses[i].bytes, network.bytes, sizeof(network.bytes));
+		assert_in_range(addresses[i].bytes[14] << 8 | addresses[i].bytes[15], 4 * 64, 4 * 64 + 1);
+	}
+	eviction_free(eviction);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(only_peers_without_state),
 		cmocka_unit_test(knockers_first_then_the_longest_idle),
+		cmocka_unit_test(of_one_network_those_with_a_place),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -7,7 +7,7 @@
  *     powers.c      what is given up once the guard is there
  *     upkeep.c      time: due peers, the ends of backoffs, the heartbeat
  *     reconcile.c   truth: the periodic check of the map against the sockets
- *     room.c        a full peers map: who goes
+ *     room.c        a full peers map, or a network with its share of it: who goes
  *     neighbours.c  other guards that decide about the same sockets
  *     places.c      the cgroup, the network namespace and the pins come and go: notice, wait, and follow
  *     decisions.c   what operators have decided, kept for the time when there is no guard
@@ -66,6 +66,7 @@ enum problem {
 	PROBLEM_UNGUARDED, /* links that are not tracked */
 	PROBLEM_EVENTS,    /* events were lost just now */
 	PROBLEM_KNOWN,     /* known peers without an entry */
+	PROBLEM_NETWORK,   /* a network has its share of the map, and nobody of it can go */
 	PROBLEM_OWN,       /* more is this host than the own map has room for */
 	PROBLEM_STATE,     /* what operators decide cannot be kept */
 	PROBLEM_FORGOTTEN, /* what they had decided is not in force */
@@ -251,8 +252,14 @@ size_t reconcile_unguarded(const struct daemon *daemon);
 int room_start(struct daemon *daemon);
 void room_stop(struct daemon *daemon);
 
-/* A peer found no room in the map: make some, if there is anybody who can go. */
-void room_make(struct daemon *daemon);
+/*
+ * The peer of this address (NULL: any) found no room: make some, if there is anybody who can go. Where its network has
+ * its share of the map, in that network alone.
+ */
+void room_make(struct daemon *daemon, const struct peer_address *address);
+
+/* To be called with each heartbeat: is what `status` says of a network still so, and can somebody of it go? */
+void room_beat(struct daemon *daemon);
 
 /*
  * `left` entries of the known peers found no room at the start: a problem until they do, or until a reload. Takes

@@ -297,9 +297,9 @@ static void on_event(const struct guard_event *event, void *argument)
 			destroy_unheld(daemon, event);
 		/* fall through */
 	case CAUSE_dial_unheld:
-		/* It has no entry: there was no room for one. */
+		/* It has no entry: there was no room for one, in the map or for its network. */
 		if (guard_peer_read(daemon->guard, &event->address, &peer) == -ENOENT)
-			room_make(daemon);
+			room_make(daemon, &event->address);
 		break;
 	case CAUSE_link_duplicate:
 		happenings_destroy(daemon, &event->address, event->other_cookie);

@@ -168,6 +168,43 @@ static bool is_established(struct daemon *daemon, const struct check_action *act
 	       socket.state == TCP_ESTABLISHED;
 }
 
+/* By peer, so that those of one network are together; of a peer, the older socket first. */
+static int compare_adoptions(const void *left, const void *right)
+{
+	const struct check_action *one = left, *other = right;
+	int order = memcmp(&one->address, &other->address, sizeof(one->address));
+
+	return order ? order : (one->cookie > other->cookie) - (one->cookie < other->cookie);
+}
+
+/* What is left for peers that have no entry yet. */
+struct places {
+	size_t in_map;
+	__u32 in_network; /* of that one */
+	struct peer_network network;
+};
+
+/* Has the map this peer, or a place for it? It is taken. To be asked of those of one network one after the other. */
+static bool has_place(struct daemon *daemon, const struct peer_address *address, struct places *left)
+{
+	const struct peer_network network = network_of(address);
+	bool counted = address_is_counted(address);
+	struct peer peer;
+
+	if (guard_peer_read(daemon->guard, address, &peer) == 0)
+		return true;
+	if (counted && !network_equal(&network, &left->network)) {
+		left->network = network;
+		if (guard_network_room(daemon->guard, address, &left->in_network))
+			left->in_network = guard_peers_max(daemon->guard);
+	}
+	if (!left->in_map || (counted && !left->in_network))
+		return false;
+	left->in_map--;
+	left->in_network -= counted;
+	return true;
+}
+
 /*
  * Those whose peers the map has, or has room for: to try another in vain would be counted as one more link that
  * could not be held. Returns how many, which come first; *count is how many there are still.
@@ -175,21 +212,24 @@ static bool is_established(struct daemon *daemon, const struct check_action *act
 static size_t with_room(struct daemon *daemon, struct check_action *actions, size_t *count)
 {
 	size_t max = guard_peers_max(daemon->guard), known = daemon->reconcile->counting.count;
+	struct places left = { .in_map = max > known ? max - known : 0 };
 	size_t fitting = 0, there = 0;
-	struct peer peer;
+	struct peer_address asked = {};
+	bool fits = false;
 
 	for (size_t i = 0; i < *count; i++)
 		if (is_established(daemon, &actions[i]))
 			actions[there++] = actions[i];
 	*count = there;
+	qsort(actions, there, sizeof(*actions), compare_adoptions);
 	for (size_t i = 0; i < there; i++) {
 		const struct check_action action = actions[i];
 
-		if (guard_peer_read(daemon->guard, &action.address, &peer)) {
-			if (known >= max)
-				continue;
-			known++;
-		}
+		if (!i || !address_equal(&action.address, &asked))
+			fits = has_place(daemon, &action.address, &left);
+		asked = action.address;
+		if (!fits)
+			continue;
 		actions[i] = actions[fitting];
 		actions[fitting++] = action;
 	}
@@ -209,6 +249,9 @@ static void adopt(struct daemon *daemon)
 	cleanup_free __u64 *cookies = calloc(count + 1, sizeof(*cookies));
 	int result = adoptions && cookies ? 0 : -ENOMEM;
 
+	/* Any of those who wait: with each check another network has its turn. */
+	if (count < reconcile->adoption_count)
+		room_make(daemon, &actions[count + (size_t)rand() % (reconcile->adoption_count - count)].address);
 	for (size_t i = 0; !result && i < count; i++) {
 		cookies[i] = actions[i].cookie;
 		adoptions[i] = (struct adoption){ .address = actions[i].address,
@@ -295,14 +338,14 @@ static void finish(struct daemon *daemon)
 		adopt(daemon);
 	if (reconcile->unguarded)
 		problem_set(daemon, PROBLEM_UNGUARDED,
-			    "%zu link(s) are not guarded, for lack of room in the peers map or of memory "
-			    "for their sockets: tried again until there is some",
+			    "%zu link(s) are not guarded, for lack of room in the peers map, or for their network in "
+			    "it, or of memory for their sockets: tried again until there is some",
 			    reconcile->unguarded);
 	else
 		problem_clear(daemon, PROBLEM_UNGUARDED);
 	/* Before the next one finds it full. */
 	if (reconcile->census.count >= guard_peers_max(daemon->guard))
-		room_make(daemon);
+		room_make(daemon, NULL);
 	else
 		room_look(daemon);
 	if (reconcile->repairs > REPAIRS_LOGGED)

@@ -145,7 +145,7 @@ static int command_one(const struct call *call, const struct guard_command *comm
 	int result = guard_command_host(call->daemon->guard, command);
 
 	if (result == -ENOSPC) {
-		room_make(call->daemon);
+		room_make(call->daemon, NULL);
 		result = guard_command_host(call->daemon->guard, command);
 	}
 	if (result == -ENOENT)

@@ -4,7 +4,8 @@
  *
  * A full map is no end: whoever comes then passes without a guard, once, and at once the learned peers that nobody
  * needs go (pure/eviction.h), an eighth of the map or so. Peers with state, and those that are named, never do: where
- * all have state there is no room, and `status` says so.
+ * all have state there is no room, and `status` says so. A network that has its share of the map (struct
+ * network_tally) is treated likewise, by itself.
  */
 #include "connguardd/daemon.h"
 
@@ -18,9 +19,10 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "edge/furnish.h"
+#include "pure/address_text.h"
 #include "pure/eviction.h"
 
-/* Of the map, so much is made free at a time: */
+/* Of the map, or of a network's share, so much is made free at a time: */
 #define SHARE 8
 /* but not more than some milliseconds of work. */
 #define EVICTED_MAX 4096
@@ -30,6 +32,8 @@
 #define REST_RATIO 20
 /* and where there was nobody to go, none for so long. */
 #define IN_VAIN_NS NS_PER_SECOND
+/* Heartbeats for which a network must have had places before it is no problem any more. */
+#define ROOMY_BEATS 5
 
 struct room {
 	struct event *piece;
@@ -37,7 +41,12 @@ struct room {
 	struct peer_walk walk;
 	size_t count; /* peers that were looked at */
 	__u64 took_ns; /* the search, so far */
-	__u64 not_before_ns;
+	bool in_network; /* it is for one network alone: */
+	struct peer_address newcomer; /* somebody of it, who found no place */
+	bool wanted;     /* meanwhile the whole map was full: that is next */
+	__u64 not_before_ns[2]; /* another search in the whole map, and one for a network */
+	struct peer_address crowded; /* PROBLEM_NETWORK: somebody of that network */
+	unsigned int roomy_beats;
 	struct known_peer *known; /* all of them, while some wait for room; else NULL */
 	size_t known_count;
 };
@@ -49,6 +58,52 @@ static void forget(struct room *room)
 	room->eviction = NULL;
 }
 
+/* Has this one's network all the places that it may have? */
+static bool network_is_full(struct daemon *daemon, const struct peer_address *address)
+{
+	__u32 left;
+
+	return guard_network_room(daemon->guard, address, &left) == 0 && !left;
+}
+
+/* Does what was searched still lack room, as far as was seen? */
+static bool is_full(struct daemon *daemon)
+{
+	const struct room *room = daemon->room;
+	size_t max = guard_peers_max(daemon->guard);
+
+	return room->in_network ? network_is_full(daemon, &room->newcomer) : room->count >= max - max / NEARLY;
+}
+
+/* As a person writes it. */
+static const char *network_text(const struct peer_address *address, char text[PREFIX_TEXT_MAX])
+{
+	const struct peer_network network = network_of(address);
+	struct exempt_prefix prefix = { .prefix_length = 8 * sizeof(network.bytes) };
+
+	memcpy(prefix.address, network.bytes, sizeof(network.bytes));
+	return prefix_to_text(&prefix, text);
+}
+
+/* Nobody of this network can go. */
+static void say_crowded(struct daemon *daemon, const struct peer_address *address)
+{
+	char text[PREFIX_TEXT_MAX];
+	struct room *room = daemon->room;
+	struct guard_policy policy;
+
+	if (guard_policy_read(daemon->guard, &policy))
+		return;
+	room->crowded = *address;
+	room->roomy_beats = 0;
+	problem_set(daemon, PROBLEM_NETWORK,
+		    "%s has %u learned peers with a link, a backoff or a limit, as many as one network may: its further "
+		    "ones are allowed without a guard, unless they are named in the peers file; nobody else is affected",
+		    network_text(address, text), policy.network_peers);
+}
+
+static void begin(struct daemon *daemon, const struct peer_address *newcomer);
+
 /* The choice is made. */
 static void evict(struct daemon *daemon)
 {
@@ -56,22 +111,30 @@ static void evict(struct daemon *daemon)
 	struct room *room = daemon->room;
 	const struct peer_address *addresses;
 	size_t count = eviction_chosen(room->eviction, &addresses), gone = 0;
+	/* Else there was no memory, or there is room by now, and it helps nobody that others go. */
+	bool full = is_full(daemon);
+	char text[PREFIX_TEXT_MAX];
 
-	/* Else there was no memory, and it helps nobody that others go. */
-	if (room->count < guard_peers_max(daemon->guard) - guard_peers_max(daemon->guard) / NEARLY)
-		count = 0;
-	for (size_t i = 0; i < count; i++) {
+	for (size_t i = 0; full && i < count; i++) {
 		command.address = addresses[i];
 		/* -EBUSY: it has state by now. */
 		gone += guard_command(daemon->guard, &command) == 0;
 	}
 	forget(room);
-	room->not_before_ns = clock_now_ns() + REST_RATIO * room->took_ns + (gone ? 0 : IN_VAIN_NS);
-	if (!gone)
-		return;
-	log_info("the peers map was full: %zu that were idle are forgotten", gone);
+	room->not_before_ns[room->in_network] =
+		clock_now_ns() + REST_RATIO * room->took_ns + (gone ? 0 : IN_VAIN_NS);
+	if (gone && room->in_network)
+		log_info("%s had all the peers that one network may: %zu that were idle are forgotten",
+			 network_text(&room->newcomer, text), gone);
+	else if (gone)
+		log_info("the peers map was full: %zu that were idle are forgotten", gone);
+	else if (room->in_network && full)
+		say_crowded(daemon, &room->newcomer);
 	/* What came meanwhile may be a link already. */
-	reconcile_now(daemon, false);
+	if (gone)
+		reconcile_now(daemon, false);
+	if (room->wanted)
+		begin(daemon, NULL);
 }
 
 static void look_on(struct daemon *daemon)
@@ -101,17 +164,24 @@ static void look_on(struct daemon *daemon)
 	}
 }
 
-void room_make(struct daemon *daemon)
+/* Search the whole map, or (not NULL) for places in the network of this one. */
+static void begin(struct daemon *daemon, const struct peer_address *newcomer)
 {
 	struct room *room = daemon->room;
-	size_t wanted = guard_peers_max(daemon->guard) / SHARE;
+	__u32 max = guard_peers_max(daemon->guard);
+	size_t wanted = (newcomer ? network_share(max) : max) / SHARE;
+	struct peer_network network;
 	int result;
 
-	if (room->eviction || clock_now_ns() < room->not_before_ns)
-		return;
+	room->in_network = newcomer;
+	room->wanted = room->wanted && newcomer;
+	if (newcomer) {
+		room->newcomer = *newcomer;
+		network = network_of(newcomer);
+	}
 	room->count = 0;
 	room->took_ns = 0;
-	room->eviction = eviction_new(wanted < EVICTED_MAX ? wanted : EVICTED_MAX);
+	room->eviction = eviction_new(wanted < EVICTED_MAX ? wanted : EVICTED_MAX, newcomer ? &network : NULL);
 	result = room->eviction ? guard_peers_walk(daemon->guard, &room->walk) : -ENOMEM;
 	if (result) {
 		log_warning("looking for idle peers: %s", strerror(-result));
@@ -119,6 +189,35 @@ void room_make(struct daemon *daemon)
 		return;
 	}
 	look_on(daemon);
+}
+
+void room_make(struct daemon *daemon, const struct peer_address *address)
+{
+	bool in_network = address && network_is_full(daemon, address);
+	struct room *room = daemon->room;
+
+	if (clock_now_ns() < room->not_before_ns[in_network])
+		return;
+	/* A crowd of one network does not keep others waiting. */
+	if (room->eviction)
+		room->wanted = room->wanted || (room->in_network && !in_network);
+	else
+		begin(daemon, in_network ? address : NULL);
+}
+
+void room_beat(struct daemon *daemon)
+{
+	struct room *room = daemon->room;
+
+	if (!*daemon->problems[PROBLEM_NETWORK])
+		return;
+	if (network_is_full(daemon, &room->crowded)) {
+		room->roomy_beats = 0;
+		/* Some of it may have nothing by now that keeps them. */
+		room_make(daemon, &room->crowded);
+	} else if (++room->roomy_beats >= ROOMY_BEATS) {
+		problem_clear(daemon, PROBLEM_NETWORK);
+	}
 }
 
 static void on_piece(evutil_socket_t fd, short what, void *argument)

@@ -266,6 +266,7 @@ void upkeep_beat(struct daemon *daemon)
 		log_warning("writing the exempt addresses: %s", strerror(-result));
 	daemon->exempt_result = result;
 	make_up(daemon);
+	room_beat(daemon);
 	while (throttle_pop_left_out(daemon->throttle, clock_now_ns(), &address, &cause, &left_out))
 		log_info("%s: %s: %llu more, not logged one by one", address_to_text(&address, text),
 			 names_cause_text(cause), (unsigned long long)left_out);

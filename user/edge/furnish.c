@@ -29,6 +29,8 @@ int furnish_policy(const struct guard *guard, const struct config *config,
 	policy.netns_cookie = surroundings->netns_cookie;
 	policy.netns_inode = netns.st_ino;
 	policy.recalled = in_force.recalled;
+	/* Of the map that is there: a guard that was taken over has its own. */
+	policy.network_peers = network_share(guard_peers_max(guard));
 	result = guard_policy_write(guard, &policy);
 	return result ? result :
 			guard_ports_write(guard, config->ports.number, config->ports.count,

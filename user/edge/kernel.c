@@ -30,6 +30,7 @@ const char *const kernel_map_names[MAP_COUNT] = {
 	[MAP_SYNS] = "syns",	       [MAP_HELD_SYNS] = "held_syns",
 	[MAP_HANDSHAKE_KEY] = "handshake_key", [MAP_LISTENERS] = "listeners",
 	[MAP_LISTENING] = "listening", [MAP_OWN] = "own",
+	[MAP_NETWORKS] = "networks",
 };
 
 const struct kernel_hook kernel_hooks[HOOK_COUNT] = {

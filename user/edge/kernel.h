@@ -224,6 +224,11 @@ void guard_peers_leave(struct peer_walk *walk);
  * map is full.
  */
 int guard_peer_add(const struct guard *guard, const struct peer *peer);
+/*
+ * How many learned peers more the network of this address may have. -ENOENT: it is not bounded (address_is_counted(),
+ * guard_policy.network_peers).
+ */
+int guard_network_room(const struct guard *guard, const struct peer_address *address, __u32 *ret_room);
 /* Capacity of the peers map. */
 __u32 guard_peers_max(const struct guard *guard);
 

@@ -195,6 +195,7 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	int result;
 
 	bpf_map__set_max_entries(skeleton->maps.peers, options->max_peers);
+	bpf_map__set_max_entries(skeleton->maps.networks, options->max_peers);
 	result = reuse_pins(skeleton, options->name, error);
 	if (result)
 		return result;

@@ -213,6 +213,23 @@ __u32 guard_peers_max(const struct guard *guard)
 	return guard->max_peers;
 }
 
+int guard_network_room(const struct guard *guard, const struct peer_address *address, __u32 *ret_room)
+{
+	struct peer_network network = network_of(address);
+	struct network_tally tally = {};
+	struct guard_policy policy;
+	int result = guard_policy_read(guard, &policy);
+
+	if (result)
+		return result;
+	if (!policy.network_peers || !address_is_counted(address))
+		return -ENOENT;
+	if (bpf_map_lookup_elem(guard->maps[MAP_NETWORKS], &network, &tally) && errno != ENOENT)
+		return -errno;
+	*ret_room = tally.peers < policy.network_peers ? policy.network_peers - tally.peers : 0;
+	return 0;
+}
+
 /* Room for a piece of the walk: a bucket of the map comes whole, or -ENOSPC asks for more. */
 static int walk_reserve(struct peer_walk *walk, __u32 capacity)
 {

@@ -41,6 +41,7 @@ enum guard_map {
 	MAP_LISTENERS,
 	MAP_LISTENING,
 	MAP_OWN,
+	MAP_NETWORKS,
 	MAP_COUNT,
 };
 

@@ -936,6 +936,7 @@ void config_policy(const struct config *config, struct guard_policy *ret_policy)
 		.keep_dials = config->keep_dials,
 		.adopt = config->adopt,
 		.configured_mode = config->mode,
+		.network_peers = network_share(config->max_peers),
 	};
 }
 

@@ -9,6 +9,8 @@
 
 struct eviction {
 	size_t max, count;
+	bool in_network;
+	struct peer_network network;
 	__u64 *ranks; /* a heap: of each element and those below it this is the greatest */
 	struct peer_address *addresses;
 };
@@ -19,13 +21,16 @@ static __u64 rank_of(const struct peer *peer)
 	return (peer->flags & PEER_DIALED ? 1ULL << 63 : 0) | peer->last_active_ns >> 1;
 }
 
-struct eviction *eviction_new(size_t max)
+struct eviction *eviction_new(size_t max, const struct peer_network *network)
 {
 	struct eviction *eviction = calloc(1, sizeof(*eviction));
 
 	if (!eviction)
 		return NULL;
 	eviction->max = max;
+	eviction->in_network = network;
+	if (network)
+		eviction->network = *network;
 	eviction->ranks = calloc(max, sizeof(*eviction->ranks));
 	eviction->addresses = calloc(max, sizeof(*eviction->addresses));
 	if (!eviction->ranks || !eviction->addresses) {
@@ -80,11 +85,21 @@ static void replace(struct eviction *eviction, __u64 rank, const struct peer_add
 	put(eviction, place, rank, address);
 }
 
+/* Has it a place in the network that wants one? */
+static bool is_of_network(const struct eviction *eviction, const struct peer *peer)
+{
+	struct peer_network network = network_of(&peer->address);
+
+	return peer->flags & PEER_COUNTED && network_equal(&network, &eviction->network);
+}
+
 void eviction_consider(struct eviction *eviction, const struct peer *peer, __u64 now_ns)
 {
 	__u64 rank = rank_of(peer);
 	struct peer copy = *peer;
 
+	if (eviction->in_network && !is_of_network(eviction, peer))
+		return;
 	if (peer->flags & PEER_LEAVING || !peer_forget(&copy, now_ns, now_ns))
 		return;
 	if (eviction->count < eviction->max)

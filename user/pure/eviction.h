@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * Who goes first when the peers map has no room: a choice among all peers, looked at one by one.
+ * Who goes first when the peers map has no room, or a network has all the places that it may have: a choice among all
+ * peers, looked at one by one.
  *
  * Pure. Only a learned peer without any state goes (peer_forget() of connguard/rules.h): no link, no dial, no
  * backoff, no limit, not exempt, not named. Those that have only ever knocked go before those that we dial, for
@@ -15,8 +16,11 @@
 
 struct eviction;
 
-/* Choose at most `max`, 1 at least. NULL: no memory. The caller's: eviction_free(). */
-struct eviction *eviction_new(size_t max);
+/*
+ * Choose at most `max`, 1 at least; of `network` only those whose places it wants, NULL: of all. NULL: no memory. The
+ * caller's: eviction_free().
+ */
+struct eviction *eviction_new(size_t max, const struct peer_network *network);
 
 /* NULL is allowed. */
 void eviction_free(struct eviction *eviction);
