@@ -289,16 +289,6 @@ static int calling(long number)
 	return syscall(number, -1L, -1L, -1L, -1L, -1L, -1L) < 0 ? errno : 0;
 }
 
-/* The address sanitizer traces the process at its end, to find leaks. */
-#ifndef __has_feature
-#define __has_feature(feature) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define TRACED_AT_END 1
-#else
-#define TRACED_AT_END 0
-#endif
-
 static const char *const refused[] = {
 	"execve", "execveat", "uselib", "process_vm_readv", "process_vm_writev", "process_madvise", "pidfd_getfd", "kcmp",
 	"perf_event_open", "userfaultfd", "fanotify_init", "syslog", "init_module", "finit_module", "delete_module",
@@ -379,7 +369,7 @@ static void refuses_calls(void)
 			_exit(1);
 		}
 	must(execv("/bin/true", arguments) < 0 && errno == EPERM);
-	must(calling(SYS_ptrace) == (TRACED_AT_END ? ESRCH : EPERM));
+	must(calling(SYS_ptrace) == (CONFINE_TRACED_AT_END ? ESRCH : EPERM));
 	must(entering("net", CLONE_NEWNET) == EPERM);
 	works();
 }

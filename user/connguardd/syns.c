@@ -2,8 +2,8 @@
 /*
  * SYNs that leave between two of TCP's own timers. See daemon.h.
  *
- * A dial that was kept is let go when the backoff ends, or the link beside it; TCP would send its SYN at its next try, which may be
- * seconds later. Of two ends that dial from the port on which they listen one gives its dial up for the
+ * A dial that was kept is let go when the backoff ends, or the link beside it; TCP would send its SYN at its next
+ * try, which may be seconds later. Of two ends that dial from the port on which they listen one gives its dial up for the
  * other's, whose SYN it had to drop for that: the other asks again, and the SYN that has ended the dial comes to the
  * listener. And of two dials that cross after an outage, the answer to
  * the older is dropped for the other's sake, which the other end may have given up already, or because there

@@ -199,16 +199,6 @@ bool confine_has_capability(unsigned int capability)
 	return capng_get_caps_process() == 0 && capng_have_capability(CAPNG_PERMITTED, capability);
 }
 
-/* Both compilers tell of the address sanitizer, which traces the process at its end, to find leaks. */
-#ifndef __has_feature
-#define __has_feature(feature) 0
-#endif
-#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
-#define TRACED_AT_END 1
-#else
-#define TRACED_AT_END 0
-#endif
-
 /* Which argument of clone(2) has the flags. */
 #ifdef __s390__
 #define CLONE_FLAGS_ARGUMENT 1
@@ -304,7 +294,7 @@ int confine_calls(bool may_enter_network)
 		result = seccomp_attr_set(filter, SCMP_FLTATR_API_SYSRAWRC, 1);
 	for (size_t i = 0; !result && i < sizeof(refused_calls) / sizeof(refused_calls[0]); i++)
 		result = refuse(filter, EPERM, refused_calls[i], NULL);
-	if (!result && !TRACED_AT_END)
+	if (!result && !CONFINE_TRACED_AT_END)
 		result = refuse(filter, EPERM, "ptrace", NULL);
 	if (!result)
 		result = refuse_some_bpf(filter);

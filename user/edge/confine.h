@@ -70,6 +70,19 @@ int confine_capabilities(const unsigned int *kept, size_t count, char ret_names[
 int confine_effective(const unsigned int *kept, size_t count);
 
 /*
+ * 1 where this is built with the address sanitizer, which traces the process at its end, to find leaks: then
+ * confine_calls() leaves ptrace(2) alone. Both compilers tell of it.
+ */
+#ifndef __has_feature
+#define __has_feature(feature) 0
+#endif
+#if defined(__SANITIZE_ADDRESS__) || __has_feature(address_sanitizer)
+#define CONFINE_TRACED_AT_END 1
+#else
+#define CONFINE_TRACED_AT_END 0
+#endif
+
+/*
  * From now on the kernel refuses with EPERM what would give more to whoever takes the process over: to execute; to
  * trace, and reach into other processes; to load modules, kernels and BPF programs, or get at BPF objects of others
  * by number; to mount, and to make or enter namespaces, but a network namespace by setns() if `may_enter_network`;

@@ -50,6 +50,21 @@ struct sockets {
 	char *buffer; /* BUFFER_SIZE bytes */
 };
 
+/* One bit per port. */
+struct port_bits {
+	__u64 words[65536 / 64];
+};
+
+static void port_set(struct port_bits *bits, __u16 port)
+{
+	bits->words[port / 64] |= 1ULL << port % 64;
+}
+
+static bool port_is_set(const struct port_bits *bits, __u16 port)
+{
+	return bits->words[port / 64] >> port % 64 & 1;
+}
+
 /* What an answer to a request is collected into. */
 struct answer {
 	struct tcp_socket *list;
@@ -57,8 +72,7 @@ struct answer {
 	size_t capacity;
 	bool interrupted; /* the list may be inconsistent */
 	int error; /* of ours, or of the kernel's half-way; 0: none */
-	const __u16 *ports; /* sockets with none of them are passed over; NULL: all are taken */
-	size_t port_count;
+	const struct port_bits *ports; /* sockets with none of them are passed over; NULL: all are taken */
 	struct socket_vitals *vitals; /* of the one socket that was asked for; NULL: not wanted */
 };
 
@@ -151,10 +165,8 @@ static void vitals_decode(const struct nlmsghdr *header, struct socket_vitals *v
 
 static bool is_wanted(const struct answer *answer, const struct tcp_socket *socket)
 {
-	for (size_t i = 0; i < answer->port_count; i++)
-		if (answer->ports[i] == socket->local_port || answer->ports[i] == socket->remote_port)
-			return true;
-	return !answer->ports;
+	return !answer->ports || port_is_set(answer->ports, socket->local_port) ||
+	       port_is_set(answer->ports, socket->remote_port);
 }
 
 static int answer_add(struct answer *answer, const struct nlmsghdr *header)
@@ -401,21 +413,6 @@ static int compare_cookies(const void *left, const void *right)
 	return a->cookie < b->cookie ? -1 : a->cookie > b->cookie;
 }
 
-/* One bit per port. */
-struct port_bits {
-	__u64 words[65536 / 64];
-};
-
-static void port_set(struct port_bits *bits, __u16 port)
-{
-	bits->words[port / 64] |= 1ULL << port % 64;
-}
-
-static bool port_is_set(const struct port_bits *bits, __u16 port)
-{
-	return bits->words[port / 64] >> port % 64 & 1;
-}
-
 /*
  * Sort by cookie and drop what is there twice: a dump goes on by position in a hash chain, which
  * moves when sockets come and go. Mark the ports that have a listener, then drop the listeners
@@ -449,7 +446,7 @@ struct socket_listing {
 	__u32 state_mask;
 	const struct port_filter *filter; /* NULL: all ports */
 	struct port_filter ports;
-	__u16 wanted[SOCKETS_PORTS_MAX]; /* of the filter */
+	struct port_bits wanted; /* of the filter */
 	struct answer answer;
 	int family;   /* index of the one that is being listed */
 	bool reading; /* its answer has not come to its end */
@@ -491,9 +488,9 @@ int sockets_list_begin(struct sockets *sockets, __u32 state_mask, const __u16 *p
 	if (port_count) {
 		port_filter_make(&listing->ports, ports, port_count);
 		listing->filter = &listing->ports;
-		memcpy(listing->wanted, ports, port_count * sizeof(*ports));
-		listing->answer.ports = listing->wanted;
-		listing->answer.port_count = port_count;
+		for (size_t i = 0; i < port_count; i++)
+			port_set(&listing->wanted, ports[i]);
+		listing->answer.ports = &listing->wanted;
 	}
 	error = listing_ask(listing);
 	if (error) {
@@ -517,8 +514,7 @@ int sockets_list_on(struct socket_listing *listing)
 		if (++listing->attempts == LIST_ATTEMPTS)
 			return -EAGAIN;
 		free(listing->answer.list);
-		listing->answer = (struct answer){ .ports = listing->answer.ports,
-						   .port_count = listing->answer.port_count };
+		listing->answer = (struct answer){ .ports = listing->answer.ports };
 		listing->family = 0;
 	}
 	if (listing->family == LISTED_FAMILIES)
