@@ -193,7 +193,7 @@ static void give_up_dials(struct daemon *daemon, const struct guard_event *event
 	struct guard_policy policy;
 	struct peer peer;
 
-	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
+	if (!daemon_enforces(daemon) || guard_peer_read(daemon->guard, &event->address, &peer) ||
 	    guard_policy_read(daemon->guard, &policy))
 		return;
 	if (policy.tie_break == TIE_BREAK_NONE || peer_exempt(&peer, event->time_ns) ||
