@@ -21,6 +21,7 @@ environment: BUILD                  where the test programs were built (build)
 """
 
 import argparse
+import contextlib
 import multiprocessing
 import multiprocessing.connection
 import os
@@ -259,7 +260,9 @@ class Runner:
                     if message[0] != "ready":
                         self.take(performance, message)
             for place, performance in enumerate(self.by_connection.values()):
-                performance.connection.send(place * APART_S)
+                # One that is skipped has ended.
+                with contextlib.suppress(OSError):
+                    performance.connection.send(place * APART_S)
             while self.by_connection:
                 for performance, message in self.messages():
                     self.take(performance, message)
@@ -279,7 +282,7 @@ class Runner:
             performance = self.by_connection[connection]
             try:
                 yield performance, connection.recv()
-            except EOFError:
+            except (EOFError, ConnectionResetError):
                 del self.by_connection[connection]
                 yield performance, ("ended",)
 
