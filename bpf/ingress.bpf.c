@@ -119,7 +119,7 @@ static __always_inline int conclude(const struct decision *decision,
  * The last ACK of a handshake, or data behind it: it waits a moment for our dial that was given up for
  * the knock, so that the application hears of that first.
  */
-static __always_inline int on_last_ack(const struct segment *segment,
+static __always_inline int on_last_ack(struct __sk_buff *skb, const struct segment *segment,
 				       const struct guard_policy *rules, __u64 now,
 				       enum guard_mode mode)
 {
@@ -148,6 +148,10 @@ static __always_inline int on_last_ack(const struct segment *segment,
 		bpf_spin_lock(&pending->lock);
 		handshake_waits(pending, &happening.address, rules, happening.remote_port, now);
 		bpf_spin_unlock(&pending->lock);
+	}
+	if (decision.verdict == VERDICT_HOLD) {
+		report_held(skb, &decision, &happening);
+		return PACKET_DROP;
 	}
 	return conclude(&decision, &happening, mode);
 }
@@ -191,7 +195,7 @@ static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, 
 	segment.source.service = service_of_port(listen_port);
 	knock.now = bpf_ktime_get_boot_ns();
 	if ((segment.flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-		return on_last_ack(&segment, rules, knock.now, mode);
+		return on_last_ack(skb, &segment, rules, knock.now, mode);
 	if (segment.flags != TCP_SYN && !(segment.flags & TCP_RST))
 		return PACKET_PASS;
 	pending = handshake_of(&segment.source, knock.now);

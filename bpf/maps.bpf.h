@@ -315,8 +315,8 @@ handshake_of(const struct peer_address *address, __u64 now)
 	return bpf_map_lookup_elem(&handshakes, &place);
 }
 
-/* The smallest that a SYN can be: an IPv4 and a TCP header. */
-#define SYN_BYTES_MIN 40
+/* The smallest that a packet of TCP can be: an IPv4 and a TCP header. */
+#define SEGMENT_BYTES_MIN 40
 
 /* Copy a SYN without data. 0, or -1: it is something else. */
 static __always_inline int syn_read(struct __sk_buff *skb, __u64 now, struct ready_syn *ret_syn)
@@ -325,7 +325,7 @@ static __always_inline int syn_read(struct __sk_buff *skb, __u64 now, struct rea
 
 	/* The verifier has to see the very value that it will meet. */
 	barrier_var(length);
-	if (length < SYN_BYTES_MIN || length > SYN_BYTES_MAX)
+	if (length < SEGMENT_BYTES_MIN || length > SYN_BYTES_MAX)
 		return -1;
 	ret_syn->time_ns = now;
 	ret_syn->length = length;

@@ -53,19 +53,10 @@ static __always_inline int has_room(const struct decision *decision, const struc
 	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < EVENTS_BYTES / 2;
 }
 
-/* Count and put into the ring. `dial` (may be NULL) tells who called connect(). */
-static __always_inline void report(const struct decision *decision,
-				   const struct happening *happening, const struct dial *dial,
-				   int enforced)
+/* Fill in a record of the ring. */
+static __always_inline void event_fill(struct guard_event *event, const struct decision *decision,
+				       const struct happening *happening, const struct dial *dial, int enforced)
 {
-	struct guard_event *event;
-
-	count(decision->cause, enforced);
-	event = has_room(decision, dial) ? bpf_ringbuf_reserve(&events, sizeof(*event), 0) : 0;
-	if (!event) {
-		count_lost_event();
-		return;
-	}
 	event->time_ns = happening->now;
 	event->address = happening->address;
 	event->cookie = happening->cookie;
@@ -89,7 +80,49 @@ static __always_inline void report(const struct decision *decision,
 		event->thread_id = 0;
 		__builtin_memset(event->command, 0, sizeof(event->command));
 	}
+}
+
+/* Count and put into the ring. `dial` (may be NULL) tells who called connect(). */
+static __always_inline void report(const struct decision *decision,
+				   const struct happening *happening, const struct dial *dial,
+				   int enforced)
+{
+	struct guard_event *event;
+
+	count(decision->cause, enforced);
+	event = has_room(decision, dial) ? bpf_ringbuf_reserve(&events, sizeof(*event), 0) : 0;
+	if (!event) {
+		count_lost_event();
+		return;
+	}
+	event_fill(event, decision, happening, dial, enforced);
 	bpf_ringbuf_submit(event, 0);
+}
+
+/*
+ * The same with the packet that is held. It is large, and anybody can send such: where a quarter of the ring is full it
+ * is told without.
+ */
+static __always_inline void report_held(struct __sk_buff *skb, const struct decision *decision,
+					const struct happening *happening)
+{
+	struct held_packet *held = 0;
+	__u32 length = skb->len;
+
+	if (length > HELD_BYTES_MAX)
+		length = HELD_BYTES_MAX;
+	/* The verifier has to see both bounds of the very value that it will meet, one after the other. */
+	barrier_var(length);
+	if (length >= SEGMENT_BYTES_MIN && bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < EVENTS_BYTES / 4)
+		held = bpf_ringbuf_reserve(&events, sizeof(*held), 0);
+	if (!held) {
+		report(decision, happening, 0, 1);
+		return;
+	}
+	count(decision->cause, 1);
+	event_fill(&held->event, decision, happening, 0, 1);
+	held->length = bpf_skb_load_bytes(skb, 0, held->bytes, length) ? 0 : length;
+	bpf_ringbuf_submit(held, 0);
 }
 
 #endif

@@ -408,6 +408,19 @@ struct guard_event {
 	char command[COMMAND_LENGTH];
 };
 
+/* Bytes of a packet in the ring: as much as one of an Ethernet has. */
+#define HELD_BYTES_MAX 1500
+
+/*
+ * A record of the `events` ring that is longer than an event: the last ACK of a handshake, or data behind it, which
+ * was held (knock_ack_waits), for the daemon to let in when the dial has ended that it waits for.
+ */
+struct held_packet {
+	struct guard_event event;
+	__u32 length; /* of `bytes`, from the IP header on. Of a longer packet they are the start */
+	__u8 bytes[HELD_BYTES_MAX];
+};
+
 /*
  * What userspace asks of a peer: data_in of one BPF_PROG_TEST_RUN of the `command` program, which
  * runs the rule under the peer's lock. The program returns 0 or a negative errno as an unsigned
@@ -545,6 +558,7 @@ _Static_assert(sizeof(struct place_listeners) == 8, "struct place_listeners");
 _Static_assert(sizeof(struct listening) == 32, "struct listening");
 _Static_assert(sizeof(struct pending_handshake) == 72, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
+_Static_assert(sizeof(struct held_packet) == sizeof(struct guard_event) + 4 + HELD_BYTES_MAX, "struct held_packet");
 _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");

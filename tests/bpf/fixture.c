@@ -758,6 +758,7 @@ struct watch {
 	struct guard_event waiting[EVENTS_WAITING];
 	unsigned int waiting_count;
 	unsigned int next;
+	struct held_packet held; /* the last one, length 0: none */
 	unsigned int
 		told; /* all events since the last discard, the ones that found no room included */
 };
@@ -777,11 +778,23 @@ static int take_event(void *context, void *data, size_t size)
 {
 	struct watch *watch = context;
 
-	assert_int_equal(size, sizeof(struct guard_event));
+	/* With a packet behind it, or without. */
+	if (size == sizeof(struct held_packet))
+		memcpy(&watch->held, data, size);
+	else
+		assert_int_equal(size, sizeof(struct guard_event));
 	watch->told++;
 	if (watch->waiting_count < EVENTS_WAITING)
-		memcpy(&watch->waiting[watch->waiting_count++], data, size);
+		memcpy(&watch->waiting[watch->waiting_count++], data, sizeof(struct guard_event));
 	return 0;
+}
+
+struct held_packet take_held(struct watch *watch)
+{
+	struct held_packet held = watch->held;
+
+	watch->held.length = 0;
+	return held;
 }
 
 static void read_counters(const struct watch *watch, struct guard_counters totals[COUNTERS_COUNT])

@@ -244,6 +244,8 @@ struct counted {
 
 /* The next event is of this cause: a copy of it. */
 #define next_event(watch, name) check_event(watch, CAUSE_##name, __FILE__, __LINE__)
+/* The packet that came with the last event that had one; length 0: none has, since it was last taken. */
+struct held_packet take_held(struct watch *watch);
 /* 1 when an event is left. */
 bool has_event(struct watch *watch);
 /* No event is left. */

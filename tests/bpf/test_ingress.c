@@ -1442,10 +1442,12 @@ static void check_last_ack(const char *peer)
 {
 	struct their_dial theirs = goes_before(peer);
 	struct segment data = theirs.ack;
+	struct held_packet held;
 	struct guard_event event;
 	struct peer value;
 	char received[8];
 	__u64 before;
+	__u32 whole;
 	int accepted;
 
 	data.flags = TH_ACK | TH_PUSH;
@@ -1468,15 +1470,22 @@ static void check_last_ack(const char *peer)
 	assert_int_equal(event.until_ns, value.slots[0].ack_waits_until_ns);
 	assert_int_equal(event.until_ns, event.time_ns + ACK_WAITS_NS);
 	assert_no_event(watch);
+	held = take_held(watch);
+	whole = held.length;
+	assert_int_equal(held.event.time_ns, event.time_ns);
+	assert_true(whole >= sizeof(struct iphdr) + sizeof(struct tcphdr));
 	/* So does what comes behind it, and none of that makes it longer. */
 	set_ack_waits(peer, now_ns() + HOUR_NS);
 	value = get_peer(&maps, peer);
-	pass_segment(&data);
 	pass_segment(&theirs.ack);
+	pass_segment(&data);
 	assert_int_equal(accepted_of(peer), -1);
 	assert_counted(watch, ENFORCED(knock_ack_waits, 2));
 	assert_int_equal(next_event(watch, knock_ack_waits).until_ns,
 			 value.slots[0].ack_waits_until_ns);
+	held = take_held(watch);
+	assert_int_equal(held.length, whole + 5);
+	assert_memory_equal(held.bytes + whole, "hello", 5);
 	assert_int_equal(get_peer(&maps, peer).slots[0].ack_waits_until_ns,
 			 value.slots[0].ack_waits_until_ns);
 	discard_events(watch);

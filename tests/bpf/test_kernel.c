@@ -1778,10 +1778,11 @@ struct told {
 	struct guard_event last;
 };
 
-static void remember(const struct guard_event *event, void *argument)
+static void remember(const struct guard_event *event, const struct held_packet *held, void *argument)
 {
 	struct told *told = argument;
 
+	(void)held;
 	told->count++;
 	told->last = *event;
 }

@@ -5,11 +5,13 @@ Unguarded, two such nodes that dial at one moment refuse each other, and again a
 their clocks agree. A node (worker.py) that is a second late is in by itself.
 """
 
+import json
 import signal
 from collections import Counter
 
-from harness import IPV4, IPV6, PORT, SECOND, TIME_SCALE, now_ns, wait_for
-from registry import core, each, test
+from harness import BPFTOOL, IPV4, IPV6, PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, run, wait_for
+from registry import core, each, each_family, test
+from steps import assert_passed, dial, listen_home
 from test_crossing import Race
 
 PAIRS = 6
@@ -41,6 +43,15 @@ class Nodes:
                 all(len(guard.peer(far)["links"]) == 1 for _home, far in self.pairs if guard.peer(far)) and \
                 all(guard.peer(far) for _home, far in self.pairs)
         wait_for(linked, lambda: f"each pair has a session: {self.reports()}")
+
+
+def counted(guard):
+    """By cause, in the kernel: the daemon may sleep."""
+    books = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", f"{guard.pins}/counters")[1])
+    total = Counter()
+    for processor in books[0]["formatted"]["values"]:
+        total.update({cause: times for cause, times in processor["value"].items() if isinstance(times, int)})
+    return total
 
 
 def guards(lab, ends, **options):
@@ -110,6 +121,43 @@ def are_waited_for_a_moment_and_no_longer(lab):
         # Its dial is the daemon's to end, when it is awake.
         watch.event(far, "dial_superseded")
     assert "dial_failed" not in watch.grown(), watch.grown()
+
+
+@each_family
+def let_in_what_has_waited_when_the_daemon_comes(lab, family):
+    """It sleeps when their handshake and their first data come. Both are late by that, and not by the time after which
+    their TCP repeats them."""
+    guard, = guards(lab, 1)
+    listener = listen_home(lab, family)
+    lab.left.ip(f"route add {family.home} dev eth0 rto_min 300s")
+    lab.at_end(lab.left.ip, f"route del {family.home} dev eth0")
+    # Their number may not be the greater one, and a busy machine may send the data after the moment that it waits.
+    for _throw in range(20):
+        peer = lab.fresh(family)
+        let_pass = peer.host.eat_syns_from(family.home)
+        ours = dial(lab, peer, blocking=False)
+        guard.signal(signal.SIGSTOP)
+        try:
+            before = counted(guard)
+            knock = peer.host.start("dial", address=family.home, port=PORT, source=peer.address, text="hello")
+            wait_for(lambda: (counted(guard) - before).keys() & {"knock_goes_first", "knock_tie_lost"},
+                     "the knock has come")
+            if "knock_goes_first" in counted(guard) - before:
+                wait_for(lambda: peer.host.worker.finished(knock), "their end is connected")
+            waited = (counted(guard) - before)["knock_ack_waits"]
+        finally:
+            guard.signal(signal.SIGCONT)
+        knock = assert_passed(peer.host.finish(knock))
+        accepted = lab.home("accept", fd=listener, timeout=PATIENCE)
+        assert accepted and accepted["remote"][0].endswith(peer.address), accepted
+        assert lab.home("receive", fd=accepted["fd"], timeout=PATIENCE) == "hello"
+        let_pass()
+        peer.host("close", fd=knock["fd"])
+        for fd in (accepted["fd"], ours["fd"]):
+            lab.home("close", fd=fd)
+        if waited >= 2:
+            return
+    raise AssertionError("never has both waited")
 
 
 @test

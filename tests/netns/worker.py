@@ -161,12 +161,15 @@ def do_connect(fd, address, port, blocking=True, timeout=40):
 
 
 def do_dial(address, port, source=None, source_port=0, blocking=True, timeout=40, at=None,
-            keep_failed=False, reuse=False, mptcp=False):
-    """Make a socket and dial. A socket whose dial failed is closed, unless it shall be kept."""
+            keep_failed=False, reuse=False, mptcp=False, text=""):
+    """Make a socket and dial, and send the text at once. A socket whose dial failed is closed, unless it shall be
+    kept."""
     sock = new_socket(address, source, source_port, reuse, mptcp)
     fd = keep(sock)
     wait_until(at)
     result = do_connect(fd, address, port, blocking, timeout)
+    if text and result["errno"] == "success":
+        do_send(fd, text)
     if result["errno"] not in ("success", "EINPROGRESS") and not keep_failed:
         do_close(fd)
         result["fd"] = None

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* Copies of SYNs: what is changed in them before they are sent again. What asks the other end of a link. */
+/* Copies of packets: what is changed in them before they are sent again. What asks the other end of a link. */
 #include <stdarg.h>
 #include <setjmp.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -47,7 +48,7 @@ static unsigned int sum(const __u8 *addresses, size_t address_length, const __u8
 	for (size_t i = 0; i < address_length; i += 2)
 		total += (unsigned int)(addresses[i] << 8 | addresses[i + 1]);
 	for (size_t i = 0; i < tcp_length; i += 2)
-		total += (unsigned int)(tcp[i] << 8 | tcp[i + 1]);
+		total += (unsigned int)(tcp[i] << 8 | (i + 1 < tcp_length ? tcp[i + 1] : 0));
 	while (total >> 16)
 		total = (total & 0xffff) + (total >> 16);
 	return total;
@@ -132,6 +133,88 @@ static void others_are_refused(void **state)
 	}
 }
 
+#define DATA_LENGTH 7
+
+/* The packet with an ACK for its SYN and so much data behind it; `there` bytes of that are there. */
+static size_t data_packet(__u8 bytes[IPV6_LENGTH + DATA_LENGTH], bool ipv4, __u8 there)
+{
+	size_t length = ipv4 ? ipv4_packet(bytes) : ipv6_packet(bytes);
+
+	bytes[length - sizeof(tcp_header) + 13] = 0x19; /* FIN, PSH, ACK */
+	bytes[ipv4 ? 3 : 5] += DATA_LENGTH;
+	memcpy(bytes + length, "connect", there);
+	return length + there;
+}
+
+static void segment_is_whole_with_what_there_is_of_it(void **state)
+{
+	__u8 bytes[IPV6_LENGTH + DATA_LENGTH];
+
+	(void)state;
+	for (__u8 there = 0; there <= DATA_LENGTH; there++) {
+		__u8 flags = there < DATA_LENGTH ? 0x18 : 0x19;
+
+		assert_true(packet_renew_segment(bytes, data_packet(bytes, true, there)));
+		assert_int_equal(sum(bytes + 12, 8, bytes + 20, sizeof(tcp_header) + there), 0xffff);
+		assert_int_equal(bytes[33], flags);
+		assert_int_equal(timestamp_of(bytes + 20), TIMESTAMP);
+		assert_true(packet_renew_segment(bytes, data_packet(bytes, false, there)));
+		assert_int_equal(sum(bytes + 8, 32, bytes + 40, sizeof(tcp_header) + there), 0xffff);
+		assert_int_equal(bytes[53], flags);
+		assert_int_equal(bytes[5], sizeof(tcp_header) + there);
+		assert_memory_equal(bytes + IPV6_LENGTH, "connect", there);
+	}
+}
+
+static void signed_one_is_taken_as_a_whole_only(void **state)
+{
+	static const __u8 kinds[] = { 19, 29 };
+	__u8 bytes[IPV6_LENGTH + DATA_LENGTH];
+	size_t length;
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(kinds); i++) {
+		length = data_packet(bytes, true, DATA_LENGTH);
+		bytes[46] = kinds[i];
+		assert_true(packet_renew_segment(bytes, length));
+		length = data_packet(bytes, true, DATA_LENGTH - 1);
+		bytes[46] = kinds[i];
+		assert_false(packet_renew_segment(bytes, length));
+	}
+}
+
+static void other_segments_are_refused(void **state)
+{
+	static const struct {
+		size_t offset;
+		__u8 value;
+	} spoilt[] = {
+		{ 0, 0x35 },  /* no IP version */
+		{ 3, 60 },    /* shorter than what there is */
+		{ 9, 17 },    /* UDP */
+		{ 32, 0x40 }, /* a header shorter than one can be */
+		{ 32, 0xf0 }, /* and longer than the packet, as much as that is */
+		{ 33, 0x02 }, /* SYN */
+		{ 33, 0x12 }, /* SYN-ACK */
+		{ 33, 0x14 }, /* RST */
+		{ 33, 0x01 }, /* no ACK */
+	};
+	__u8 bytes[IPV6_LENGTH + DATA_LENGTH];
+
+	(void)state;
+	for (size_t i = 0; i < sizeof(spoilt) / sizeof(spoilt[0]); i++) {
+		size_t length = data_packet(bytes, true, DATA_LENGTH);
+
+		bytes[spoilt[i].offset] = spoilt[i].value;
+		if (packet_renew_segment(bytes, length))
+			fail_msg("byte %zu as %#x", spoilt[i].offset, spoilt[i].value);
+	}
+	for (size_t length = 0; length < IPV4_LENGTH; length++) {
+		data_packet(bytes, true, 0);
+		assert_false(packet_renew_segment(bytes, length));
+	}
+}
+
 static void probe_asks_as_keepalive_does(void **state)
 {
 	static const __u8 ipv4[40] = { 0x45, 0, 0, 40, 0, 0, 0x40, 0, 255, 6, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2,
@@ -167,6 +250,9 @@ int main(void)
 		cmocka_unit_test(gets_its_checksum_and_grows_older),
 		cmocka_unit_test(goes_where_it_says),
 		cmocka_unit_test(others_are_refused),
+		cmocka_unit_test(segment_is_whole_with_what_there_is_of_it),
+		cmocka_unit_test(signed_one_is_taken_as_a_whole_only),
+		cmocka_unit_test(other_segments_are_refused),
 		cmocka_unit_test(probe_asks_as_keepalive_does),
 	};
 

@@ -67,11 +67,12 @@ struct taken {
 	void (*text)(const json_t *event);
 };
 
-static void take_event(const struct guard_event *event, void *argument)
+static void take_event(const struct guard_event *event, const struct held_packet *held, void *argument)
 {
 	struct taken *taken = argument;
 	json_t *document = view_event(event);
 
+	(void)held;
 	if (!document)
 		return;
 	if (taken->events) {

@@ -227,8 +227,8 @@ static void end_beside_link(struct daemon *daemon, const struct guard_event *eve
 }
 
 /*
- * A knock goes first: the dial that was given up for it ends before their handshake completes. True: it has ended
- * just now.
+ * A knock goes first: the dial that was given up for it ends before their handshake completes. True: it has ended, now
+ * or before.
  */
 static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 {
@@ -239,9 +239,9 @@ static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 	    guard_peer_read(daemon->guard, &event->address, &peer))
 		return false;
 	claim = slot_of(&peer, event->other_cookie);
-	if (!claim || claim->kind != SLOT_CLAIM || !(claim->flags & SLOT_GIVEN_UP))
-		return false;
-	return happenings_end_dial(daemon, &event->address, claim) == 0;
+	if (!claim || claim->kind != SLOT_CLAIM)
+		return true;
+	return claim->flags & SLOT_GIVEN_UP && happenings_end_dial(daemon, &event->address, claim) == 0;
 }
 
 void happenings_publish_due(struct daemon *daemon, const struct peer_address *address, __u64 now)
@@ -256,7 +256,7 @@ void happenings_publish_due(struct daemon *daemon, const struct peer_address *ad
 	json_decref(object);
 }
 
-static void on_event(const struct guard_event *event, void *argument)
+static void on_event(const struct guard_event *event, const struct held_packet *held, void *argument)
 {
 	struct daemon *daemon = argument;
 	__u64 now = clock_now_ns();
@@ -265,8 +265,12 @@ static void on_event(const struct guard_event *event, void *argument)
 	/* First what cannot wait. */
 	switch (event->cause) {
 	case CAUSE_knock_goes_first:
-	case CAUSE_knock_ack_waits:
 		end_given_up(daemon, event);
+		break;
+	case CAUSE_knock_ack_waits:
+		/* Their TCP would repeat it, and what it has sent behind it, after a fifth of a second or a whole one. */
+		if (end_given_up(daemon, event) && held)
+			packets_let_in(daemon, held);
 		break;
 	case CAUSE_knock_open_lost:
 		/* Asked for anew its SYN would take as long again, and their TCP take that for the round trip. */

@@ -343,7 +343,9 @@ int guard_holders(const struct guard *guard, struct socket_holder **ret_holders,
 
 /* ---- events ---- */
 
-typedef void (*guard_event_handler)(const struct guard_event *event, void *argument);
+/* `held`: the packet that it is about, NULL where there is none. Both are the ring's, and valid until it returns. */
+typedef void (*guard_event_handler)(const struct guard_event *event, const struct held_packet *held,
+				    void *argument);
 
 /* Read the ring from here on: *ret_fd polls readable. There is one reader at a time. */
 int guard_events_open(struct guard *guard, guard_event_handler handler, void *argument,

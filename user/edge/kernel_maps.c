@@ -806,8 +806,10 @@ static int on_ring_record(void *context, void *data, size_t size)
 {
 	struct guard *guard = context;
 
-	if (size >= sizeof(struct guard_event))
-		guard->handler(data, guard->handler_argument);
+	if (size >= sizeof(struct held_packet))
+		guard->handler(&((const struct held_packet *)data)->event, data, guard->handler_argument);
+	else if (size >= sizeof(struct guard_event))
+		guard->handler(data, NULL, guard->handler_argument);
 	/* The ring may fill as fast as it is read: a negative return ends the reading here. */
 	return ++guard->drained < EVENTS_AT_ONCE ? 0 : -EAGAIN;
 }

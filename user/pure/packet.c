@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: BSD-2-Clause
-/* TCP segments without data, as packets. See packet.h. */
+/* TCP segments as packets. See packet.h. */
 #include "pure/packet.h"
 
 #include <arpa/inet.h>
@@ -14,7 +14,13 @@
 #define OPTION_NOTHING 1
 #define OPTION_TIMESTAMP 8
 #define OPTION_TIMESTAMP_LENGTH 10
+#define OPTION_MD5 19
 #define OPTION_AUTHENTICATION 29
+
+/* Places in the TCP header (RFC 9293, section 3.1). */
+#define TCP_OFFSET 12
+#define TCP_FLAGS 13
+#define FLAGS_LOOKED_AT (TH_SYN | TH_ACK | TH_RST | TH_FIN)
 
 #define HOP_LIMIT 255
 
@@ -70,36 +76,96 @@ static bool options_renew(__u8 *options, size_t length, __u32 aged_ms)
 	return true;
 }
 
-bool packet_renew_syn(__u8 *bytes, size_t length, __u32 aged_ms)
+static bool options_have(const __u8 *options, size_t length, __u8 kind)
 {
-	size_t start, addresses, address_length, tcp_length;
-	__u8 *tcp;
+	size_t i = 0;
 
-	if (length && bytes[0] >> 4 == 4) {
+	while (i < length && options[i] != OPTION_END && options[i] != kind)
+		i += options[i] == OPTION_NOTHING || i + 1 >= length || !options[i + 1] ? 1 : options[i + 1];
+	return i < length && options[i] == kind;
+}
+
+/* A packet, taken apart. */
+struct layers {
+	__u8 *addresses, *tcp;
+	size_t address_length;
+	size_t tcp_length;  /* of what there is, from the TCP header on */
+	size_t tcp_options; /* bytes of options behind the TCP header */
+	size_t total;       /* of the packet, as its IP header has it */
+};
+
+/* False: it is no plain TCP segment, or its headers are not there as a whole. */
+static bool take_apart(__u8 *bytes, size_t length, struct layers *ret_layers)
+{
+	size_t start, header;
+	__be16 total;
+
+	if (length >= sizeof(struct iphdr) && bytes[0] >> 4 == 4) {
 		start = (size_t)(bytes[0] & 0xf) * 4;
-		addresses = offsetof(struct iphdr, saddr);
-		address_length = 8;
-		if (length < sizeof(struct iphdr) || bytes[offsetof(struct iphdr, protocol)] != IPPROTO_TCP)
+		ret_layers->addresses = bytes + offsetof(struct iphdr, saddr);
+		ret_layers->address_length = 8;
+		memcpy(&total, bytes + offsetof(struct iphdr, tot_len), sizeof(total));
+		ret_layers->total = ntohs(total);
+		if (bytes[offsetof(struct iphdr, protocol)] != IPPROTO_TCP)
 			return false;
-	} else if (length && bytes[0] >> 4 == 6) {
+	} else if (length >= sizeof(struct ip6_hdr) && bytes[0] >> 4 == 6) {
 		start = sizeof(struct ip6_hdr);
-		addresses = offsetof(struct ip6_hdr, ip6_src);
-		address_length = 32;
-		if (length < start || bytes[offsetof(struct ip6_hdr, ip6_nxt)] != IPPROTO_TCP)
+		ret_layers->addresses = bytes + offsetof(struct ip6_hdr, ip6_src);
+		ret_layers->address_length = 32;
+		memcpy(&total, bytes + offsetof(struct ip6_hdr, ip6_plen), sizeof(total));
+		ret_layers->total = start + ntohs(total);
+		if (bytes[offsetof(struct ip6_hdr, ip6_nxt)] != IPPROTO_TCP)
 			return false;
 	} else {
 		return false;
 	}
 	if (start < sizeof(struct iphdr) || length < start + sizeof(struct tcphdr))
 		return false;
-	tcp = bytes + start;
-	tcp_length = length - start;
-	/* All of it is header, and of the flags, SYN without ACK, RST and FIN. */
-	if ((size_t)(tcp[12] >> 4) * 4 != tcp_length || (tcp[13] & 0x17) != 0x02)
+	ret_layers->tcp = bytes + start;
+	ret_layers->tcp_length = length - start;
+	header = (size_t)(ret_layers->tcp[TCP_OFFSET] >> 4) * 4;
+	if (header < sizeof(struct tcphdr) || header > ret_layers->tcp_length)
 		return false;
-	if (!options_renew(tcp + sizeof(struct tcphdr), tcp_length - sizeof(struct tcphdr), aged_ms))
+	ret_layers->tcp_options = header - sizeof(struct tcphdr);
+	return true;
+}
+
+static void renew_checksum(const struct layers *layers)
+{
+	put_checksum(layers->addresses, layers->address_length, layers->tcp, layers->tcp_length);
+}
+
+bool packet_renew_syn(__u8 *bytes, size_t length, __u32 aged_ms)
+{
+	struct layers layers;
+
+	if (!take_apart(bytes, length, &layers) || (layers.tcp[TCP_FLAGS] & FLAGS_LOOKED_AT) != TH_SYN ||
+	    sizeof(struct tcphdr) + layers.tcp_options != layers.tcp_length ||
+	    !options_renew(layers.tcp + sizeof(struct tcphdr), layers.tcp_options, aged_ms))
 		return false;
-	put_checksum(bytes + addresses, address_length, tcp, tcp_length);
+	renew_checksum(&layers);
+	return true;
+}
+
+bool packet_renew_segment(__u8 *bytes, size_t length)
+{
+	struct layers layers;
+	__be16 total;
+
+	if (!take_apart(bytes, length, &layers) ||
+	    (layers.tcp[TCP_FLAGS] & (TH_SYN | TH_RST | TH_ACK)) != TH_ACK || layers.total < length)
+		return false;
+	if (layers.total > length) {
+		if (options_have(layers.tcp + sizeof(struct tcphdr), layers.tcp_options, OPTION_MD5) ||
+		    options_have(layers.tcp + sizeof(struct tcphdr), layers.tcp_options, OPTION_AUTHENTICATION))
+			return false;
+		layers.tcp[TCP_FLAGS] &= (__u8)~TH_FIN;
+		/* Of IPv4 the kernel adds it. */
+		total = htons((__u16)(length - sizeof(struct ip6_hdr)));
+		if (bytes[0] >> 4 == 6)
+			memcpy(bytes + offsetof(struct ip6_hdr, ip6_plen), &total, sizeof(total));
+	}
+	renew_checksum(&layers);
 	return true;
 }
 

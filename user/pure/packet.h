@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * TCP segments without data, as packets: what the daemon sends beside TCP.
+ * TCP segments as packets: what the daemon sends beside TCP.
  *
  * Pure: knows IP and TCP headers, no socket and no guard.
  */
@@ -22,7 +22,14 @@
  */
 bool packet_renew_syn(__u8 *bytes, size_t length, __u32 aged_ms);
 
-/* Where a packet that packet_renew_syn() has taken for one goes. */
+/*
+ * Make the `length` bytes, the start of a packet with a segment of a connection, or all of it, a packet of their own: the
+ * data that there is, with its checksum. False: it is a SYN or an RST, or the start of one that is signed as a whole
+ * (RFC 2385, RFC 5925).
+ */
+bool packet_renew_segment(__u8 *bytes, size_t length);
+
+/* Where a packet goes that one of the above has taken for what it is. */
 struct peer_address packet_destination(const __u8 *bytes);
 
 /* A connection, as one end sees it. Addresses of one family. */

@@ -1,0 +1,58 @@
+// SPDX-License-Identifier: BSD-2-Clause
+/*
+ * Fuzz target: any bytes as a packet that the kernel side has kept, a SYN or the last ACK of a handshake with data.
+ *
+ * They are what others have sent. What is taken is a packet of exactly these bytes, whose checksum is right, and is
+ * taken again as it is; what is not is left unsent.
+ */
+#include "input.h"
+
+#include <netinet/in.h>
+#include <netinet/ip6.h>
+
+#include "pure/packet.h"
+
+/* The sum of RFC 1071 over pseudo header and segment, 0xffff where the checksum is right. */
+static unsigned int sum(const __u8 *bytes, size_t length)
+{
+	size_t start = bytes[0] >> 4 == 4 ? (size_t)(bytes[0] & 0xf) * 4 : sizeof(struct ip6_hdr);
+	size_t addresses = bytes[0] >> 4 == 4 ? 12 : 8, behind = bytes[0] >> 4 == 4 ? 20 : 40;
+	unsigned int total = IPPROTO_TCP + (unsigned int)(length - start);
+
+	for (size_t i = addresses; i < behind; i++)
+		total += (unsigned int)bytes[i] << (i % 2 ? 0 : 8);
+	for (size_t i = start; i < length; i++)
+		total += (unsigned int)bytes[i] << ((i - start) % 2 ? 0 : 8);
+	while (total >> 16)
+		total = (total & 0xffff) + (total >> 16);
+	return total;
+}
+
+static bool renewed(__u8 *bytes, size_t length, bool syn)
+{
+	return syn ? packet_renew_syn(bytes, length, 0) : packet_renew_segment(bytes, length);
+}
+
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
+{
+	/* Of exactly this size, so that the sanitizer sees each byte beyond. */
+	__u8 *bytes = malloc(size + !size), *again = malloc(size + !size);
+
+	must(bytes && again);
+	for (int syn = 0; syn < 2; syn++) {
+		memcpy(bytes, data, size);
+		if (!renewed(bytes, size, syn))
+			continue;
+		must(size >= 40 && sum(bytes, size) == 0xffff);
+		must(bytes[0] >> 4 == 4 || bytes[0] >> 4 == 6);
+		if (bytes[0] >> 4 == 6 && !syn)
+			must((size_t)(bytes[4] << 8 | bytes[5]) + sizeof(struct ip6_hdr) == size);
+		memcpy(again, bytes, size);
+		(void)packet_destination(again);
+		must(bytes[0] >> 4 == 4 || renewed(again, size, syn));
+		must(!memcmp(again, bytes, size));
+	}
+	free(bytes);
+	free(again);
+	return 0;
+}
