@@ -11,6 +11,7 @@ import unicodedata
 
 from harness import (ALL_BUT_SYNS, BPFTOOL, CLI, DAEMON, OTHER_PORT, PATIENCE, PORT, RUN, SECOND, TIME_SCALE, now_ns,
                      paced, run, wait_for, wait_past, waiting)
+from prober import Prober
 from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    fail_dial, link_in, link_out, listen_home)
@@ -416,6 +417,17 @@ def peers_and_status_as_text_and_json(lab):
     assert status == 0 and peer.address in text, text
     status, document = guard.cli_json("events")
     assert any(event["address"] == peer.address for event in document["events"]), document
+
+
+@test
+def all_events_that_wait_are_shown_without_a_daemon(lab):
+    guard, peer = lab.own_guard(), lab.fresh()
+    link_out(lab, peer)
+    guard.end(signal.SIGQUIT)
+    prober = Prober(lab, lab.home, peer.address, interval_us=0, limit=200)
+    assert prober.stop(at_limit=True)["outcomes"] == {"ECONNREFUSED": 200}
+    events = guard.cli_json("events")[1]["events"]
+    assert sum(event["cause"] == "dial_linked" for event in events) == 200, events
 
 
 @test

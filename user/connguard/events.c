@@ -15,6 +15,9 @@
 #include "connguard/reach.h"
 #include "connguard/render.h"
 
+/* Ample for a full ring. More of them, and more events may come as fast as they are read. */
+#define READINGS_MAX 256
+
 /* One item of a stream, at once: whoever reads the pipe wants it now. */
 static void show_item(const struct cli *cli, const json_t *item, void (*text)(const json_t *item))
 {
@@ -106,6 +109,8 @@ static int events_from_ring(const struct cli *cli)
 		taken.events = json_object_get(document, "events");
 	error = guard_events_open(guard, take_event, &taken, &ring.fd);
 	if (!error)
+		error = guard_events_drain(guard);
+	for (int readings = 1; error > 0 && readings < READINGS_MAX; readings++)
 		error = guard_events_drain(guard);
 	if (error >= 0)
 		complain("guard '%s': daemon not running, taken from the pinned ring (each event is read once)",

@@ -351,8 +351,8 @@ typedef void (*guard_event_handler)(const struct guard_event *event, const struc
 int guard_events_open(struct guard *guard, guard_event_handler handler, void *argument,
 		      int *ret_fd);
 /*
- * Hand waiting events to the handler, some dozens at most: while more wait the descriptor stays readable,
- * and the caller has time for other things in between. A negative errno: the ring cannot be read.
+ * Hand waiting events to the handler, some dozens at most. 0: there was no more. 1: more may wait, the descriptor
+ * stays readable, and the caller has time for other things in between. A negative errno: the ring cannot be read.
  */
 int guard_events_drain(struct guard *guard);
 

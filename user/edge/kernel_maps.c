@@ -831,5 +831,7 @@ int guard_events_drain(struct guard *guard)
 
 	guard->drained = 0;
 	result = ring_buffer__consume(guard->ring);
-	return result == -EAGAIN ? 0 : result;
+	if (result < 0 && result != -EAGAIN)
+		return result;
+	return guard->drained >= EVENTS_AT_ONCE;
 }
