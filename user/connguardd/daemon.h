@@ -34,6 +34,7 @@
 
 #include <event2/event.h>
 
+#include "base/budget.h"
 #include "edge/confine.h"
 #include "edge/furnish.h"
 #include "edge/instance.h"
@@ -119,7 +120,8 @@ struct daemon {
 
 	struct event_base *base;
 	struct server *server;
-	struct event *ring_event, *deadline_event, *heartbeat_event;
+	struct event *ring_event, *ring_pause, *deadline_event, *heartbeat_event;
+	struct budget readings; /* of the ring, without a pause after them */
 	struct event *place_event;
 	int deadline_fd; /* a timerfd, CLOCK_BOOTTIME: due peers do not wait for a suspend to end twice */
 

@@ -17,6 +17,13 @@
 #include "pure/address_text.h"
 #include "pure/names.h"
 
+/*
+ * A reading of the ring wakes the daemon, and the next event has to wake it again. So many in a second are made at
+ * once: nobody waits. What others do as fast as they can send is read with pauses, shorter than the last ACK of a
+ * handshake waits (ACK_WAITS_NS).
+ */
+#define READINGS_A_SECOND 50
+#define PAUSE_NS	  (3 * NS_PER_MS)
 /* Pairs of peer and cause whose log lines are counted at one time. */
 #define THROTTLE_PAIRS 4096
 /* Room for a peer as the log names it: an address and " port 65535". */
@@ -401,12 +408,27 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 static void on_ring(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
+	const struct timeval pause = { .tv_usec = PAUSE_NS / 1000 };
 	int result = guard_events_drain(daemon->guard);
 
 	(void)fd;
 	(void)what;
 	if (result < 0)
 		log_warning("reading events: %s", strerror(-result));
+	/* What is there is read without a pause, or the ring would fill. */
+	if (result > 0 || budget_spend(&daemon->readings, clock_now_ns()))
+		return;
+	event_del(daemon->ring_event);
+	evtimer_add(daemon->ring_pause, &pause);
+}
+
+static void on_pause_over(evutil_socket_t fd, short what, void *argument)
+{
+	struct daemon *daemon = argument;
+
+	(void)fd;
+	(void)what;
+	event_add(daemon->ring_event, NULL);
 }
 
 size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events)
@@ -431,8 +453,10 @@ int happenings_start(struct daemon *daemon)
 	if (result)
 		return result;
 	daemon->ring_event = event_new(daemon->base, fd, EV_READ | EV_PERSIST, on_ring, daemon);
-	if (!daemon->ring_event)
+	daemon->ring_pause = evtimer_new(daemon->base, on_pause_over, daemon);
+	if (!daemon->ring_event || !daemon->ring_pause)
 		return -ENOMEM;
+	daemon->readings = (struct budget){ .period_ns = NS_PER_SECOND, .max = READINGS_A_SECOND };
 	return event_add(daemon->ring_event, NULL) ? -ENOMEM : 0;
 }
 
@@ -440,7 +464,9 @@ void happenings_stop(struct daemon *daemon)
 {
 	if (daemon->ring_event)
 		event_free(daemon->ring_event);
-	daemon->ring_event = NULL;
+	if (daemon->ring_pause)
+		event_free(daemon->ring_pause);
+	daemon->ring_event = daemon->ring_pause = NULL;
 	throttle_free(daemon->throttle);
 	free(daemon->history);
 	daemon->throttle = NULL;
