@@ -6,20 +6,22 @@ import statistics
 
 import judge
 from phases import GUARDED, UNGUARDED, VARIANTS
-from study import RECOVERED_S
+from study import NEVER, RECOVERED_S
 
 WIDTHS = (48, 17, 27, 27)
 HEAD = f"""\
 Seconds until the session is up at both ends: the median and (the worst), and how much later the worst is than the
 worst unguarded one. "!" marks what is later than {judge.BAR_S} s ({judge.BAR_S + judge.CRASHED_S} s after a crash), what \
 has other links than wanted, and
-what lost links that live on unguarded. "> {RECOVERED_S:g}": not within this time."""
+what lost links that live on unguarded. "> {RECOVERED_S:g}": not within this time. Below what is later stands what became
+of the last pair."""
 
 
 class Report:
     def __init__(self, runs):
         self.runs = runs
         self.rows = {}    # (application, phase, kind): variant: times
+        self.stories = {} # (application, phase, kind): variant: (seconds, story) of the last pair
         self.links = {}   # (application, phase): variant: [counts of links of a pair, short-lived, wrong]
         self.kept = {}    # (application, phase): variant: [lived on, of so many]
         self.crash = set()
@@ -32,6 +34,9 @@ class Report:
             row = self.rows.setdefault((application.name, phase.name, kind),
                                        {name: [] for name in VARIANTS})
             row[variant] += outcome.times(numbers)
+            last = max(numbers, key=lambda number: outcome.seconds.get(number, NEVER))
+            self.stories.setdefault((application.name, phase.name, kind), {})[variant] = (
+                outcome.seconds.get(last, NEVER), outcome.story(last))
         if phase.crash:
             self.crash.add(phase.name)
         if phase.links:
@@ -59,6 +64,10 @@ class Report:
                         mine[key][variant] += cell
                     else:
                         mine[key][variant] = [a + b for a, b in zip(mine[key][variant], cell)]
+        for key, stories in other.stories.items():
+            mine = self.stories.setdefault(key, {})
+            for variant, story in stories.items():
+                mine[variant] = max(mine.get(variant, story), story)
         self.crash |= other.crash
 
     def text(self):
@@ -72,6 +81,8 @@ class Report:
                 shown = application
             lines.append(columns(f"  {phase}{', ' + kind if kind else ''}",
                                  *(self.seconds(phase, row, name) for name in VARIANTS)))
+            lines += [f"    {name}: {self.stories[application, phase, kind][name][1]}" for name in GUARDED
+                      if self.seconds(phase, row, name).endswith("!")]
             last = [key for key in self.rows if key[:2] == (application, phase)][-1]
             if (application, phase, kind) != last:
                 continue
