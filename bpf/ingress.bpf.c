@@ -5,7 +5,7 @@
  *
  * Runs for every packet to the cgroup's sockets, so it leaves early: a packet of a link is looked at
  * only when it is the first one in a while. Return 0 drops silently, which is a hold: the
- * sender's own retransmission asks again. It is also the backstop where sk_lookup is missing or
+ * sender's own retransmission asks again, or the daemon, which has a copy. It is also the backstop where sk_lookup is missing or
  * told to drop: a knock that should be refused is dropped here.
  */
 #include "netns.bpf.h"
@@ -119,7 +119,8 @@ static __always_inline int conclude(const struct decision *decision,
  * The last ACK of a handshake, or data behind it: it waits a moment for our dial that was given up for
  * the knock, so that the application hears of that first.
  */
-static __always_inline int on_last_ack(struct __sk_buff *skb, const struct segment *segment,
+static __always_inline int on_last_ack(struct __sk_buff *skb, const struct bpf_sock *listener,
+				       const struct segment *segment,
 				       const struct guard_policy *rules, __u64 now,
 				       enum guard_mode mode)
 {
@@ -143,17 +144,23 @@ static __always_inline int on_last_ack(struct __sk_buff *skb, const struct segme
 	if (peer_is(peer, &happening.address, now))
 		decision = last_ack_decide(peer, &ack);
 	bpf_spin_unlock(&peer->lock);
-	pending = decision.verdict == VERDICT_HOLD ? handshake_of(&happening.address, now) : 0;
+	if (decision.verdict != VERDICT_HOLD)
+		return PACKET_PASS;
+	pending = handshake_of(&happening.address, now);
 	if (pending) {
 		bpf_spin_lock(&pending->lock);
 		handshake_waits(pending, &happening.address, rules, happening.remote_port, now);
 		bpf_spin_unlock(&pending->lock);
 	}
-	if (decision.verdict == VERDICT_HOLD) {
+	/*
+	 * A copy comes by the device that has the address. To a listener that is bound to another one it would belong to
+	 * nothing, and an RST would be the answer, which ends what the other end takes for a link.
+	 */
+	if (listener->bound_dev_if)
+		report(&decision, &happening, 0, 1);
+	else
 		report_held(skb, &decision, &happening);
-		return PACKET_DROP;
-	}
-	return conclude(&decision, &happening, mode);
+	return PACKET_DROP;
 }
 
 /*
@@ -195,7 +202,7 @@ static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, 
 	segment.source.service = service_of_port(listen_port);
 	knock.now = bpf_ktime_get_boot_ns();
 	if ((segment.flags & (TCP_SYN | TCP_RST | TCP_ACK)) == TCP_ACK)
-		return on_last_ack(skb, &segment, rules, knock.now, mode);
+		return on_last_ack(skb, sk, &segment, rules, knock.now, mode);
 	if (segment.flags != TCP_SYN && !(segment.flags & TCP_RST))
 		return PACKET_PASS;
 	pending = handshake_of(&segment.source, knock.now);

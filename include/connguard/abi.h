@@ -417,7 +417,8 @@ struct guard_event {
  */
 struct held_packet {
 	struct guard_event event;
-	__u32 length; /* of `bytes`, from the IP header on. Of a longer packet they are the start */
+	__u32 length; /* of `bytes`, from the IP header on, with data of the application. Of a longer packet they are the
+		       * start */
 	__u8 bytes[HELD_BYTES_MAX];
 };
 

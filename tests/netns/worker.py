@@ -162,10 +162,12 @@ def do_connect(fd, address, port, blocking=True, timeout=40):
 
 def do_dial(address, port, source=None, source_port=0, blocking=True, timeout=40, at=None,
             keep_failed=False, reuse=False, mptcp=False, text=""):
-    """Make a socket and dial, and send the text at once. A socket whose dial failed is closed, unless it shall be
-    kept."""
+    """Make a socket and dial. A socket whose dial failed is closed, unless it shall be kept. `text`: sent with the
+    last ACK of the handshake, which waits for it."""
     sock = new_socket(address, source, source_port, reuse, mptcp)
     fd = keep(sock)
+    if text:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
     wait_until(at)
     result = do_connect(fd, address, port, blocking, timeout)
     if text and result["errno"] == "success":

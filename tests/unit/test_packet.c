@@ -135,14 +135,26 @@ static void others_are_refused(void **state)
 
 #define DATA_LENGTH 7
 
-/* The packet with an ACK for its SYN and so much data behind it; `there` bytes of that are there. */
-static size_t data_packet(__u8 bytes[IPV6_LENGTH + DATA_LENGTH], bool ipv4, __u8 there)
+/*
+ * The packet with an ACK for its SYN and so much data behind it; `there` bytes of that are there. `bare`: its checksum
+ * is that of the pseudo header, as of a packet that the kernel has put together.
+ */
+static size_t data_packet(__u8 bytes[IPV6_LENGTH + DATA_LENGTH], bool ipv4, __u8 there, bool bare)
 {
-	size_t length = ipv4 ? ipv4_packet(bytes) : ipv6_packet(bytes);
+	size_t length = ipv4 ? ipv4_packet(bytes) : ipv6_packet(bytes), start = length - sizeof(tcp_header);
+	const __u8 *addresses = bytes + (ipv4 ? 12 : 8);
+	size_t address_length = ipv4 ? 8 : 32;
+	unsigned int checksum;
 
-	bytes[length - sizeof(tcp_header) + 13] = 0x19; /* FIN, PSH, ACK */
+	bytes[start + 13] = 0x19; /* FIN, PSH, ACK */
 	bytes[ipv4 ? 3 : 5] += DATA_LENGTH;
-	memcpy(bytes + length, "connect", there);
+	memcpy(bytes + length, "connect", DATA_LENGTH);
+	bytes[start + 16] = bytes[start + 17] = 0;
+	checksum = bare ? sum(addresses, address_length, (const __u8[sizeof(tcp_header) + DATA_LENGTH]){},
+			      sizeof(tcp_header) + DATA_LENGTH) :
+			  ~sum(addresses, address_length, bytes + start, sizeof(tcp_header) + DATA_LENGTH);
+	bytes[start + 16] = (__u8)(checksum >> 8);
+	bytes[start + 17] = (__u8)checksum;
 	return length + there;
 }
 
@@ -154,15 +166,34 @@ static void segment_is_whole_with_what_there_is_of_it(void **state)
 	for (__u8 there = 0; there <= DATA_LENGTH; there++) {
 		__u8 flags = there < DATA_LENGTH ? 0x18 : 0x19;
 
-		assert_true(packet_renew_segment(bytes, data_packet(bytes, true, there)));
+		assert_true(packet_renew_segment(bytes, data_packet(bytes, true, there, true)));
 		assert_int_equal(sum(bytes + 12, 8, bytes + 20, sizeof(tcp_header) + there), 0xffff);
 		assert_int_equal(bytes[33], flags);
 		assert_int_equal(timestamp_of(bytes + 20), TIMESTAMP);
-		assert_true(packet_renew_segment(bytes, data_packet(bytes, false, there)));
+		assert_true(packet_renew_segment(bytes, data_packet(bytes, false, there, true)));
 		assert_int_equal(sum(bytes + 8, 32, bytes + 40, sizeof(tcp_header) + there), 0xffff);
 		assert_int_equal(bytes[53], flags);
 		assert_int_equal(bytes[5], sizeof(tcp_header) + there);
 		assert_memory_equal(bytes + IPV6_LENGTH, "connect", there);
+	}
+}
+
+static void damaged_one_is_refused(void **state)
+{
+	__u8 bytes[IPV6_LENGTH + DATA_LENGTH];
+	size_t length;
+
+	(void)state;
+	for (int ipv4 = 0; ipv4 < 2; ipv4++) {
+		length = data_packet(bytes, ipv4, DATA_LENGTH, false);
+		assert_true(packet_renew_segment(bytes, length));
+		for (size_t i = length - sizeof(tcp_header) - DATA_LENGTH; i < length; i++) {
+			data_packet(bytes, ipv4, DATA_LENGTH, false);
+			bytes[i] ^= 0x04;
+			assert_false(packet_renew_segment(bytes, length));
+		}
+		/* Of a start of one nobody can tell, unless the kernel has. */
+		assert_false(packet_renew_segment(bytes, data_packet(bytes, ipv4, DATA_LENGTH - 1, false)));
 	}
 }
 
@@ -174,10 +205,10 @@ static void signed_one_is_taken_as_a_whole_only(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(kinds); i++) {
-		length = data_packet(bytes, true, DATA_LENGTH);
+		length = data_packet(bytes, true, DATA_LENGTH, true);
 		bytes[46] = kinds[i];
 		assert_true(packet_renew_segment(bytes, length));
-		length = data_packet(bytes, true, DATA_LENGTH - 1);
+		length = data_packet(bytes, true, DATA_LENGTH - 1, true);
 		bytes[46] = kinds[i];
 		assert_false(packet_renew_segment(bytes, length));
 	}
@@ -203,14 +234,14 @@ static void other_segments_are_refused(void **state)
 
 	(void)state;
 	for (size_t i = 0; i < sizeof(spoilt) / sizeof(spoilt[0]); i++) {
-		size_t length = data_packet(bytes, true, DATA_LENGTH);
+		size_t length = data_packet(bytes, true, DATA_LENGTH, true);
 
 		bytes[spoilt[i].offset] = spoilt[i].value;
 		if (packet_renew_segment(bytes, length))
 			fail_msg("byte %zu as %#x", spoilt[i].offset, spoilt[i].value);
 	}
 	for (size_t length = 0; length < IPV4_LENGTH; length++) {
-		data_packet(bytes, true, 0);
+		data_packet(bytes, true, 0, true);
 		assert_false(packet_renew_segment(bytes, length));
 	}
 }
@@ -251,6 +282,7 @@ int main(void)
 		cmocka_unit_test(goes_where_it_says),
 		cmocka_unit_test(others_are_refused),
 		cmocka_unit_test(segment_is_whole_with_what_there_is_of_it),
+		cmocka_unit_test(damaged_one_is_refused),
 		cmocka_unit_test(signed_one_is_taken_as_a_whole_only),
 		cmocka_unit_test(other_segments_are_refused),
 		cmocka_unit_test(probe_asks_as_keepalive_does),

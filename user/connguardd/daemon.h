@@ -464,8 +464,11 @@ void packets_follow(struct daemon *daemon);
 int packets_send(struct daemon *daemon, const void *packet, size_t length,
 		 const struct peer_address *target, __u32 mark, __u32 interface);
 
-/* What was held comes to the listener now, and to the hooks once more. What cannot: its sender repeats it. */
-void packets_let_in(struct daemon *daemon, const struct held_packet *held);
+/*
+ * What waited for a dial that has ended comes to the listener a moment later, and to the hooks once more. What cannot:
+ * its sender repeats it.
+ */
+void packets_let_in_soon(struct daemon *daemon, const struct held_packet *held);
 
 /* ---- syns.c ---- */
 

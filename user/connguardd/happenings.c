@@ -20,10 +20,10 @@
 /*
  * A reading of the ring wakes the daemon, and the next event has to wake it again. So many in a second are made at
  * once: nobody waits. What others do as fast as they can send is read with pauses, shorter than the last ACK of a
- * handshake waits (ACK_WAITS_NS).
+ * handshake waits (ACK_WAITS_NS), though timers are rounded up to a whole millisecond.
  */
 #define READINGS_A_SECOND 50
-#define PAUSE_NS	  (3 * NS_PER_MS)
+#define PAUSE_NS	  (2 * NS_PER_MS)
 /* Pairs of peer and cause whose log lines are counted at one time. */
 #define THROTTLE_PAIRS 4096
 /* Room for a peer as the log names it: an address and " port 65535". */
@@ -246,9 +246,9 @@ static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 	    guard_peer_read(daemon->guard, &event->address, &peer))
 		return false;
 	claim = slot_of(&peer, event->other_cookie);
-	if (!claim || claim->kind != SLOT_CLAIM)
+	if (!claim)
 		return true;
-	return claim->flags & SLOT_GIVEN_UP && happenings_end_dial(daemon, &event->address, claim) == 0;
+	return claim->kind == SLOT_CLAIM && claim->flags & SLOT_GIVEN_UP && happenings_end_dial(daemon, &event->address, claim) == 0;
 }
 
 void happenings_publish_due(struct daemon *daemon, const struct peer_address *address, __u64 now)
@@ -277,7 +277,7 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 	case CAUSE_knock_ack_waits:
 		/* Their TCP would repeat it, and what it has sent behind it, after a fifth of a second or a whole one. */
 		if (end_given_up(daemon, event) && held)
-			packets_let_in(daemon, held);
+			packets_let_in_soon(daemon, held);
 		break;
 	case CAUSE_knock_open_lost:
 		/* Asked for anew its SYN would take as long again, and their TCP take that for the round trip. */
@@ -405,10 +405,11 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 	log_event(daemon, event);
 }
 
+static const struct timeval reading_pause = { .tv_usec = PAUSE_NS / 1000 };
+
 static void on_ring(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
-	const struct timeval pause = { .tv_usec = PAUSE_NS / 1000 };
 	int result = guard_events_drain(daemon->guard);
 
 	(void)fd;
@@ -418,8 +419,8 @@ static void on_ring(evutil_socket_t fd, short what, void *argument)
 	/* What is there is read without a pause, or the ring would fill. */
 	if (result > 0 || budget_spend(&daemon->readings, clock_now_ns()))
 		return;
-	event_del(daemon->ring_event);
-	evtimer_add(daemon->ring_pause, &pause);
+	if (evtimer_add(daemon->ring_pause, &reading_pause) == 0)
+		event_del(daemon->ring_event);
 }
 
 static void on_pause_over(evutil_socket_t fd, short what, void *argument)
@@ -428,7 +429,9 @@ static void on_pause_over(evutil_socket_t fd, short what, void *argument)
 
 	(void)fd;
 	(void)what;
-	event_add(daemon->ring_event, NULL);
+	/* The kernel may lack memory for it just now. */
+	if (event_add(daemon->ring_event, NULL))
+		evtimer_add(daemon->ring_pause, &reading_pause);
 }
 
 size_t happenings_recent(const struct daemon *daemon, struct guard_event *ret_events)

@@ -41,14 +41,18 @@ static __u16 fold(__u32 sum)
 	return htons((__u16)~sum);
 }
 
-/* Of the segment, over both addresses as they stand in the IP header. */
+/* Of the pseudo header (RFC 9293, section 3.1), over both addresses as they stand in the IP header. */
+static __u32 pseudo_sum(const __u8 *addresses, size_t address_length, size_t tcp_length)
+{
+	return sum_of(addresses, address_length, IPPROTO_TCP + (__u32)tcp_length);
+}
+
 static void put_checksum(const __u8 *addresses, size_t address_length, __u8 *tcp, size_t tcp_length)
 {
-	__u32 sum = sum_of(addresses, address_length, IPPROTO_TCP + (__u32)tcp_length);
 	__u16 checksum;
 
 	memset(tcp + offsetof(struct tcphdr, th_sum), 0, sizeof(checksum));
-	checksum = fold(sum_of(tcp, tcp_length, sum));
+	checksum = fold(sum_of(tcp, tcp_length, pseudo_sum(addresses, address_length, tcp_length)));
 	memcpy(tcp + offsetof(struct tcphdr, th_sum), &checksum, sizeof(checksum));
 }
 
@@ -91,6 +95,7 @@ struct layers {
 	size_t address_length;
 	size_t tcp_length;  /* of what there is, from the TCP header on */
 	size_t tcp_options; /* bytes of options behind the TCP header */
+	size_t start;       /* bytes before the TCP header */
 	size_t total;       /* of the packet, as its IP header has it */
 };
 
@@ -121,6 +126,7 @@ static bool take_apart(__u8 *bytes, size_t length, struct layers *ret_layers)
 	}
 	if (start < sizeof(struct iphdr) || length < start + sizeof(struct tcphdr))
 		return false;
+	ret_layers->start = start;
 	ret_layers->tcp = bytes + start;
 	ret_layers->tcp_length = length - start;
 	header = (size_t)(ret_layers->tcp[TCP_OFFSET] >> 4) * 4;
@@ -147,13 +153,31 @@ bool packet_renew_syn(__u8 *bytes, size_t length, __u32 aged_ms)
 	return true;
 }
 
+/*
+ * Has nothing on its way changed it? Its checksum says so, or somebody has seen that before: of a packet that was put
+ * together from several, or that comes from this very host, it is the pseudo header's alone.
+ */
+static bool is_sound(const struct layers *layers)
+{
+	const size_t tcp_total = layers->total - layers->start;
+	__u16 stored, bare;
+
+	memcpy(&stored, layers->tcp + offsetof(struct tcphdr, th_sum), sizeof(stored));
+	bare = (__u16)~fold(pseudo_sum(layers->addresses, layers->address_length, tcp_total));
+	return stored == bare ||
+	       (tcp_total == layers->tcp_length &&
+		fold(sum_of(layers->tcp, tcp_total,
+			    pseudo_sum(layers->addresses, layers->address_length, tcp_total))) == 0);
+}
+
 bool packet_renew_segment(__u8 *bytes, size_t length)
 {
 	struct layers layers;
 	__be16 total;
 
 	if (!take_apart(bytes, length, &layers) ||
-	    (layers.tcp[TCP_FLAGS] & (TH_SYN | TH_RST | TH_ACK)) != TH_ACK || layers.total < length)
+	    (layers.tcp[TCP_FLAGS] & (TH_SYN | TH_RST | TH_ACK)) != TH_ACK || layers.total < length ||
+	    !is_sound(&layers))
 		return false;
 	if (layers.total > length) {
 		if (options_have(layers.tcp + sizeof(struct tcphdr), layers.tcp_options, OPTION_MD5) ||

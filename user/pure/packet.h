@@ -24,8 +24,8 @@ bool packet_renew_syn(__u8 *bytes, size_t length, __u32 aged_ms);
 
 /*
  * Make the `length` bytes, the start of a packet with a segment of a connection, or all of it, a packet of their own: the
- * data that there is, with its checksum. False: it is a SYN or an RST, or the start of one that is signed as a whole
- * (RFC 2385, RFC 5925).
+ * data that there is, with its checksum. False: it is a SYN or an RST, was damaged on its way, or is the start of one
+ * that is signed as a whole (RFC 2385, RFC 5925).
  */
 bool packet_renew_segment(__u8 *bytes, size_t length);
 
