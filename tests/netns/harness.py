@@ -739,10 +739,10 @@ class Watch:
         self.before = guard.status()["counters"]
 
     def grown(self, book="enforced", of_the_guard=False):
-        """By how much each counter has grown; with those OF_THE_GUARD, or without."""
+        """By how much each counter has grown, others 0; with those OF_THE_GUARD, or without."""
         grown = differences(self.before[book], self.guard.counters(book))
-        return {name: count for name, count in grown.items()
-                if of_the_guard or name not in OF_THE_GUARD}
+        return collections.Counter({name: count for name, count in grown.items()
+                                    if of_the_guard or name not in OF_THE_GUARD})
 
     def counted(self, book="enforced", **expected):
         """These and no other counters grew, by this much. Waits for what is still on its way.
