@@ -5,8 +5,8 @@
  *
  * Runs for every packet to the cgroup's sockets, so it leaves early: a packet of a link is looked at
  * only when it is the first one in a while. Return 0 drops silently, which is a hold: the
- * sender's own retransmission asks again, or the daemon, which has a copy. It is also the backstop where sk_lookup is missing or
- * told to drop: a knock that should be refused is dropped here.
+ * sender's own retransmission asks again, or the daemon, which has a copy. It is also the backstop
+ * where sk_lookup is missing or told to drop: a knock that should be refused is dropped here.
  */
 #include "netns.bpf.h"
 #include "report.bpf.h"

@@ -1115,8 +1115,8 @@ static __always_inline struct decision knock_decide(struct peer *peer,
  * The last ACK of a knock that was let in over a dial of ours, or what follows it. A dial that was not
  * given up for the knock, because the other end might have given up its own for it, is now: the other
  * end has not. The ACK waits for the end of it, for a moment: the daemon has had a round trip for that,
- * or is about to do it, and lets in what was held; or its sender repeats it. Not that of another knock: were it late, one
- * more could get in beside it.
+ * or is about to do it, and lets in what was held; or its sender repeats it. Not that of another knock:
+ * were it late, one more could get in beside it.
  */
 static __always_inline struct decision last_ack_decide(struct peer *peer, const struct knock *ack)
 {
@@ -1261,9 +1261,9 @@ static __always_inline struct decision handshake_decide(struct pending_handshake
 }
 
 /*
- * The last ACK of the handshake from this port has come and waits: it becomes a link when the daemon lets it in,
- * or our SYN-ACK is repeated, a second later (RFC 6298). Until then no other SYN passes, not even one that was held before:
- * both would become links. Somebody who guesses can bring this about once, as he can have a dial given up.
+ * The last ACK of the handshake from this port has come and waits: it becomes a link when the daemon lets it in, or
+ * our SYN-ACK is repeated, a second later (RFC 6298). Until then no other SYN passes, not even one that was held
+ * before: both would become links. Somebody who guesses can bring this about once, as he can have a dial given up.
  */
 static __always_inline void handshake_waits(struct pending_handshake *pending,
 					    const struct peer_address *address,

@@ -12,12 +12,18 @@
 
 #include "pure/packet.h"
 
-/* The sum of RFC 1071 over pseudo header and segment, 0xffff where the checksum is right. */
-static unsigned int sum(const __u8 *bytes, size_t length)
+static size_t start_of_tcp(const __u8 *bytes)
 {
-	size_t start = bytes[0] >> 4 == 4 ? (size_t)(bytes[0] & 0xf) * 4 : sizeof(struct ip6_hdr);
+	return bytes[0] >> 4 == 4 ? (size_t)(bytes[0] & 0xf) * 4 : sizeof(struct ip6_hdr);
+}
+
+/* The sum of RFC 1071 over the pseudo header of `tcp_length` bytes and what there is of them, `length` counted from the
+ * IP header: 0xffff where all is there and the checksum is right. */
+static unsigned int sum(const __u8 *bytes, size_t tcp_length, size_t length)
+{
+	size_t start = start_of_tcp(bytes);
 	size_t addresses = bytes[0] >> 4 == 4 ? 12 : 8, behind = bytes[0] >> 4 == 4 ? 20 : 40;
-	unsigned int total = IPPROTO_TCP + (unsigned int)(length - start);
+	unsigned int total = IPPROTO_TCP + (unsigned int)tcp_length;
 
 	for (size_t i = addresses; i < behind; i++)
 		total += (unsigned int)bytes[i] << (i % 2 ? 0 : 8);
@@ -31,22 +37,16 @@ static unsigned int sum(const __u8 *bytes, size_t length)
 /* As the kernel leaves it, the sum of the pseudo header alone, which no fuzzer finds. */
 static void seal(__u8 *bytes, size_t length)
 {
-	size_t start, total, addresses, behind;
-	unsigned int checksum = IPPROTO_TCP;
+	size_t start, total;
+	unsigned int checksum;
 
 	if (length < 40)
 		return;
-	start = bytes[0] >> 4 == 4 ? (size_t)(bytes[0] & 0xf) * 4 : sizeof(struct ip6_hdr);
+	start = start_of_tcp(bytes);
 	total = bytes[0] >> 4 == 4 ? (size_t)(bytes[2] << 8 | bytes[3]) : (size_t)(bytes[4] << 8 | bytes[5]) + start;
-	addresses = bytes[0] >> 4 == 4 ? 12 : 8;
-	behind = bytes[0] >> 4 == 4 ? 20 : 40;
 	if (start + 18 > length || total < start)
 		return;
-	checksum += (unsigned int)(total - start);
-	for (size_t i = addresses; i < behind; i++)
-		checksum += (unsigned int)bytes[i] << (i % 2 ? 0 : 8);
-	while (checksum >> 16)
-		checksum = (checksum & 0xffff) + (checksum >> 16);
+	checksum = sum(bytes, total - start, 0);
 	bytes[start + 16] = (__u8)(checksum >> 8);
 	bytes[start + 17] = (__u8)checksum;
 }
@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 		seal(bytes, size);
 		if (!renewed(bytes, size, syn))
 			continue;
-		must(size >= 40 && sum(bytes, size) == 0xffff);
+		must(size >= 40 && sum(bytes, size - start_of_tcp(bytes), size) == 0xffff);
 		must(bytes[0] >> 4 == 4 || bytes[0] >> 4 == 6);
 		if (bytes[0] >> 4 == 6 && !syn)
 			must((size_t)(bytes[4] << 8 | bytes[5]) + sizeof(struct ip6_hdr) == size);

@@ -704,6 +704,14 @@ class Guard:
     def counters(self, book="enforced"):
         return self.status()["counters"][book]
 
+    def counters_in_kernel(self):
+        """By cause, and `events_lost`, over all processors: also while the daemon sleeps."""
+        books = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", f"{self.pins}/counters")[1])
+        total = collections.Counter()
+        for processor in books[0]["formatted"]["values"]:
+            total.update({name: count for name, count in processor["value"].items() if isinstance(count, int)})
+        return total
+
     def peer(self, address):
         """The peer's document, None when the guard does not know it."""
         return self.ask("explain", address=address)["peer"]

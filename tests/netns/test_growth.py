@@ -102,7 +102,7 @@ def a_crashed_peer_is_back_while_others_knock_in_the_name_of_a_thousand(lab):
           f"{100 * seen.share:.1f} % of a processor, for which it waited {seen.waited_s:.2f} s; "
           f"woken {seen.woken:.0f} times a second")
     assert seen.resent <= seen.allowed, seen
-    # Events are read with pauses: 50 times at once and every 3 ms in a second, and links are looked at.
+    # In a second events are read 50 times at once and then with pauses of 2 ms, and links are looked at.
     assert seen.woken <= 600, seen
 
 

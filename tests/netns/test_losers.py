@@ -5,11 +5,10 @@ Unguarded, two such nodes that dial at one moment refuse each other, and again a
 their clocks agree. A node (worker.py) that is a second late is in by itself.
 """
 
-import json
 import signal
 from collections import Counter
 
-from harness import BPFTOOL, IPV4, IPV6, PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, run, wait_for
+from harness import IPV4, IPV6, PATIENCE, PORT, SECOND, TIME_SCALE, now_ns, wait_for
 from registry import core, each, each_family, test
 from steps import assert_passed, dial, listen_home
 from test_crossing import Race
@@ -43,15 +42,6 @@ class Nodes:
                 all(len(guard.peer(far)["links"]) == 1 for _home, far in self.pairs if guard.peer(far)) and \
                 all(guard.peer(far) for _home, far in self.pairs)
         wait_for(linked, lambda: f"each pair has a session: {self.reports()}")
-
-
-def counted(guard):
-    """By cause, in the kernel: the daemon may sleep."""
-    books = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", f"{guard.pins}/counters")[1])
-    total = Counter()
-    for processor in books[0]["formatted"]["values"]:
-        total.update({cause: times for cause, times in processor["value"].items() if isinstance(times, int)})
-    return total
 
 
 def guards(lab, ends, **options):
@@ -140,13 +130,13 @@ def let_in_what_has_waited_when_the_daemon_comes(lab, family):
         ours = dial(lab, peer, blocking=False)
         guard.signal(signal.SIGSTOP)
         try:
-            before = counted(guard)
+            before = guard.counters_in_kernel()
             knock = peer.host.start("dial", address=family.home, port=PORT, source=peer.address, text="hello")
-            wait_for(lambda: (counted(guard) - before).keys() & {"knock_goes_first", "knock_tie_lost", "knock_tie_won"},
-                     "the knock has come")
-            if "knock_goes_first" in counted(guard) - before:
+            wait_for(lambda: (guard.counters_in_kernel() - before).keys()
+                     & {"knock_goes_first", "knock_tie_lost", "knock_tie_won"}, "the knock has come")
+            if "knock_goes_first" in guard.counters_in_kernel() - before:
                 wait_for(lambda: peer.host.worker.finished(knock), "their end has sent")
-            waited = (counted(guard) - before)["knock_ack_waits"]
+            waited = (guard.counters_in_kernel() - before)["knock_ack_waits"]
         finally:
             guard.signal(signal.SIGCONT)
         knock = assert_passed(peer.host.finish(knock))

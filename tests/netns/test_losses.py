@@ -313,12 +313,6 @@ def a_link_whose_socket_had_no_memory_is_guarded_when_it_has(lab, direction):
 # ---- the ring -----------------------------------------------------------------------------------------
 
 
-def events_lost(guard):
-    """As the kernel counts them, over all processors."""
-    books = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", f"{guard.pins}/counters")[1])
-    return sum(value["value"]["events_lost"] for value in books[0]["formatted"]["values"])
-
-
 @test
 def what_lost_events_would_have_told_is_found_out(lab):
     """The daemon stands still while more happens than the ring holds."""
@@ -329,11 +323,11 @@ def what_lost_events_would_have_told_is_found_out(lab):
     lab.at_end(guard.signal, signal.SIGCONT)
     prober = Prober(lab, lab.home, peer.address, interval_us=0, limit=15000)
     assert prober.stop(at_limit=True)["outcomes"] == {"ECONNREFUSED": 15000}
-    wait_for(lambda: events_lost(guard) > 0, "events are lost")
+    wait_for(lambda: guard.counters_in_kernel()["events_lost"] > 0, "events are lost")
     # Nobody will tell the daemon of this backoff, nor of this link.
     assert dial(lab, failed)["errno"] == "ECONNREFUSED"
     link = link_out(lab, linked)
-    lost = events_lost(guard)
+    lost = guard.counters_in_kernel()["events_lost"]
     guard.signal(signal.SIGCONT)
     wait_problem(guard, "event(s) were lost")
     guard.wait_log("event\\(s\\) were lost")

@@ -34,6 +34,8 @@ class Report:
             row = self.rows.setdefault((application.name, phase.name, kind),
                                        {name: [] for name in VARIANTS})
             row[variant] += outcome.times(numbers)
+            if variant not in GUARDED:
+                continue
             last = max(numbers, key=lambda number: outcome.seconds.get(number, NEVER))
             self.stories.setdefault((application.name, phase.name, kind), {})[variant] = (
                 outcome.seconds.get(last, NEVER), outcome.story(last))
@@ -82,7 +84,7 @@ class Report:
             lines.append(columns(f"  {phase}{', ' + kind if kind else ''}",
                                  *(self.seconds(phase, row, name) for name in VARIANTS)))
             lines += [f"    {name}: {self.stories[application, phase, kind][name][1]}" for name in GUARDED
-                      if self.seconds(phase, row, name).endswith("!")]
+                      if self.is_over_the_bar(phase, row, name)]
             last = [key for key in self.rows if key[:2] == (application, phase)][-1]
             if (application, phase, kind) != last:
                 continue
@@ -103,9 +105,13 @@ class Report:
         if variant == UNGUARDED or not unguarded:
             return text
         later = max(times) - max(unguarded)
-        bar = judge.BAR_S + (judge.CRASHED_S if phase in self.crash else 0)
         # Neither has come: nan.
-        return f"{text} {later:+.2f}{' !' if later > bar else ''}" if not math.isnan(later) else text
+        return text if math.isnan(later) else \
+            f"{text} {later:+.2f}{' !' if self.is_over_the_bar(phase, row, variant) else ''}"
+
+    def is_over_the_bar(self, phase, row, variant):
+        bar = judge.BAR_S + (judge.CRASHED_S if phase in self.crash else 0)
+        return bool(row[variant] and row[UNGUARDED]) and max(row[variant]) - max(row[UNGUARDED]) > bar
 
     def kept_text(self, key, variant):
         kept, before = self.kept[key][variant]

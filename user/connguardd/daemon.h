@@ -465,6 +465,12 @@ int packets_send(struct daemon *daemon, const void *packet, size_t length,
 		 const struct peer_address *target, __u32 mark, __u32 interface);
 
 /*
+ * A packet from somebody else, as packet_renew_syn() or packet_renew_segment() has left it, comes by way of the loopback
+ * device to the listener, and to the hooks, as it came before. What cannot: its sender repeats it.
+ */
+void packets_let_in(struct daemon *daemon, const __u8 *packet, size_t length);
+
+/*
  * What waited for a dial that has ended comes to the listener a moment later, and to the hooks once more. What cannot:
  * its sender repeats it.
  */

@@ -23,7 +23,8 @@
  * handshake waits (ACK_WAITS_NS), though timers are rounded up to a whole millisecond.
  */
 #define READINGS_A_SECOND 50
-#define PAUSE_NS	  (2 * NS_PER_MS)
+static const struct timeval reading_pause = { .tv_usec = 2000 };
+
 /* Pairs of peer and cause whose log lines are counted at one time. */
 #define THROTTLE_PAIRS 4096
 /* Room for a peer as the log names it: an address and " port 65535". */
@@ -404,8 +405,6 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 		happenings_publish_due(daemon, &event->address, event->time_ns);
 	log_event(daemon, event);
 }
-
-static const struct timeval reading_pause = { .tv_usec = PAUSE_NS / 1000 };
 
 static void on_ring(evutil_socket_t fd, short what, void *argument)
 {

@@ -42,13 +42,19 @@ int packets_send(struct daemon *daemon, const void *packet, size_t length,
 	return raw_send(&daemon->packets->raw, packet, length, target, mark, interface);
 }
 
+void packets_let_in(struct daemon *daemon, const __u8 *packet, size_t length)
+{
+	struct peer_address here = packet_destination(packet);
+
+	packets_send(daemon, packet, length, &here, 0, 0);
+}
+
 static void let_in_when_due(struct packets *packets)
 {
 	__u64 now = clock_now_ns(), due_ns = packets->waiting[packets->first].due_ns;
 	const struct timeval left = { .tv_usec = due_ns > now ? (suseconds_t)((due_ns - now) / 1000) : 0 };
 
-	if (packets->count)
-		evtimer_add(packets->let_in, &left);
+	evtimer_add(packets->let_in, &left);
 }
 
 static void on_let_in(evutil_socket_t fd, short what, void *argument)
@@ -61,13 +67,12 @@ static void on_let_in(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	for (; packets->count && packets->waiting[packets->first].due_ns <= now; packets->count--) {
 		const struct waiting_packet *packet = &packets->waiting[packets->first];
-		/* By way of the loopback device, as what comes from others. */
-		struct peer_address here = packet_destination(packet->bytes);
 
-		packets_send(daemon, packet->bytes, packet->length, &here, 0, 0);
+		packets_let_in(daemon, packet->bytes, packet->length);
 		packets->first = (packets->first + 1) % WAITING_MAX;
 	}
-	let_in_when_due(packets);
+	if (packets->count)
+		let_in_when_due(packets);
 }
 
 void packets_let_in_soon(struct daemon *daemon, const struct held_packet *held)

@@ -100,7 +100,6 @@ void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u6
 
 void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 {
-	struct peer_address here;
 	struct ready_syn syn;
 
 	if (guard_held_syn_read(daemon->guard, address, &syn))
@@ -110,9 +109,7 @@ void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 	if (clock_now_ns() - syn.time_ns > HELD_MAX_NS || syn.length > sizeof(syn.bytes) ||
 	    !packet_renew_syn(syn.bytes, syn.length, 0))
 		return;
-	/* By way of the loopback device it comes to the listener, and to the hooks, as it came before. */
-	here = packet_destination(syn.bytes);
-	packets_send(daemon, syn.bytes, syn.length, &here, 0, 0);
+	packets_let_in(daemon, syn.bytes, syn.length);
 }
 
 /* Until the SYN is to be sent again, or there is nothing left to wait for. */

@@ -160,14 +160,13 @@ bool packet_renew_syn(__u8 *bytes, size_t length, __u32 aged_ms)
 static bool is_sound(const struct layers *layers)
 {
 	const size_t tcp_total = layers->total - layers->start;
-	__u16 stored, bare;
+	const __u32 pseudo = pseudo_sum(layers->addresses, layers->address_length, tcp_total);
+	const __u16 bare = (__u16)~fold(pseudo);
+	__u16 stored;
 
 	memcpy(&stored, layers->tcp + offsetof(struct tcphdr, th_sum), sizeof(stored));
-	bare = (__u16)~fold(pseudo_sum(layers->addresses, layers->address_length, tcp_total));
 	return stored == bare ||
-	       (tcp_total == layers->tcp_length &&
-		fold(sum_of(layers->tcp, tcp_total,
-			    pseudo_sum(layers->addresses, layers->address_length, tcp_total))) == 0);
+	       (tcp_total == layers->tcp_length && fold(sum_of(layers->tcp, tcp_total, pseudo)) == 0);
 }
 
 bool packet_renew_segment(__u8 *bytes, size_t length)
