@@ -249,9 +249,11 @@ static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, 
 		bpf_spin_unlock(&peer->lock);
 	}
 	if (pending && decision.verdict == VERDICT_ALLOW && decision.cause != CAUSE_knock_exempt) {
+		__u64 started_ns = service_started_ns();
 		struct decision held;
 
 		bpf_spin_lock(&pending->lock);
+		handshake_forget_before(pending, started_ns);
 		held = handshake_decide(pending, &happening.address, rules, segment.source_port,
 					segment.sequence, room, knock.now);
 		bpf_spin_unlock(&pending->lock);
@@ -326,7 +328,10 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	/* One lock at a time: what is learned here may be a little old below, as on the wire. */
 	pending = handshake_of(&happening.address, now);
 	if (pending) {
+		__u64 started_ns = service_started_ns();
+
 		bpf_spin_lock(&pending->lock);
+		handshake_forget_before(pending, started_ns);
 		theirs = handshake_pending(pending, &happening.address, now);
 		bpf_spin_unlock(&pending->lock);
 	}

@@ -234,13 +234,26 @@ static __always_inline __u64 revived_ns(void)
 	return value ? value->since_ns : 0;
 }
 
-/* Everything that failed until now is void. */
-static __always_inline void revive_all(__u64 now)
+/* A handshake that was let in before this belongs to a listener that is gone. */
+static __always_inline __u64 service_started_ns(void)
 {
-	struct guard_revival value = { .since_ns = now };
 	__u32 zero = 0;
+	const struct guard_revival *value = bpf_map_lookup_elem(&revival, &zero);
 
-	bpf_map_update_elem(&revival, &zero, &value, BPF_ANY);
+	return value ? value->started_ns : 0;
+}
+
+/* Everything that failed until now is void; with `started` the service has started anew. */
+static __always_inline void revive_all(__u64 now, int started)
+{
+	__u32 zero = 0;
+	struct guard_revival *value = bpf_map_lookup_elem(&revival, &zero);
+
+	if (!value)
+		return;
+	value->since_ns = now;
+	if (started)
+		value->started_ns = now;
 }
 
 /* How the `own` and `exempt` maps see an address. */

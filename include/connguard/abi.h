@@ -265,7 +265,8 @@ struct guard_daemon {
  * service has started anew, the network or the host is back.
  */
 struct guard_revival {
-	__u64 since_ns; /* a backoff that began before is over; 0: none is */
+	__u64 since_ns;   /* a backoff that began before is over; 0: none is */
+	__u64 started_ns; /* a handshake that was let in before belongs to a listener that is gone; 0: none does */
 };
 
 /*
@@ -345,6 +346,7 @@ struct pending_handshake {
 	struct bpf_spin_lock lock;
 	__u32 client_isn;     /* of the SYN that was let in */
 	struct peer_address address;
+	__u64 let_in_ns;      /* when that was */
 	__u64 until_ns;       /* the handshake counts as pending before */
 	__u64 held_until_ns;  /* held_ports are forgotten then */
 	__u16 remote_port;    /* of the SYN that was let in */
@@ -548,7 +550,7 @@ _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "s
 _Static_assert(sizeof(struct network_tally) == 16, "struct network_tally");
 _Static_assert(sizeof(struct guard_policy) == 128, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
-_Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
+_Static_assert(sizeof(struct guard_revival) == 16, "struct guard_revival");
 _Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
@@ -557,7 +559,7 @@ _Static_assert(sizeof(struct owned_slot) == 40, "struct owned_slot");
 _Static_assert(sizeof(struct listen_place) == 24, "struct listen_place");
 _Static_assert(sizeof(struct place_listeners) == 8, "struct place_listeners");
 _Static_assert(sizeof(struct listening) == 32, "struct listening");
-_Static_assert(sizeof(struct pending_handshake) == 72, "struct pending_handshake");
+_Static_assert(sizeof(struct pending_handshake) == 80, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
 _Static_assert(sizeof(struct held_packet) == sizeof(struct guard_event) + 4 + HELD_BYTES_MAX, "struct held_packet");
 _Static_assert(sizeof(struct guard_command) == 64 &&

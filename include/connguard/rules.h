@@ -1256,6 +1256,7 @@ static __always_inline struct decision handshake_decide(struct pending_handshake
 	pending->remote_port = remote_port;
 	pending->client_isn = client_isn;
 	pending->acknowledged = 0;
+	pending->let_in_ns = now;
 	pending->until_ns = now + policy->hold_max_ns;
 	return decision;
 }
@@ -1304,6 +1305,18 @@ static __always_inline int handshake_awaited(const struct pending_handshake *pen
 {
 	return address_equal(&pending->address, address) && pending->remote_port == remote_port &&
 	       pending->until_ns > now;
+}
+
+/*
+ * The service has started anew at `started_ns`: a handshake that was let in before ended with the listener it came
+ * to. Nothing else tells of that, for its last ACK may never come. The new service's dial and the peer's next SYN need
+ * not wait for it. Of another listener's handshake, which goes on, it is forgotten as well: rare, and ends like
+ * any that shares its element.
+ */
+static __always_inline void handshake_forget_before(struct pending_handshake *pending, __u64 started_ns)
+{
+	if (pending->let_in_ns <= started_ns)
+		pending->until_ns = 0;
 }
 
 /* The handshake became a link, or never will: it is pending no longer. */

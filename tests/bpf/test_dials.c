@@ -1159,6 +1159,46 @@ static void handshake_is_pending(void **state)
 	close(listening);
 }
 
+/* What came to the listener before has met nobody: the service that starts anew dials as it likes. */
+static void handshake_ends_with_its_service(void **state)
+{
+	struct segment syn = {
+		.source = THERE4,
+		.destination = HERE4,
+		.source_port = fresh_port(),
+		.destination_port = PORT,
+		.sequence = 5000,
+		.flags = TH_SYN,
+	};
+	int listening = listener(HERE4, PORT), fd = dialing_socket(HERE4);
+	struct pending_handshake before, after;
+
+	(void)state;
+	next_event(watch, service_started);
+	assert_int_equal(answer_to(&syn, NULL), ANSWER_SYN_ACK);
+	assert_int_equal(dial(fd, THERE4, PORT), refusal());
+	next_event(watch, dial_pending);
+	assert_true(find_handshake(&maps, THERE4, &before) >= 0);
+	close(listening);
+	listening = listener(HERE4, PORT);
+	next_event(watch, service_started);
+	assert_int_equal(dial(fd, THERE4, PORT), EINPROGRESS);
+	next_event(watch, dial_idle);
+	drop(fd);
+	/* Nor need the peer's next SYN wait. */
+	fd = dialing_socket(HERE4);
+	syn.source_port = fresh_port();
+	assert_int_equal(answer_to(&syn, NULL), ANSWER_SYN_ACK);
+	assert_true(find_handshake(&maps, THERE4, &after) >= 0);
+	assert_int_equal(after.remote_port, syn.source_port);
+	assert_true(after.let_in_ns > before.let_in_ns);
+	/* That one is pending as any other. */
+	assert_int_equal(dial(fd, THERE4, PORT), refusal());
+	next_event(watch, dial_pending);
+	assert_no_event(watch);
+	close(listening);
+}
+
 /* ---- the service starts anew ---------------------------------------------------------------- */
 
 static void service_starts(void **state)
@@ -1285,6 +1325,7 @@ static int run_all(void)
 		TEST(ends_at_once),
 		TEST(ends_after_a_revival),
 		TEST(handshake_is_pending),
+		TEST(handshake_ends_with_its_service),
 		TEST(service_starts),
 		TEST(something_else_starts),
 	};

@@ -216,6 +216,7 @@ static void check_pending(const struct story *story)
 
 	must(pending->until_ns <= story->now + (pending->acknowledged ? HOLD_PERIODS : 1) *
 						       story->policy.hold_max_ns);
+	must(pending->let_in_ns <= story->now);
 	must(pending->held_until_ns <= story->now + HOLD_PERIODS * story->policy.hold_max_ns);
 	for (i = 0; i < HELD_PORTS; i++)
 		for (j = 0; j < i; j++)
@@ -513,6 +514,15 @@ static void step_handshake_done(struct story *story)
 	__u16 port = a_port(story);
 
 	handshake_done(story->pending, &address, port);
+}
+
+static void step_handshake_forgotten(struct story *story)
+{
+	const struct pending_handshake was = *story->pending;
+	__u64 started_ns = story->now - input_below(&story->input, 3) * NS_PER_SECOND;
+
+	handshake_forget_before(story->pending, started_ns);
+	must(story->pending->until_ns == (was.let_in_ns <= started_ns ? 0 : was.until_ns));
 }
 
 static void step_answer(struct story *story)
@@ -901,7 +911,7 @@ static void (*const steps[])(struct story *story) = {
 	step_handshake, step_answer, step_link,    step_link,   step_end,     step_end,
 	step_release,   step_heard,  step_expire, step_command, step_forget, step_handshake_done, step_time,
 	step_time,      step_stalls, step_leaves,  step_leaves, step_open,    step_last_ack,
-	step_unanswered, step_revive, step_handshake_waits,
+	step_unanswered, step_revive, step_handshake_waits, step_handshake_forgotten,
 };
 
 /* ---- the story ------------------------------------------------------------------------------- */

@@ -49,6 +49,24 @@ def by_a_listener_of_the_service(lab, family):
     assert_dial_refused(lab, watch, peer, "dial_backoff")
 
 
+@each_family
+@core("IPv4", "IPv6")
+def forgets_the_handshake_that_came_before_it(lab, family):
+    """It has met a listener that is gone: the new service's dial need not wait for it."""
+    guard, peer = lab.own_guard(hold_max="10s"), lab.fresh(family)
+    peer.listen()
+    listener, watch = listen_home(lab, family), guard.watch()
+    stop = lab.home.eat("output", "tcp flags & (syn | ack) == (syn | ack)")
+    knock = peer.knock(blocking=False)
+    wait_for(lambda: watch.grown().get("knock_idle"), "the knock is let in")
+    assert_dial_refused(lab, watch, peer, "dial_pending")
+    peer.host("close", fd=knock["fd"])
+    lab.home("close", fd=listener)
+    listen_home(lab, family)
+    link_out(lab, peer)
+    stop()
+
+
 @each("another port", "another cgroup", "another namespace")
 @core("another port", "another namespace")
 def not_by_a_listener_of(lab, whose):

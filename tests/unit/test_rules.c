@@ -2313,6 +2313,29 @@ static void second_handshake_of_a_peer_is_held(void **state)
 	assert_true(address_equal(&pending.address, &other));
 }
 
+/* Whatever was let in before the service started anew has met nobody: the next one need not wait for it. */
+static void handshake_ends_with_the_service_it_came_to(void **state)
+{
+	struct pending_handshake pending = {};
+	struct peer_address peer = address_from_ipv4(0x070200c0);
+
+	(void)state;
+	assert_cause(handshake(&pending, &peer, 1001, 1, NOW), CAUSE_knock_idle);
+	assert_int_equal(pending.let_in_ns, NOW);
+	handshake_forget_before(&pending, 0);
+	handshake_forget_before(&pending, NOW - 1);
+	assert_int_equal(handshake_pending(&pending, &peer, NOW).until_ns, NOW + HOLD);
+	/* Its SYN again is the same one: what it has begun with is gone. */
+	assert_cause(handshake(&pending, &peer, 1001, 1, NOW + 2), CAUSE_knock_idle);
+	handshake_forget_before(&pending, NOW + 1);
+	assert_int_equal(handshake_pending(&pending, &peer, NOW + 2).until_ns, 0);
+	assert_cause(handshake(&pending, &peer, 1002, 1, NOW + 2), CAUSE_knock_idle);
+	assert_int_equal(pending.let_in_ns, NOW + 2);
+	/* What has come since is pending as ever. */
+	handshake_forget_before(&pending, NOW + 1);
+	assert_cause(handshake(&pending, &peer, 1003, 1, NOW + 3), CAUSE_knock_pending);
+}
+
 /* Its own retransmission passes, and so does one more than can be remembered. */
 static void each_handshake_is_held_once_and_few_at_a_time(void **state)
 {
@@ -5150,6 +5173,7 @@ int main(void)
 		cmocka_unit_test(tie_is_noted_on_the_claim_it_crosses),
 		cmocka_unit_test(dial_that_is_given_up_is_no_failure),
 		cmocka_unit_test(second_handshake_of_a_peer_is_held),
+		cmocka_unit_test(handshake_ends_with_the_service_it_came_to),
 		cmocka_unit_test(each_handshake_is_held_once_and_few_at_a_time),
 		cmocka_unit_test(nothing_passes_beside_a_handshake_that_is_acknowledged),
 		cmocka_unit_test(held_handshakes_are_remembered_across_addresses),

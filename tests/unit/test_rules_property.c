@@ -1619,6 +1619,7 @@ struct element {
 	int owner; /* address; -1: nobody yet */
 	__u16 port;
 	__u32 isn;
+	__u64 let_in;
 	__u64 until;
 	__u64 forgotten_at;
 	int acknowledged; /* its last ACK waits */
@@ -1668,6 +1669,7 @@ static void element_syn(struct pending_handshake *pending, struct element *model
 	model->port = port;
 	model->isn = isn;
 	model->acknowledged = 0;
+	model->let_in = now;
 	model->until = now + policy->hold_max_ns;
 }
 
@@ -1732,6 +1734,12 @@ static void element_and_model_agree(void **state)
 					model.until = 0;
 			} else if (random_once_in(&random, 16)) {
 				element_waits(&pending, &model, &policy, &random, now);
+			} else if (random_once_in(&random, 16)) {
+				__u64 started = now - random_below(&random, SECOND);
+
+				handshake_forget_before(&pending, started);
+				if (model.let_in <= started)
+					model.until = 0;
 			} else {
 				element_syn(&pending, &model, &policy, &random, now);
 			}
