@@ -193,6 +193,37 @@ def link_whose_end_was_lost_gives_way_to_the_peers_knock(lab):
         watch.no_event(case.peer, "link_unanswered")
 
 
+@test
+@core()
+@needs("socket_options")
+def link_is_judged_by_its_round_trip_not_by_the_outage(lab):
+    """The acknowledgments of what we had sent are lost with the wire: the first one afterwards makes TCP believe that
+    the way took as long as the outage (RFC 7323, section 4.3, has it echo the last segment that came in order)."""
+    guard = lab.guard(**OPTIONS)
+    watch = guard.watch()
+    case = Case(lab, IPV4, listen_home(lab), "inbound", "idle")
+    host, peer = case.peer.host, case.peer
+    mend = lab.home.eat("input", f"ip saddr {peer.address}")
+    # Of several segments TCP repeats the first, which the other end has had with the others.
+    text = "is anybody there?" * 240
+    lab.home("send", fd=case.link.here, text=text)
+    # All of it is read: a socket that is closed beside unread data is reset (RFC 2525, section 2.17).
+    while text:
+        text = text[len(host("receive", fd=case.link.there, timeout=PATIENCE)):]
+    host("send", fd=case.link.there, text="good bye")
+    host("close", fd=case.link.there)
+    wait_for(lambda: not_repeated_soon(host, "fin-wait-1", "src", peer.address), "what is lost is not repeated soon")
+    mend()
+    silent(guard, peer.address)
+    come_back(lab, [case], IPV4)
+    assert_one_new_link(guard, [case])
+    waited = (watch.event(peer, "link_unanswered", cookie=case.link.cookie)["time_ns"] -
+              watch.event(peer, "knock_suspect")["time_ns"]) / SECOND
+    believed = lab.home("round_trip", fd=case.link.here)
+    assert believed > 0.5, f"TCP has not taken the outage for a round trip: {believed} s"
+    assert waited < 2 * believed, f"{waited} s for an answer, and {believed} s believed"
+
+
 class CutLink:
     """A quiet link of which nothing comes in any more, and a guard of its own to watch."""
 

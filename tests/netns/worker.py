@@ -35,7 +35,8 @@ SO_COOKIE = 57
 TCP_FASTOPEN_CONNECT = 30
 TCP_ESTABLISHED = 1
 TCP_MD5SIG = 14
-# tcpi_total_retrans, in struct tcp_info (linux/tcp.h).
+# tcpi_rtt, in microseconds, and tcpi_total_retrans, in struct tcp_info (linux/tcp.h).
+TCP_INFO_RTT = 68
 TCP_INFO_TOTAL_RETRANS = 100
 # A SYN is sent again after a second, not earlier (TCP_TIMEOUT_INIT of net/tcp.h); less, for two clocks.
 SYN_AGAIN_SECONDS = 0.9
@@ -313,6 +314,12 @@ def do_snmp(protocol, counter):
 
 def do_state(fd):
     return state_of(sockets[fd])
+
+
+def do_round_trip(fd):
+    """In seconds, as TCP has smoothed it."""
+    information = sockets[fd].getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, TCP_INFO_RTT + 4)
+    return struct.unpack_from("=I", information, TCP_INFO_RTT)[0] / 1e6
 
 
 def do_resent(fd):

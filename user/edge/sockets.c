@@ -23,6 +23,9 @@
 /* Largest message of a dump: the most the kernel puts in one, af_netlink.c. */
 #define BUFFER_SIZE 32768
 
+/* Of tcpi_min_rtt in struct tcp_info (include/uapi/linux/tcp.h), before which that of the C library ends. */
+#define TCP_INFO_MIN_RTT 148
+
 /* The greatest state that a state mask has a bit for; TCP has less than half as many. */
 #define STATE_MAX 31
 
@@ -141,15 +144,18 @@ static void vitals_decode(const struct nlmsghdr *header, struct socket_vitals *v
 	const struct inet_diag_msg *message = mnl_nlmsg_get_payload(header);
 	const struct nlattr *attribute;
 	struct tcp_info info = { 0 };
-	__u32 silent_ms;
+	__u32 silent_ms, shortest_us = ~0U;
 
 	mnl_attr_for_each(attribute, header, sizeof(*message)) {
 		__u16 length = mnl_attr_get_payload_len(attribute);
+		const char *told = mnl_attr_get_payload(attribute);
 
+		if (mnl_attr_get_type(attribute) != INET_DIAG_INFO)
+			continue;
 		/* It has grown over the years, at its end. */
-		if (mnl_attr_get_type(attribute) == INET_DIAG_INFO)
-			memcpy(&info, mnl_attr_get_payload(attribute),
-			       length < sizeof(info) ? length : sizeof(info));
+		memcpy(&info, told, length < sizeof(info) ? length : sizeof(info));
+		if (length >= TCP_INFO_MIN_RTT + sizeof(shortest_us))
+			memcpy(&shortest_us, told + TCP_INFO_MIN_RTT, sizeof(shortest_us));
 	}
 	silent_ms = info.tcpi_last_ack_recv < info.tcpi_last_data_recv ? info.tcpi_last_ack_recv :
 									  info.tcpi_last_data_recv;
@@ -159,7 +165,7 @@ static void vitals_decode(const struct nlmsghdr *header, struct socket_vitals *v
 		.unanswered_probes = info.tcpi_probes,
 		.unanswered_retransmissions = info.tcpi_retransmits,
 		.unacknowledged = info.tcpi_unacked,
-		.round_trip_ns = info.tcpi_rtt * 1000ULL,
+		.round_trip_ns = (info.tcpi_rtt < shortest_us ? info.tcpi_rtt : shortest_us) * 1000ULL,
 	};
 }
 

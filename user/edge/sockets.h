@@ -131,7 +131,10 @@ struct socket_vitals {
 	__u32 unanswered_retransmissions;
 	/* Segments that have left and are not acknowledged. */
 	__u32 unacknowledged;
-	/* Smoothed; 0: not measured. */
+	/*
+	 * The shortest of the last minutes (net.ipv4.tcp_min_rtt_wlen); 0: not measured. The smoothed one has an outage
+	 * in it whose first acknowledgment echoes a segment from before (RFC 7323, section 4.3).
+	 */
 	__u64 round_trip_ns;
 };
 
