@@ -193,7 +193,8 @@ struct peer {
 	__u32 attempts;           /* consecutive failures */
 	__u32 flags;              /* enum peer_flag */
 	enum ending failure;      /* of the last failure: what the backoff follows from */
-	__u16 unheard_dials;      /* dials in a row that were closed before the peer could fail to answer twice */
+	__u16 unheard_dials;      /* dials in a row that were closed before the peer could fail to answer twice; no
+				   * more than UNHEARD_DIALS are counted */
 	__u16 short_links;        /* young links of ours in a row that the peer ended without having sent a byte */
 	__u16 yielded_port;       /* of the knock that was let in over the last dial, which is or will be given up
 				   * for it; 0: none */

@@ -82,8 +82,8 @@
 /* A peer has failed to answer when it has left so many SYNs of a dial without an answer. */
 #define SYNS_UNANSWERED 2
 /*
- * This many dials in a row that were closed earlier count as one failure: an application that waits for
- * half a second must not become a flood.
+ * The so manieth dial in a row that was closed earlier is a failure, and so is each one after it, until something is
+ * heard of the peer: an application that waits for half a second must not become a flood.
  */
 #define UNHEARD_DIALS 3
 /* Links in a row that the peer ends young and without a byte; that many are a failure. */
@@ -1576,7 +1576,7 @@ static __always_inline struct liveness_settings liveness_settings(__u64 liveness
 static __always_inline enum cause claim_end(struct peer *peer, const struct guard_policy *policy,
 					    const struct slot *claim, const struct slot_ended *end)
 {
-	int silent = claim->syns >= SYNS_UNANSWERED;
+	int silent = claim->syns >= SYNS_UNANSWERED, row;
 	/*
 	 * For as long as its answer would be held, and, as with giving up, for one knock that never becomes
 	 * a link: else whoever sends SYNs in the peer's name could keep every dial from failing.
@@ -1604,7 +1604,10 @@ static __always_inline enum cause claim_end(struct peer *peer, const struct guar
 		peer->unheard_dials++;
 	if (!silent && peer->unheard_dials < UNHEARD_DIALS)
 		return CAUSE_dial_unheard;
+	row = peer->unheard_dials;
 	backoff_fail(peer, policy, claim->since_ns, end, 1);
+	/* Silence ends no row of silence. */
+	peer->unheard_dials = row;
 	return CAUSE_dial_failed;
 }
 

@@ -201,7 +201,7 @@ static void check_peer(const struct story *story)
 	must(!peer->next_attempt_ns || peer->next_attempt_ns >= peer->failed_ns);
 	must(peer->wake_after_ns <= story->now + story->policy.backoff_max_ns);
 	must(peer->refused_pending_ns <= story->now && peer->doubted_dial_ns <= story->now);
-	must(peer->unheard_dials < UNHEARD_DIALS && peer->short_links <= SHORT_LINKS);
+	must(peer->unheard_dials <= UNHEARD_DIALS && peer->short_links <= SHORT_LINKS);
 	must(peer_idle(peer, story->now) == (!count_links(peer) && !census.claims &&
 					     peer->next_attempt_ns <= story->now));
 	must(!peer_due(peer, story->now) || peer_idle(peer, story->now));

@@ -3433,14 +3433,19 @@ static void third_unheard_dial_in_a_row_is_a_failure(void **state)
 	assert_int_equal(peer.next_attempt_ns, NOW + SECOND);
 	/* It was silent, as far as anybody knows. */
 	assert_cause(looks(&peer, &policy, 4, NOW), CAUSE_dial_kept);
-	/* Three more for the next one. */
-	one_unheard(&peer, &policy, 4, NOW + SECOND, CAUSE_dial_unheard);
-	one_unheard(&peer, &policy, 5, NOW + SECOND, CAUSE_dial_unheard);
-	one_unheard(&peer, &policy, 6, NOW + SECOND, CAUSE_dial_failed);
+	/* The row goes on: one more for the next one, which makes it one SYN a step. */
+	one_unheard(&peer, &policy, 4, NOW + SECOND, CAUSE_dial_failed);
 	assert_int_equal(peer.attempts, 2);
 	assert_int_equal(peer.next_attempt_ns, NOW + 3 * SECOND);
+	/* A longer silence is the same. */
+	arrange_claim(&peer, &policy, 5, OUR_ISN, NOW + 3 * SECOND);
+	leaves(&peer, &policy, 5, NOW + 3 * SECOND);
+	leaves(&peer, &policy, 5, NOW + 4 * SECOND);
+	assert_cause(ends(&peer, &policy, 5, ENDING_CLOSED, NOW + 5 * SECOND), CAUSE_dial_failed);
+	one_unheard(&peer, &policy, 6, NOW + 9 * SECOND, CAUSE_dial_failed);
+	assert_int_equal(peer.unheard_dials, UNHEARD_DIALS);
 
-	/* The row ends with a failure of another kind, and with a link in either direction. */
+	/* It ends with an answer, which a refusal is, and with a link in either direction. */
 	peer = row;
 	assert_cause(fail_dial(&peer, &policy, 3, NOW), CAUSE_dial_failed);
 	assert_int_equal(peer.unheard_dials, 0);
