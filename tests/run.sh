@@ -30,7 +30,7 @@ export CONNGUARD_BUILD=${CONNGUARD_BUILD:-$BUILD/san}
 # Seconds. Far above what each takes; they end what hangs.
 PROGRAM_LIMIT=900
 NETNS_LIMIT=3600
-SERVICES_LIMIT=3600 # of one run
+SERVICES_LIMIT=1200 # of one run
 
 LOGS=$BUILD/test-logs
 # Lines printed for one failing test; the log has them all.

@@ -113,19 +113,39 @@ class Report:
         bar = judge.BAR_S + (judge.CRASHED_S if phase in self.crash else 0)
         return bool(row[variant] and row[UNGUARDED]) and max(row[variant]) - max(row[UNGUARDED]) > bar
 
+    def loses_links(self, key, variant):
+        """More than the unguarded lane in the same runs, of as many."""
+        (kept, before), (kept_there, before_there) = self.kept[key][variant], self.kept[key][UNGUARDED]
+        return variant in GUARDED and kept * before_there < kept_there * before
+
     def kept_text(self, key, variant):
         kept, before = self.kept[key][variant]
-        unguarded = self.kept[key][UNGUARDED]
-        lost = variant in GUARDED and unguarded[0] == unguarded[1] and kept < before
-        return f"{kept} of {before}{' !' if lost else ''}"
+        return f"{kept} of {before}{' !' if self.loses_links(key, variant) else ''}"
+
+    def compared(self):
+        """(how many comparisons there are with the worst unguarded one, what is marked with "!" in the table)."""
+        over = [f"{application}: {phase}{', ' + kind if kind else ''} ({name}): {self.seconds(phase, row, name)}"
+                for (application, phase, kind), row in self.rows.items() for name in GUARDED
+                if self.is_over_the_bar(phase, row, name)]
+        over += [f"{application}: {phase} ({name}): links of a pair: {links_text(cells[name], name)}"
+                 for (application, phase), cells in self.links.items() for name in GUARDED
+                 if has_wrong_links(cells[name])]
+        over += [f"{application}: {phase} ({name}): {self.kept_text((application, phase), name)} live on"
+                 for application, phase in self.kept for name in GUARDED if self.loses_links((application, phase), name)]
+        return sum(bool(row[name] and row[UNGUARDED]) for row in self.rows.values() for name in GUARDED), over
+
+
+def has_wrong_links(cell):
+    counts, _short, wrong = cell
+    return bool(counts and wrong)
 
 
 def links_text(cell, variant):
-    counts, short, wrong = cell
+    counts, short, _wrong = cell
     if not counts:
         return "-"
     text = f"{min(counts)}" if min(counts) == max(counts) else f"{min(counts)} to {max(counts)}"
-    return f"{text} ({short}){' !' if wrong and variant in GUARDED else ''}"
+    return f"{text} ({short}){' !' if variant in GUARDED and has_wrong_links(cell) else ''}"
 
 
 def number(seconds):

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Runs applications unguarded, with one end guarded and with both, beside each other. Speaks TAP.
 
-usage: run.py [--list] [-k PATTERN]... [--runs NUMBER] [--control] [--table FILE]
+usage: run.py [--list] [-k PATTERN]... [--runs NUMBER] [--control] [--set NAME=VALUE]... [--table FILE]
   -k PATTERN     only tests whose name matches this regular expression (any of several), those of some further
                  applications among them (FURTHER). A cold start comes before everything else in any case
-  --runs NUMBER  so many times (1): several are a measurement
+  --runs NUMBER  so many times (1): several are a measurement, whose last result is whether anything is over the bar
+                 (report.py)
   --control      no guard anywhere: what fails then is the judgement (its tolerances, a machine that is too
                  busy), not the guard
+  --set NAME=VALUE  a setting of all guards, in place of its default
 
 A test is an application in a phase, with one share of its ends guarded. Applications run side by side, each
 in a process, a lane and namespaces of its own: they mostly wait. At the end build/services.txt (--table) has the
@@ -112,10 +114,10 @@ def tests_of(kind):
 class Performance:
     """One application in a process of its own, which this is when it says `perform`."""
 
-    def __init__(self, kind, wanted, control, turns):
+    def __init__(self, kind, wanted, options, turns):
         self.kind = kind
         self.wanted = wanted    # names of tests
-        self.control = control
+        self.options = options  # the runner's
         self.turns = turns      # who may set up
         self.left = [name for _phase, _variant, name in tests_of(kind) if name in wanted]
         self.connection, self.inner = multiprocessing.Pipe()
@@ -138,7 +140,7 @@ class Performance:
             with self.turns:
                 signal.setitimer(signal.ITIMER_REAL, SET_UP_S * harness.TIME_SCALE)
                 lab.set_up()
-                performed = study.Study(lab, application, self.control)
+                performed = study.Study(lab, application, self.options.control, dict(self.options.set))
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.inner.send(("ready",))
             time.sleep(self.inner.recv())
@@ -222,13 +224,18 @@ class Runner:
 
     def run(self):
         slots = list(self.slots())
-        print(f"1..{self.options.runs * sum(len(names) for slot in slots for _kind, names in slot)}",
-              flush=True)
+        planned = self.options.runs * sum(len(names) for slot in slots for _kind, names in slot)
+        print(f"1..{planned + (self.options.runs > 1)}", flush=True)
         try:
             for run in range(1, self.options.runs + 1):
                 self.suffix = f", run {run}" if self.options.runs > 1 else ""
                 for slot in slots:
                     self.perform(slot)
+            if self.options.runs > 1:
+                self.suffix = ""
+                compared, over = self.report.compared()
+                print(f"# {compared} comparisons")
+                self.result("the worst of all runs is within the bar", over)
             if self.fell_short:
                 self.once_more = True
                 self.patterns = [f"^{re.escape(name)}$" for name in self.fell_short]
@@ -248,7 +255,7 @@ class Runner:
     def perform(self, slot):
         """All applications of a slot, side by side."""
         turns = multiprocessing.get_context("fork").Semaphore(SETTING_UP)
-        performances = [Performance(kind, names, self.options.control, turns) for kind, names in slot]
+        performances = [Performance(kind, names, self.options, turns) for kind, names in slot]
         self.by_connection = {one.connection: one for one in performances}
         try:
             for performance in performances:
@@ -305,12 +312,20 @@ class Runner:
             performance.left = []
 
 
+def setting(text):
+    name, equals, value = text.partition("=")
+    if not name or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is no setting: NAME=VALUE was expected")
+    return name, value
+
+
 def main():
     parser = argparse.ArgumentParser(description="applications beside each other, guarded and not")
     parser.add_argument("-k", action="append", metavar="PATTERN", default=[])
     parser.add_argument("--list", action="store_true")
     parser.add_argument("--runs", type=int, metavar="NUMBER", default=1)
     parser.add_argument("--control", action="store_true")
+    parser.add_argument("--set", action="append", metavar="NAME=VALUE", default=[], type=setting)
     parser.add_argument("--table", metavar="FILE", default=TABLE)
     runner = Runner(parser.parse_args())
     if runner.options.list:

@@ -82,15 +82,17 @@ class Outcome:
 class Study:
     """One application through its phases."""
 
-    def __init__(self, lab, application, control=False):
-        """`control`: no lane has a guard. What differs then is chance."""
+    def __init__(self, lab, application, control=False, settings=None):
+        """`control`: no lane has a guard. What differs then is chance. `settings`: of the guards, in place of defaults."""
         self.lab = lab
         self.application = application
         self.control = control
+        self.settings = settings or {}
         self.lanes = self.make_lanes(VARIANTS)
 
     def make_lanes(self, variants, options=None):
-        return [self.lab.lane(self.application, Variant(name, () if self.control else ENDS[name], options))
+        return [self.lab.lane(self.application, Variant(name, () if self.control else ENDS[name],
+                                                        {**self.settings, **(options or {})}))
                 for name in variants]
 
     def take(self, phase):
