@@ -12,8 +12,9 @@ from steps import (assert_dial_refused, assert_passed, connections_of, dial, fai
                    listen_home)
 
 LONG = {"initial": "60s", "max": "60s"}
-# So long the daemon waits for what belongs together, and so long after one revival comes no other.
+# So long the daemon waits for what belongs together; and so long after one it rests, when there were several.
 SETTLED_NS = 2 * SECOND
+REST_NS = 5 * SECOND
 PEERS = 20
 
 
@@ -135,6 +136,24 @@ def by_what_comes_back(lab, what):
     come_back()
     revived(guard, watch, "network_back")
     assert_over(lab, guard, watch, peer)
+
+
+@test
+@core()
+def by_each_of_several_at_once(lab):
+    """Carrier, and then the address and a route: the daemon rests only when that goes on and on."""
+    guard, peer = lab.own_guard(**LONG), lab.fresh()
+    watch = guard.watch()
+    lab.at_end(lab.home.ip, "route flush 198.18.0.0/15")
+    for number in range(3):
+        fail_dial(lab, watch, peer)
+        lab.home.ip(f"route add 198.18.{number}.0/24 via 10.77.0.2")
+        guard.events.wait(watch.since, cause="network_back", count=number + 1)
+        assert guard.peer(peer.address)["next_attempt_ns"] is None, guard.peer(peer.address)
+    moments = [event["time_ns"] for event in guard.events.find(watch.since, cause="network_back")]
+    gaps = [later - sooner for sooner, later in zip(moments, moments[1:])]
+    print("# " + ", ".join(f"{gap / SECOND:.2f} s" for gap in gaps))
+    assert min(gaps) < REST_NS, gaps
 
 
 @test

@@ -16,14 +16,20 @@
 
 #include <connguard/rules.h>
 
+#include "base/budget.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "edge/network_watch.h"
 
 /* What belongs together, such as carrier, addresses and routes, comes within so long. */
 #define SETTLES_MS 100
-/* A host whose routes change all the time, of a router say, revives no more often. */
+/*
+ * A few come at once: carrier, and the address two seconds later. A host whose routes change all the time, of a router
+ * say, revives no more often than this.
+ */
 #define REST_NS (5 * NS_PER_SECOND)
+#define AT_ONCE 4
+#define AT_ONCE_PERIOD_NS (60 * NS_PER_SECOND)
 /* The clock that stops in suspend has fallen behind by more than two readings can differ. */
 #define SLEPT_NS (500 * NS_PER_MS)
 
@@ -31,6 +37,7 @@ struct revival {
 	struct network_watch *watch;
 	struct event *news, *settled;
 	__u64 revived_ns;
+	struct budget at_once;
 	__u64 slept_ns; /* all the time since boot that the host has slept, when last looked at */
 };
 
@@ -67,7 +74,7 @@ static void on_news(evutil_socket_t fd, short what, void *argument)
 		own_changed(daemon);
 	if (!(news & NETWORK_BACK) || evtimer_pending(revival->settled, NULL))
 		return;
-	if (revival->revived_ns && rested > now) {
+	if (revival->revived_ns && rested > now && !budget_spend(&revival->at_once, now)) {
 		soon.tv_sec = (rested - now) / NS_PER_SECOND;
 		soon.tv_usec = (rested - now) % NS_PER_SECOND / 1000;
 	}
@@ -142,6 +149,7 @@ int revival_start(struct daemon *daemon)
 	if (!revival)
 		return -ENOMEM;
 	daemon->revival = revival;
+	revival->at_once = (struct budget){ .period_ns = AT_ONCE_PERIOD_NS, .max = AT_ONCE };
 	revival->slept_ns = slept_ns();
 	revival->settled = evtimer_new(daemon->base, on_settled, daemon);
 	if (!revival->settled)
