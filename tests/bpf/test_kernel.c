@@ -420,7 +420,7 @@ static void loads(void **state)
 	assert_int_equal(guard_peers_max(guard), PEERS_MAX);
 	/* It refuses nothing, and knows nothing to refuse, until it is told. */
 	assert_int_equal(guard_mode_read(guard, &mode), 0);
-	assert_int_equal(mode, MODE_OFF);
+	assert_int_equal(mode, GUARD_NEW_MODE);
 	assert_int_equal(guard_policy_read(guard, &policy), 0);
 	assert_int_equal(policy.set, 0);
 	assert_int_equal(guard_ports_read(guard, &port, 1, &count), 0);

@@ -7,7 +7,7 @@ import re
 import shutil
 import signal
 
-from harness import BPFTOOL, CLI, IPV6, OTHER_PORT, run, wait_for
+from harness import BPFTOOL, CLI, IPV6, OTHER_PORT, PATIENCE, SECOND, TIME_SCALE, now_ns, run, wait_for
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, link_out)
 from test_bpftool import load
@@ -134,6 +134,24 @@ def panic_with_bpftool_is_kept_too(lab, way):
         guard.tell("unload")
     guard.start()
     assert guard.status()["mode"] == "off"
+
+
+@test
+@core()
+def panic_while_a_guard_comes_up(lab):
+    """Between the load and what is configured: it is in force as soon as somebody can press it."""
+    guard = lab.own_guard(start=False)
+    guard.start_only()
+    # No pause: what is between takes milliseconds.
+    deadline = now_ns() + round(PATIENCE * TIME_SCALE * SECOND)
+    while not os.path.exists(f"{guard.pins}/mode"):
+        assert guard.running() and now_ns() < deadline, f"the mode is pinned\n{guard.log()}"
+    guard.signal(signal.SIGSTOP)
+    panic_with_bpftool(guard)
+    guard.signal(signal.SIGCONT)
+    wait_for(guard.is_up, lambda: f"the guard is up\n{guard.log()}", 60)
+    assert guard.status()["mode"] == "off", guard.log()
+    wait_for(lambda: decisions(guard) == ["mode off"], "the daemon keeps it")
 
 
 @test

@@ -664,7 +664,7 @@ static int was_furnished(const struct guard *guard)
 
 /*
  * What operators have decided: a guard that goes on has it in its maps, another one gets what `kept` says. Changes
- * nothing. *ret_before: the mode that the maps have.
+ * nothing. *ret_before: the mode that the maps have; of a new guard, that they had before anybody saw it.
  */
 static int find_decided(const struct guard *guard, const struct config *config, bool goes_on,
 			const struct state *kept, enum guard_mode *ret_before, struct furnished *furnished)
@@ -672,8 +672,11 @@ static int find_decided(const struct guard *guard, const struct config *config, 
 	const struct exempt_prefix none = STATE_NO_PREFIX;
 	struct guard_policy policy = {};
 	const struct state_entry *mode;
-	int result = guard_mode_read(guard, ret_before);
+	int result = 0;
 
+	*ret_before = GUARD_NEW_MODE;
+	if (goes_on)
+		result = guard_mode_read(guard, ret_before);
 	if (!result && goes_on)
 		result = guard_policy_read(guard, &policy);
 	if (result)

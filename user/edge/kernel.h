@@ -61,6 +61,12 @@ enum guard_feature {
 	FEATURE_COUNT,
 };
 
+/*
+ * The mode of a guard that is loaded, until it is made what is configured. It refuses nothing, and a panic meanwhile
+ * shows, for that is another one.
+ */
+#define GUARD_NEW_MODE MODE_OBSERVE
+
 /* How to load a guard. */
 struct guard_options {
 	const char *name;

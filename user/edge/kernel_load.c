@@ -176,6 +176,19 @@ static int draw_handshake_key(int map, struct guard_error *error)
 	return 0;
 }
 
+/* The mode of a new guard, before anybody can see it; one that is taken over has its own. */
+static int begin_mode(const int maps[MAP_COUNT], struct guard_error *error)
+{
+	const enum guard_mode mode = GUARD_NEW_MODE;
+	struct guard_layout layout;
+	__u32 zero = 0;
+
+	if (bpf_map_lookup_elem(maps[MAP_LAYOUT], &zero, &layout) ||
+	    (!layout.version && bpf_map_update_elem(maps[MAP_MODE], &zero, &mode, BPF_ANY)))
+		return kernel_fail(error, -errno, "writing the mode: %s", strerror(errno));
+	return 0;
+}
+
 static const char *const iterators[ITERATOR_COUNT] = {
 	[ITERATOR_ADOPT] = "adopt",
 	[ITERATOR_NUDGE] = "nudge",
@@ -215,6 +228,8 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 		maps[i] = bpf_map__fd(
 			bpf_object__find_map_by_name(skeleton->obj, kernel_map_names[i]));
 	result = draw_handshake_key(maps[MAP_HANDSHAKE_KEY], error);
+	if (!result)
+		result = begin_mode(maps, error);
 	if (result)
 		return result;
 	result = pin_maps(maps, options->name, error);
