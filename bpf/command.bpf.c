@@ -8,17 +8,18 @@
  */
 #include "run.bpf.h"
 
-/* 1: the operation is about a peer that need not be there yet. */
-static __always_inline int creates(enum command_operation operation)
+/* 1: it is about a peer that need not be there yet. What takes a decision back makes none. */
+static __always_inline int creates(const struct guard_command *request)
 {
-	return operation == COMMAND_ADD || operation == COMMAND_LIMIT ||
-	       operation == COMMAND_ALLOW || operation == COMMAND_ADOPT;
+	return request->operation == COMMAND_ADD || request->operation == COMMAND_ADOPT ||
+	       (request->operation == COMMAND_LIMIT && request->value) ||
+	       (request->operation == COMMAND_ALLOW && request->until_ns);
 }
 
 /* The peer that a command is about; NULL: there is none, and it could not be made. */
 static __always_inline struct peer *peer_of(const struct guard_command *request, const struct guard_policy *rules)
 {
-	if (!creates(request->operation))
+	if (!creates(request))
 		return bpf_map_lookup_elem(&peers, &request->address);
 	/* A link that no slot shows is like one that a hook sees come up. */
 	return request->operation == COMMAND_ADOPT ? peer_learn(&request->address, rules) :
@@ -84,7 +85,7 @@ int command(struct __sk_buff *skb)
 	now = bpf_ktime_get_boot_ns();
 	peer = peer_of(&request, rules);
 	if (!peer)
-		return creates(request.operation) ? -ERROR_NO_SPACE : -ERROR_NO_ENTRY;
+		return creates(&request) ? -ERROR_NO_SPACE : -ERROR_NO_ENTRY;
 	link.cookie = request.cookie;
 	link.now = now;
 	link.direction = request.direction;

@@ -436,8 +436,8 @@ enum command_operation {
 	COMMAND_ADD = 1,      /* create the peer if missing, set PEER_KNOWN and named_limit = value */
 	COMMAND_UNKNOW = 2,   /* clear PEER_KNOWN and named_limit */
 	COMMAND_KICK = 3,     /* clear the backoff and the attempts */
-	COMMAND_LIMIT = 4,    /* limit = value (0: the peers file's, or the policy's); creates the peer */
-	COMMAND_ALLOW = 5,    /* exempt until until_ns (0: no more, ~0: for good); creates the peer */
+	COMMAND_LIMIT = 4,    /* limit = value, creates the peer; 0: the peers file's, or the policy's */
+	COMMAND_ALLOW = 5,    /* exempt until until_ns (~0: for good), creates the peer; 0: no more */
 	COMMAND_ANNOUNCE = 6, /* due, if idle: -EBUSY otherwise */
 	COMMAND_RELEASE = 7,  /* free the slot of `cookie` without a failure. `value` says why, an enum cause:
 			       * link_released, link_cut or link_unguarded */

@@ -806,9 +806,11 @@ static void hosts(void **state)
 	assert_counted(watch, ENFORCED(peer_due, 1));
 	next_event(watch, peer_due);
 	assert_int_not_equal(get_peer(&maps, PEER4).due_ns, 0);
-	/* What creates a peer creates it at each. */
+	/* What creates a peer creates it at each; what takes a decision back creates none, and fails for none. */
 	maps_reset(&maps);
 	command.operation = COMMAND_LIMIT;
+	assert_int_equal(guard_command_host(guard, &command), 0);
+	assert_int_equal(count_peers(&maps), 0);
 	command.value = 2;
 	assert_int_equal(guard_command_host(guard, &command), 0);
 	assert_int_equal(count_peers(&maps), 2);
@@ -1083,6 +1085,9 @@ static void full_map(void **state)
 	assert_int_equal(ask_limit(PEER4, 2), -ENOSPC);
 	assert_int_equal(ask_until(COMMAND_ALLOW, PEER4, NEVER_ENDS_NS), -ENOSPC);
 	assert_int_equal(adopt(PEER4, 1, DIRECTION_INBOUND), -ENOSPC);
+	/* What is taken back needs none. */
+	assert_int_equal(ask_limit(PEER4, 0), -ENOENT);
+	assert_int_equal(ask_until(COMMAND_ALLOW, PEER4, 0), -ENOENT);
 	assert_unknown(PEER4);
 	assert_int_equal(count_peers(&maps), PEERS_MAX);
 	assert_int_equal(ask_limit("10.97.2.0", 2), 0);

@@ -521,6 +521,17 @@ def what_finds_no_room_is_told_and_not_forgotten(lab):
     status, text = guard.cli("status")
     assert status == 1 and "not all that operators have decided is in force: the peers map is full" in text, text
     assert len(guard.peers()) == SMALLEST_MAP
+    # Nor is it in the way: it can be taken back, by the daemon and without one.
+    known = {peer["address"] for peer in guard.peers()}
+    first, second = [address for address in peers if address not in known][:2]
+    guard.tell("limit", first, "0")
+    guard.end(signal.SIGKILL)
+    guard.tell("limit", second, "0")
+    for address in (first, second):
+        expected.remove(f"limit {address} 2")
+        peers.remove(address)
+    assert decisions(guard) == expected
+    up_with_problems(guard)
     guard.stop()
     assert decisions(guard) == expected
     guard.write(dict(guard.options, max_peers=64))

@@ -94,6 +94,14 @@ void keep_on_maps(const struct cli *cli, const struct guard *guard, enum state_k
 		say_not_kept(error.text);
 }
 
+bool keep_knows(const struct cli *cli, enum state_kind kind, const struct exempt_prefix *prefix)
+{
+	cleanup_state struct state state = {};
+	struct config_error error;
+
+	return !state_store_read(cli->name, &state, &error) && state_find(&state, kind, prefix);
+}
+
 void keep_all(const struct cli *cli, const struct guard *guard)
 {
 	struct config_error error = {};

@@ -26,6 +26,9 @@ void keep_mode(const struct cli *cli, const struct guard *guard);
 void keep_on_maps(const struct cli *cli, const struct guard *guard, enum state_kind kind,
 		  const struct exempt_prefix *prefix);
 
+/* 1: the file has such a decision, whether or not it has found room in the maps. */
+bool keep_knows(const struct cli *cli, enum state_kind kind, const struct exempt_prefix *prefix);
+
 /* The guard is about to be removed by the caller, who has its lock: what was decided stays. */
 void keep_all(const struct cli *cli, const struct guard *guard);
 

@@ -196,8 +196,8 @@ static bool exemption_seconds(const struct cli *cli, json_int_t *ret_seconds)
 }
 
 /* A prefix, in the exempt map. An address of this host is not ours to take out. */
-static int allow_prefix_on_maps(const struct guard *guard, const struct exempt_prefix *prefix,
-				__u64 until_ns)
+static int allow_prefix_on_maps(const struct cli *cli, const struct guard *guard,
+				const struct exempt_prefix *prefix, __u64 until_ns)
 {
 	cleanup_free struct exempt_prefix *prefixes = NULL;
 	cleanup_free struct exempt_value *values = NULL;
@@ -222,7 +222,7 @@ static int allow_prefix_on_maps(const struct guard *guard, const struct exempt_p
 		error = guard_exempt_write(guard, prefix, &wanted);
 	else if (!error && present)
 		error = guard_exempt_delete(guard, prefix);
-	else if (!error)
+	else if (!error && !keep_knows(cli, STATE_ALLOW_PREFIX, prefix))
 		error = -ENOENT;
 	if (!error)
 		return CLI_FINE;
@@ -264,7 +264,7 @@ int command_allow(struct cli *cli)
 			until_ns = seconds < 0 ? NEVER_ENDS_NS :
 						 clock_now_ns() + (__u64)seconds * NS_PER_SECOND;
 		if (strchr(text, '/')) {
-			status = allow_prefix_on_maps(guard, &prefix, until_ns);
+			status = allow_prefix_on_maps(cli, guard, &prefix, until_ns);
 		} else {
 			command.until_ns = until_ns;
 			status = run_command(guard, &command);

@@ -379,6 +379,9 @@ static int request_allow(const struct call *call)
 	}
 	result = seconds ? guard_exempt_write(call->daemon->guard, &prefix, &value) :
 			   guard_exempt_delete(call->daemon->guard, &prefix);
+	/* One that had found no room is taken back all the same. */
+	if (result == -ENOENT && state_find(decisions_state(call->daemon), STATE_ALLOW_PREFIX, &prefix))
+		result = 0;
 	if (result == -ENOENT)
 		return fail(call, result, "no such prefix is exempt");
 	if (result == -ENOSPC)

@@ -277,8 +277,8 @@ bool guard_owns(const struct guard *guard, const struct peer_address *address, s
 int guard_command(const struct guard *guard, const struct guard_command *command);
 
 /*
- * The same on the peer of this address at each service of the guard. -ENOENT: it is a peer of none;
- * another error: of the first that failed, and the rest was done.
+ * The same on the peer of this address at each service of the guard. -ENOENT: it is a peer of none, unless a limit or
+ * an exemption is taken back; another error: of the first that failed, and the rest was done.
  */
 int guard_command_host(const struct guard *guard, const struct guard_command *command);
 
