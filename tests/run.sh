@@ -14,7 +14,7 @@
 # environment: BUILD              where things were built (build)
 #              CONNGUARD_BUILD    the daemon and the CLI that netns, crossing and soak run, see below
 #              NETNS_TESTS        all, or core: what of the netns suite is run on every kernel (all)
-#              NETNS_JOBS         namespace tests at a time (4): they wait most of their time
+#              NETNS_JOBS         namespace tests at a time (8): they wait most of their time
 #              CROSSING_ROUNDS    rounds of each configuration (500)
 #              CROSSING_SEED      repeats them (1: a failure is the fault of the change at hand)
 #              SOAK_SECONDS       how long the soak runs (20)
@@ -270,7 +270,7 @@ suite_bpf() {
 
 suite_netns() {
 	is_root netns 'making network namespaces' || return 0
-	local options=(--jobs "${NETNS_JOBS:-4}")
+	local options=(--jobs "${NETNS_JOBS:-8}")
 	[ "${NETNS_TESTS:-all}" = all ] || options+=("--$NETNS_TESTS")
 	run_program netns "$NETNS_LIMIT" live python3 tests/netns/run.py "${options[@]}"
 }
