@@ -143,7 +143,7 @@ FUZZ_OBJECTS := $(call objects,$(FUZZ_SOURCES)) $(FUZZ_REPLAY_MAIN)
 # ---- targets ---------------------------------------------------------------------------------------
 
 .PHONY: all build-tests build-demo build-bench build-vm build-fuzz build-services test test-vm \
-	test-services demo bench growth crossing soak fuzz model lint install uninstall clean help FORCE
+	test-loaded test-services demo bench growth crossing soak fuzz model lint install uninstall clean help FORCE
 
 all: $(BPF_OBJECT) $(SKELETON) $(DAEMON) $(CLI) ## build everything; needs no root (the default)
 
@@ -172,6 +172,9 @@ test: ## install what is missing, build, run every test; needs root (TESTS="unit
 	+$(Q)$(BUILD_AFTER_SETUP) SAN= build-tests
 	+$(Q)$(BUILD_AFTER_SETUP) SAN=1 build-tests
 	$(Q)BUILD='$(BUILD)' BPFTOOL="$$(scripts/bootstrap.sh --print-bpftool)" tests/run.sh $(TESTS)
+
+test-loaded: ## `make test` ten times, beside four loops that keep the processors busy; needs root (LOADED_RUNS=1)
+	$(Q)tests/loaded.sh
 
 test-vm: ## the core of it under other kernels, in emulated guests; needs root (KERNELS="5.10 6.1", VM_TESTS=all)
 	$(Q)scripts/bootstrap.sh build test vm
