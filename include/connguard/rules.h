@@ -670,7 +670,7 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 		     (1 ^ same(peer->flags & PEER_SILENT, 0));
 	__u64 new_until_ns = links_new_until(peer);
 	/* Their dial has only just become the link: ours waits for what becomes of that. One of ours at a time. */
-	__u64 beside = linked & before(now, new_until_ns) & same(dial->mode, MODE_ENFORCE) &
+	__u64 beside = linked & before(now, new_until_ns) & (1 ^ same(dial->mode, MODE_OFF)) &
 		       same(policy->tie_break, TIE_BREAK_ISN) & (dial->ends_dials & 1);
 	__u64 not_due = (dial->announced_only & 1) & same(peer->due_ns, 0);
 	__u64 exempt = peer_exempt(peer, now);

@@ -24,6 +24,8 @@ def observe_counts_what_it_would_refuse(lab, family):
     enforced = watch.grown()
     assert "dial_linked" not in enforced and "knock_linked" not in enforced, enforced
     assert all(link.alive() for link in links)
+    # Until then it would be kept.
+    wait_not_new()
     status, document = guard.explain(peer.address)
     assert status == 0 and document["dial"]["passes"], document
     assert document["dial"]["cause"] == "dial_linked", document
@@ -32,6 +34,25 @@ def observe_counts_what_it_would_refuse(lab, family):
     assert "passes; enforcing, it would be REFUSED: the peer is linked" in text, text
     assert "dial_linked, would have been refused: the peer is linked" in text, text
     guard.wait_log(f"{peer.address}: dial by .* would have been refused: the peer is linked")
+
+
+@test
+@core()
+def observe_counts_what_it_would_keep(lab):
+    """Beside a link that the peer has only just made: the same cause as while enforcing, and no wait."""
+    guard, peer = lab.guard(mode="observe"), lab.fresh()
+    watch = guard.watch()
+    # The machine may be busy, and the link new no longer.
+    for _ in range(10):
+        link_in(lab, peer, listen_home(lab))
+        link_out(lab, peer)
+        if watch.grown("observed").get("dial_beside"):
+            break
+        lab.close_sockets()
+        wait_for(lambda: guard.state(peer.address) == "idle", "no link is left")
+    event = watch.event(peer, "dial_beside")
+    assert event["verdict"] == "hold" and event["enforced"] is False, event
+    assert event["outcome"] == "would have been kept", event
 
 
 @test
@@ -211,7 +232,10 @@ def observe_recognises_a_service_that_dials_back(lab):
         assert habit(guard)[0] is None
         link_in(lab, peer, listener)
         link_out(lab, peer).close()
-    watch.counted_at_least("observed", link_duplicate=3, dial_linked=3)
+    watch.counted_at_least("observed", link_duplicate=3)
+    # Beside a link that is new it would be kept: as it is while enforcing.
+    grown = watch.grown("observed")
+    assert grown["dial_beside"] + grown["dial_linked"] == 3, grown
     wait_for(lambda: habit(guard)[0] == {"kind": "dial_back", "max_links": 2, "shown": 3,
                                          "seen": 3},
              lambda: f"the habit is recognised: {habit(guard)}")

@@ -310,6 +310,20 @@ static void peers_are_told_apart(void **state)
 	assert_none(habit_of_story(&story, NOW + 60 * SECOND));
 }
 
+/* A dial that comes at once would be kept, and not refused. */
+static void kept_dials_are_dial_back(void **state)
+{
+	struct story story = {};
+
+	(void)state;
+	for (int i = 0; i < 3; i++) {
+		first_link(&story, i, NOW, DIRECTION_INBOUND);
+		second_link(&story, i, NOW, DIRECTION_OUTBOUND, SECOND);
+		story.events[story.count - 3].cause = CAUSE_dial_beside;
+	}
+	assert_habit(habit_of_story(&story, NOW + 60 * SECOND), HABIT_DIAL_BACK, 2, 3, 3);
+}
+
 static void refused_dials_are_no_dial_back(void **state)
 {
 	struct story story = {};
@@ -427,6 +441,7 @@ int main(void)
 		cmocka_unit_test(late_lasting_and_same_direction_are_no_dial_back),
 		cmocka_unit_test(crossing_dials_are_no_dial_back),
 		cmocka_unit_test(peers_are_told_apart),
+		cmocka_unit_test(kept_dials_are_dial_back),
 		cmocka_unit_test(refused_dials_are_no_dial_back),
 		cmocka_unit_test(half_of_the_links_are_short),
 		cmocka_unit_test(one_peer_whose_links_are_short),

@@ -4492,9 +4492,11 @@ static void dial_beside_any_other_link_is_refused_at_once(void **state)
 	policy.tie_break = TIE_BREAK_NONE;
 	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
 	policy.tie_break = TIE_BREAK_ISN;
-	/* What would be refused is counted. */
+	/* What would be held is counted; nothing is when the guard is off. */
 	dial = dial_beside(2, NOW);
 	dial.mode = MODE_OBSERVE;
+	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_beside);
+	dial.mode = MODE_OFF;
 	assert_cause(dial_verdict(&peer, &policy, &dial), CAUSE_dial_linked);
 	/* Another handshake of theirs is pending. */
 	dial = dial_beside(2, NOW);

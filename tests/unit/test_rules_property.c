@@ -500,7 +500,7 @@ static void step_dial(struct life *life)
 		  (!life->refused_pending ||
 		   life->now - life->refused_pending < life->policy.hold_max_ns ||
 		   life->now - life->refused_pending >= 60 * SECOND);
-	beside = dial.ends_dials && life->mode == MODE_ENFORCE && life->policy.tie_break == TIE_BREAK_ISN &&
+	beside = dial.ends_dials && life->mode != MODE_OFF && life->policy.tie_break == TIE_BREAK_ISN &&
 		 life->now < links_are_new_until(life) && !claims && !pending && (!announced_only || life->due);
 	expected = exempt(life)                         ? CAUSE_dial_exempt :
 		   again && waits                       ? CAUSE_dial_kept :

@@ -96,12 +96,14 @@ static bool is_link_too_many(const struct guard_event *event)
 	return event->cause == CAUSE_link_duplicate || event->cause == CAUSE_link_crossed;
 }
 
-/* A dial or a knock of this direction that enforcing would have refused because the peer is linked. */
+/* A dial or a knock of this direction that enforcing would have refused, or kept, because the peer is linked. */
 static bool is_attempt_while_linked(const struct guard_event *event, enum link_direction direction)
 {
-	return !event->enforced &&
-	       event->cause == (direction == DIRECTION_OUTBOUND ? CAUSE_dial_linked :
-								  CAUSE_knock_linked);
+	if (event->enforced)
+		return false;
+	if (direction == DIRECTION_INBOUND)
+		return event->cause == CAUSE_knock_linked;
+	return event->cause == CAUSE_dial_linked || event->cause == CAUSE_dial_beside;
 }
 
 /* The event, after `events[from]`, in which the link of the socket `cookie` ends; NULL: not yet. */
