@@ -24,6 +24,9 @@
 #include <connguard/abi.h>
 #include <connguard/rules.h>
 
+/* The guarded port, in host byte order. */
+#define PORT 24000
+
 /* How long a condition may take to come true on a busy machine; it usually has at once. */
 #define PATIENCE_MS 60000
 

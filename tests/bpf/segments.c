@@ -224,6 +224,18 @@ static void send_icmp6(const __u8 *quoted, const char *destination, __u8 type,
 	assert_int_equal(write(tun, &packet, sizeof(packet)), sizeof(packet));
 }
 
+struct segment syn_from(const char *source)
+{
+	return (struct segment){
+		.source = source,
+		.destination = strchr(source, ':') ? HERE6 : HERE4,
+		.source_port = fresh_port(),
+		.destination_port = PORT,
+		.sequence = 5000,
+		.flags = TH_SYN,
+	};
+}
+
 void send_icmp(const struct segment *answer, __u8 type, __u8 code)
 {
 	/* What was sent, as far as the answer to it shows. */

@@ -54,6 +54,9 @@ struct segment {
 /* A port that no segment of the test's was sent from. */
 __u16 fresh_port(void);
 
+/* A knock at the guarded port, from a port of its own. */
+struct segment syn_from(const char *source);
+
 /* The packet of a segment, in `packet`: its length. */
 size_t packet_of(const struct segment *segment, __u8 packet[PACKET_MAX]);
 

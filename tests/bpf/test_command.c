@@ -24,7 +24,6 @@
 /* Room for so many peers, to see it full. */
 #define PEERS_MAX 4
 /* Two guarded ports, each a service of its own. */
-#define PORT	   24000
 #define OTHER_PORT 24001
 
 #define PEER4  "10.97.1.2"

@@ -26,7 +26,6 @@
 #include "edge/kernel.h"
 #include "edge/sockets.h"
 
-#define PORT	   24000
 #define OTHER_PORT 24001
 
 /* Beyond a device on which nobody answers. */
@@ -1086,14 +1085,7 @@ static void ends_after_a_revival(void **state)
 
 static void handshake_is_pending(void **state)
 {
-	const struct segment syn = {
-		.source = THERE4,
-		.destination = HERE4,
-		.source_port = fresh_port(),
-		.destination_port = PORT,
-		.sequence = 5000,
-		.flags = TH_SYN,
-	};
+	const struct segment syn = syn_from(THERE4);
 	struct guard_policy policy = patient_policy();
 	int listening = listener(HERE4, PORT), fd = dialing_socket(HERE4);
 	struct segment answer, reset = syn;
@@ -1164,14 +1156,7 @@ static void handshake_is_pending(void **state)
 /* What came to the listener before has met nobody: the service that starts anew dials as it likes. */
 static void handshake_ends_with_its_service(void **state)
 {
-	struct segment syn = {
-		.source = THERE4,
-		.destination = HERE4,
-		.source_port = fresh_port(),
-		.destination_port = PORT,
-		.sequence = 5000,
-		.flags = TH_SYN,
-	};
+	struct segment syn = syn_from(THERE4);
 	int listening = listener(HERE4, PORT), fd = dialing_socket(HERE4);
 	struct pending_handshake before, after;
 

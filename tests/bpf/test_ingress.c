@@ -26,7 +26,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#define PORT	       24000
 #define UNGUARDED_PORT 24001
 #define LINK_COOKIE    4711
 
@@ -39,18 +38,6 @@ static struct watch *watch;
 static int link_fd = -1, listening4 = -1, listening6 = -1, listening_unguarded = -1;
 
 /* ---- knocks --------------------------------------------------------------------------------- */
-
-static struct segment syn_from(const char *source)
-{
-	return (struct segment){
-		.source = source,
-		.destination = strchr(source, ':') ? HERE6 : HERE4,
-		.source_port = fresh_port(),
-		.destination_port = PORT,
-		.sequence = 5000,
-		.flags = TH_SYN,
-	};
-}
 
 /*
  * Send a SYN. 1: it was answered with a SYN-ACK, and a handshake is pending; 0: it was not answered

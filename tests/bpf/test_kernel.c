@@ -34,7 +34,6 @@
 #include "edge/kernel.h"
 #include "pure/address_text.h"
 
-#define PORT	  24000
 #define PEERS_MAX 64
 /* Of a larger one: a multiple of what the kernel reads at once, and some. */
 #define MANY_PEERS 5000

@@ -31,7 +31,6 @@
 #include "base/cleanup.h"
 #include "edge/kernel.h"
 
-#define PORT	24000
 #define HERE4	"10.96.0.1"
 #define THERE4	"10.96.0.2"
 /* A cookie that no socket has. */

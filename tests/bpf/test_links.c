@@ -22,8 +22,6 @@
 #include "edge/kernel.h"
 #include "edge/sockets.h"
 
-#define PORT 24000
-
 static struct guard *guard;
 static struct guard_maps maps;
 static struct watch *watch;
@@ -422,14 +420,7 @@ static void fast_open(void **state)
 /* A link that the peer has made to us, accepted. */
 static struct our_dial link_from(const char *peer, int listening)
 {
-	struct segment syn = {
-		.source = peer,
-		.destination = strchr(peer, ':') ? HERE6 : HERE4,
-		.source_port = fresh_port(),
-		.destination_port = PORT,
-		.sequence = 7000,
-		.flags = TH_SYN,
-	};
+	struct segment syn = syn_from(peer);
 	struct our_dial theirs = { .syn_ack = syn };
 	struct segment answer;
 

@@ -14,7 +14,6 @@
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
 
-#define PORT	    24000
 #define OTHER_PORT  24001
 #define REMOTE_PORT 41000
 #define LINK_COOKIE 4711
