@@ -301,7 +301,7 @@ static void step_dial(struct story *story)
 	must(decision.verdict != VERDICT_HOLD ||
 	     (decision.cause == CAUSE_dial_kept && decision.until_ns == was.next_attempt_ns &&
 	      decision.until_ns > story->now && was.flags & PEER_SILENT) ||
-	     (decision.cause == CAUSE_dial_beside && dial.mode == MODE_ENFORCE && dial.ends_dials &&
+	     (decision.cause == CAUSE_dial_beside && dial.mode != MODE_OFF && dial.ends_dials &&
 	      decision.until_ns > story->now && decision.until_ns <= story->now + LINK_NEW_MAX_NS));
 	/* For a pending handshake nobody is refused for longer than it may be pending. */
 	must(decision.cause != CAUSE_dial_pending ||
