@@ -176,7 +176,9 @@ __weak __attribute__((noinline)) int guard_dial(struct bpf_sock_addr *ctx, __u64
 	}
 	if (mode == MODE_OFF)
 		return HOOK_ALLOW;
-	if (exemption == EXEMPT_PEER) {
+	/* One that has made no claim is told as what it is: the sums of the counters hold. */
+	if (exemption == EXEMPT_PEER && decision.cause != CAUSE_dial_unheld &&
+	    decision.cause != CAUSE_dial_recycled && decision.cause != CAUSE_dial_again) {
 		decision.verdict = VERDICT_ALLOW;
 		decision.cause = CAUSE_dial_exempt;
 	}

@@ -711,7 +711,7 @@ static __always_inline struct decision dial_verdict(const struct peer *peer,
 	decision.cause = pick(refused & dialing, CAUSE_dial_dialing, decision.cause);
 	decision.cause = pick(refused & linked, CAUSE_dial_linked, decision.cause);
 	decision.cause = pick(refused & suspect, CAUSE_dial_suspect, decision.cause);
-	decision.cause = pick(exempt, CAUSE_dial_exempt, decision.cause);
+	decision.cause = pick(exempt & (1 ^ again), CAUSE_dial_exempt, decision.cause);
 	/* When a claim or a link ends, nobody knows. */
 	decision.until_ns = pick(backoff, peer->next_attempt_ns, 0);
 	decision.until_ns = pick(refused & pending, dial->pending_until_ns, decision.until_ns);
@@ -782,8 +782,8 @@ static __always_inline struct decision dial_claim(struct peer *peer,
 		return decision;
 	}
 	if (!slot) {
-		/* Without a slot nothing lets its SYN go. */
-		if (decision.verdict != VERDICT_REFUSE) {
+		/* Without a slot nothing lets its SYN go. Who is off refuses nothing. */
+		if (decision.verdict != VERDICT_REFUSE || dial->mode == MODE_OFF) {
 			decision.verdict = VERDICT_ALLOW;
 			decision.cause = CAUSE_dial_unheld;
 		}

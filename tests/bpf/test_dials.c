@@ -614,6 +614,31 @@ static void not_kept(void **state)
 	unguard_port(&maps, OTHER_PORT);
 }
 
+/* An exempt dial for which there is no slot is told as one without, whatever exempts it: it has no claim. */
+static void exempt_without_a_slot(void **state)
+{
+	(void)state;
+	for (int by_prefix = 0; by_prefix < 2; by_prefix++) {
+		int fd = dialing_socket(HERE4);
+		struct peer peer = {};
+
+		maps_reset(&maps);
+		if (by_prefix)
+			set_exempt(&maps, THERE4, 32, (struct exempt_value){ .until_ns = NEVER_ENDS_NS });
+		else
+			peer.exempt_until_ns = NEVER_ENDS_NS;
+		for (int i = 0; i < PEER_SLOTS; i++)
+			peer.slots[i] = some_link(1 + i);
+		put_peer(&maps, THERE4, &peer);
+		watch_reset(watch);
+		assert_int_equal(dial(fd, THERE4, PORT), EINPROGRESS);
+		assert_counted(watch, ENFORCED(dial_unheld, 1));
+		next_event(watch, dial_unheld);
+		assert_no_event(watch);
+		close(fd);
+	}
+}
+
 /* What is none of a guarded service's dials leaves, whatever is kept beside it. */
 static void others_leave(void **state)
 {
@@ -1298,6 +1323,7 @@ static int run_all(void)
 		TEST(kept_holds_the_claim),
 		TEST(refused_in_backoff),
 		TEST(not_kept),
+		TEST(exempt_without_a_slot),
 		TEST(others_leave),
 		TEST(ends_by_reset),
 		TEST(ends_by_icmp),

@@ -502,7 +502,7 @@ static void step_dial(struct life *life)
 		   life->now - life->refused_pending >= 60 * SECOND);
 	beside = dial.ends_dials && life->mode != MODE_OFF && life->policy.tie_break == TIE_BREAK_ISN &&
 		 life->now < links_are_new_until(life) && !claims && !pending && (!announced_only || life->due);
-	expected = exempt(life)                         ? CAUSE_dial_exempt :
+	expected = exempt(life)                         ? (again ? CAUSE_dial_again : CAUSE_dial_exempt) :
 		   again && waits                       ? CAUSE_dial_kept :
 		   again                                ? CAUSE_dial_again :
 		   links >= limit_of(life) && how_many(life, cookie, shows_life) < limit_of(life) ?
@@ -524,7 +524,7 @@ static void step_dial(struct life *life)
 	tell(life, "socket %llu dials: cause %d", cookie, decision.cause);
 	if (decision.cause == CAUSE_dial_unheld) {
 		/* Only when every slot holds something that counts or is being destroyed. */
-		must(life, !refused && !had_slot);
+		must(life, (!refused || life->mode == MODE_OFF) && !had_slot);
 		must(life, fixture_count(&life->peer, SLOT_FREE) == 0);
 		must(life, !memcmp(&before, &life->peer, sizeof(before)));
 		return;
