@@ -166,13 +166,13 @@ static __always_inline int on_last_ack(struct __sk_buff *skb, const struct bpf_s
 /*
  * Keep a SYN that the daemon lets in a little later (syns.c): its sender repeats it a second later, or, if it has
  * been at it for long, sixteen seconds. It is held while a quiet link is asked, which may be what leaves no room for
- * both dials of a race where several links are allowed; or it has met our own dial, which is ended for it. Not inline:
- * the stack is small.
+ * both dials of a race where several links are allowed; for our own dial, which goes first, and may come to nothing;
+ * or it has met our own dial, which is ended for it. Not inline: the stack is small.
  */
 static __attribute__((noinline)) void knock_copy(struct __sk_buff *skb,
-						 const struct peer_address *address, __u64 now)
+						 const struct peer_address *address, __u64 now, __u64 until_ns)
 {
-	struct ready_syn syn = {};
+	struct ready_syn syn = { .until_ns = until_ns };
 
 	if (syn_read(skb, now, &syn) == 0)
 		bpf_map_update_elem(&held_syns, address, &syn, BPF_ANY);
@@ -267,10 +267,12 @@ static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, 
 			decision = held;
 		}
 	}
-	if ((decision.cause == CAUSE_knock_suspect ||
-	     (decision.cause == CAUSE_knock_tie_lost && several)) &&
+	if ((decision.cause == CAUSE_knock_suspect || decision.cause == CAUSE_knock_tie_lost) &&
 	    mode == MODE_ENFORCE)
-		knock_copy(skb, &happening.address, knock.now);
+		knock_copy(skb, &happening.address, knock.now,
+			   knock.now + (decision.cause == CAUSE_knock_suspect || several ?
+						KNOCK_KEPT_MAX_NS :
+						KNOCK_TIED_KEPT_MAX_NS));
 	return conclude(&decision, &happening, mode);
 }
 
@@ -320,7 +322,7 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 			decision = open_decide(peer, rules, happening.cookie, &knock);
 		bpf_spin_unlock(&peer->lock);
 		if (decision.cause == CAUSE_knock_open_lost && mode == MODE_ENFORCE)
-			knock_copy(skb, &happening.address, now);
+			knock_copy(skb, &happening.address, now, now + KNOCK_KEPT_MAX_NS);
 		return conclude(&decision, &happening, mode);
 	}
 	if (segment.flags != (TCP_SYN | TCP_ACK))
@@ -335,6 +337,10 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 		theirs = handshake_pending(pending, &happening.address, now);
 		bpf_spin_unlock(&pending->lock);
 	}
+	/* A dial from the port that they have come to: both are one connection, and the answer is to both. */
+	if (theirs.remote_port == segment.source_port && port_guarded(segment.destination_port) &&
+	    service_of_port(segment.destination_port) == happening.address.service)
+		theirs.until_ns = 0;
 	bpf_spin_lock(&peer->lock);
 	if (peer_is(peer, &happening.address, now))
 		decision = answer_decide(peer, rules, &theirs, happening.cookie, now);

@@ -498,11 +498,12 @@ struct link_sight {
 /*
  * Value of the hash maps `syns` (key: socket cookie) and `held_syns` (key: struct peer_address), from which
  * the oldest go when they are full: the last SYN of a dial that the daemon may have to send again, as it was
- * about to leave; and of a knock that is held while a quiet link is asked. TCP's checksum is not in the
- * former yet.
+ * about to leave; and of a knock that is held while a quiet link is asked, or our own dial is under way. TCP's checksum
+ * is not in the former yet.
  */
 struct ready_syn {
 	__u64 time_ns;
+	__u64 until_ns;  /* knocks: not let in any more from then on */
 	__u32 mark;      /* dials: SO_MARK */
 	__u32 interface; /* dials: index of the one that its socket is bound to; 0: none */
 	__u32 length;    /* of `bytes`: from the IP header to the end of the TCP header */
@@ -565,7 +566,7 @@ _Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
 _Static_assert(sizeof(struct held_packet) == sizeof(struct guard_event) + 4 + HELD_BYTES_MAX, "struct held_packet");
 _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
-_Static_assert(sizeof(struct ready_syn) == 120, "struct ready_syn");
+_Static_assert(sizeof(struct ready_syn) == 128, "struct ready_syn");
 _Static_assert(sizeof(struct link_sight) == 80, "struct link_sight");
 _Static_assert(sizeof(struct adoption) == 64, "struct adoption");
 _Static_assert(sizeof(struct link_nudge) == 24, "struct link_nudge");

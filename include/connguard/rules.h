@@ -79,6 +79,13 @@
  * this long unless a link has come up: SYNs that never become one must not keep us from dialing.
  */
 #define PENDING_REST_NS (60 * NS_PER_SECOND)
+/*
+ * A knock that is held is kept for the daemon, which lets it in when what was in its way is gone: one that lost to our dial
+ * until its sender repeats it by itself (RFC 6298), or has given it up; one that waits for what a question brings for
+ * longer, for a dial that has lasted is repeated every sixteen seconds.
+ */
+#define KNOCK_KEPT_MAX_NS     (5 * NS_PER_SECOND)
+#define KNOCK_TIED_KEPT_MAX_NS NS_PER_SECOND
 /* A peer has failed to answer when it has left so many SYNs of a dial without an answer. */
 #define SYNS_UNANSWERED 2
 /*
@@ -1282,6 +1289,7 @@ static __always_inline void handshake_waits(struct pending_handshake *pending,
 struct their_handshake {
 	__u64 until_ns; /* 0: there is none */
 	__u32 client_isn;
+	__u16 remote_port; /* it came from; host byte order */
 };
 
 /* What the table knows of the peer's handshake. */
@@ -1294,6 +1302,7 @@ handshake_pending(const struct pending_handshake *pending, const struct peer_add
 	if (address_equal(&pending->address, address) && pending->until_ns > now) {
 		theirs.until_ns = pending->until_ns;
 		theirs.client_isn = pending->client_isn;
+		theirs.remote_port = pending->remote_port;
 	}
 	return theirs;
 }

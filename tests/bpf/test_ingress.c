@@ -705,6 +705,21 @@ static void tie_won(void **state)
 	assert_counted(watch, ENFORCED(knock_tie_won, 2));
 }
 
+/* Is it kept for the daemon to let it in, as it came, and for so long? */
+static bool is_kept(const char *peer, const struct segment *segment, __u64 kept_ns)
+{
+	struct peer_address key = key_of(peer);
+	__u8 packet[PACKET_MAX];
+	struct ready_syn syn;
+
+	if (bpf_map_lookup_elem(maps.held_syns, &key, &syn))
+		return false;
+	assert_int_equal(syn.length, packet_of(segment, packet));
+	assert_memory_equal(syn.bytes, packet, syn.length);
+	assert_int_equal(syn.until_ns - syn.time_ns, kept_ns);
+	return true;
+}
+
 static void check_tie_lost(const char *peer)
 {
 	const struct guard_policy policy = patient_policy();
@@ -717,6 +732,8 @@ static void check_tie_lost(const char *peer)
 	put_slot(&maps, peer, claim);
 	assert_dropped(syn);
 	assert_counted(watch, ENFORCED(knock_tie_lost, 1));
+	/* Our dial may come to nothing: then it need not wait until its sender repeats it. */
+	assert_true(is_kept(peer, &syn, KNOCK_TIED_KEPT_MAX_NS));
 	event = next_event(watch, knock_tie_lost);
 	assert_event_of_knock(&event, peer, syn.source_port, PORT);
 	assert_int_equal(event.verdict, VERDICT_HOLD);
@@ -1647,6 +1664,31 @@ static void check_answer_tie_lost(const char *peer)
 	assert_answer_passes(&ours);
 }
 
+/* A dial from the port that their knock has come to is on its connection: what answers it need not wait for it. */
+static void answer_on_the_connection_of_both(void **state)
+{
+	struct segment syn = syn_numbered(THERE4, 1000), answer;
+	struct our_dial ours = dial_out(THERE4, PORT);
+	struct pending_handshake pending;
+	int index;
+
+	(void)state;
+	own(ours.fd, THERE4, SLOT_CLAIM);
+	put_slot(&maps, THERE4, some_claim(cookie_of(ours.fd), 999));
+	assert_true(begin_handshake(&syn, &answer));
+	assert_counted(watch, ENFORCED(knock_tie_won, 1));
+	/* From the port that we dial, but to another one than we dial from. */
+	index = find_handshake(&maps, THERE4, &pending);
+	pending.remote_port = PORT;
+	put_handshake(&maps, index, &pending);
+	assert_int_equal(answer_to(&ours.syn_ack, NULL), NO_ANSWER);
+	assert_counted(watch, ENFORCED(answer_tie_lost, 1));
+	next_event(watch, answer_tie_lost);
+	guard_port_of(&maps, ours.syn_ack.destination_port, PORT);
+	assert_answer_passes(&ours);
+	unguard_port(&maps, ours.syn_ack.destination_port);
+}
+
 /*
  * Their knock was let in before our dial began, so the other end is about to complete it: the answer
  * waits for it even if ours is the greater number, but not its retransmission.
@@ -1832,20 +1874,6 @@ static void assert_open_event(const struct guard_event *event, const struct our_
 	assert_int_equal(event->until_ns, 0);
 }
 
-/* Is it kept for the daemon to let it in, as it came? */
-static bool is_kept(const char *peer, const struct segment *segment)
-{
-	struct peer_address key = key_of(peer);
-	__u8 packet[PACKET_MAX];
-	struct ready_syn syn;
-
-	if (bpf_map_lookup_elem(maps.held_syns, &key, &syn))
-		return false;
-	assert_int_equal(syn.length, packet_of(segment, packet));
-	assert_memory_equal(syn.bytes, packet, syn.length);
-	return true;
-}
-
 /* Ours is the greater number: their SYN goes nowhere, and ours stays a dial that they can answer. */
 static void check_open_won(const char *peer)
 {
@@ -1893,7 +1921,7 @@ static void check_open_lost(const char *peer)
 	assert_open_event(&event, &ours);
 	assert_int_equal(get_peer(&maps, peer).slots[0].flags, SLOT_SENT | SLOT_MET);
 	assert_int_equal(get_peer(&maps, peer).flags, 0);
-	assert_false(is_kept(peer, &syn));
+	assert_false(is_kept(peer, &syn, KNOCK_KEPT_MAX_NS));
 	/* Their retransmission may come before the daemon does. */
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(answer_to(&syn, NULL), NO_ANSWER);
@@ -1901,7 +1929,7 @@ static void check_open_lost(const char *peer)
 		event = next_event(watch, knock_open_lost);
 		assert_open_event(&event, &ours);
 		assert_int_equal(event.other_cookie, cookie_of(ours.fd));
-		assert_true(is_kept(peer, &syn));
+		assert_true(is_kept(peer, &syn, KNOCK_KEPT_MAX_NS));
 		assert_no_event(watch);
 	}
 	assert_int_equal(get_peer(&maps, peer).slots[0].flags,
@@ -2239,6 +2267,7 @@ static int run_all(void)
 		TEST(answer_linked_ipv6),
 		TEST(answer_tie_lost_ipv4),
 		TEST(answer_tie_lost_ipv6),
+		TEST(answer_on_the_connection_of_both),
 		TEST(answer_to_a_later_dial),
 		TEST(answer_tie_not_lost),
 		TEST(answer_observed),

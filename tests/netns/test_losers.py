@@ -14,7 +14,8 @@ from steps import assert_passed, dial, listen_home
 from test_crossing import Race
 
 PAIRS = 6
-# Of include/connguard/rules.h: the last ACK waits for so long.
+# Of include/connguard/rules.h: a knock that lost to a dial is kept for so long, and the last ACK waits for so long.
+KNOCK_KEPT_NS = SECOND
 ACK_WAITS_NS = 5_000_000
 
 
@@ -166,6 +167,30 @@ def are_not_waited_for_without_a_daemon(lab):
     counters = guard.counters()
     assert counters.get("knock_tie_won") and counters.get("answer_tie_lost"), counters
     assert not {"knock_goes_first", "knock_ack_waits", "dial_failed"} & set(counters), counters
+
+
+@test
+def let_in_what_was_held_for_them_when_they_come_to_nothing(lab):
+    """The knock goes second, and its sender repeats it a second later only: here never."""
+    from test_floods import alone, flood
+    guard = lab.own_guard()
+    listen_home(lab)
+    # On a busy machine the second may be over before.
+    for _throw in range(20):
+        peer = lab.void()
+        watch = guard.watch()
+        ours = lab.home("dial", address=peer.dial, port=PORT, blocking=False)
+        assert ours["errno"] == "EINPROGRESS", ours
+        # The smallest number there is: any dial of ours beats it.
+        flood(lab, IPV4, alone(IPV4, peer.address), 1, sequence=0)
+        held = watch.event(peer, "knock_tie_lost", verdict="hold")
+        assert "knock_idle" not in watch.grown(), watch.grown()
+        lab.home("close", fd=ours["fd"])
+        over = watch.event(peer, "dial_unheard", cookie=ours["cookie"])
+        if over["time_ns"] - held["time_ns"] < KNOCK_KEPT_NS / 2:
+            watch.counted_at_least(knock_idle=1)
+            return
+    raise AssertionError("the machine is too busy to see it")
 
 
 @test

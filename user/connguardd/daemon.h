@@ -485,8 +485,7 @@ void syns_stop(struct daemon *daemon);
 void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u64 cookie);
 
 /*
- * What a knock of the peer was held for, or what it met, is over (a quiet link, our own dial on its 4-tuple): it comes
- * in.
+ * What a knock of the peer was held for, or what it met, is over (a quiet link, our own dial): it comes in.
  */
 void syns_let_in(struct daemon *daemon, const struct peer_address *address);
 

@@ -252,6 +252,17 @@ static bool end_given_up(struct daemon *daemon, const struct guard_event *event)
 	return claim->kind == SLOT_CLAIM && claim->flags & SLOT_GIVEN_UP && happenings_end_dial(daemon, &event->address, claim) == 0;
 }
 
+/* A link or a dial has ended: their knock may have been held for it, or the answer to another dial of ours. */
+static void let_in_what_waited(struct daemon *daemon, const struct guard_event *event)
+{
+	/* Our application has closed its link, and takes another. Or it has none to learn of. */
+	if (names_cause_subject(event->cause) != SUBJECT_LINK || event->ending == ENDING_CLOSED)
+		syns_let_in(daemon, &event->address);
+	else
+		syns_let_in_later(daemon, &event->address);
+	syns_send_into_room(daemon, &event->address);
+}
+
 void happenings_publish_due(struct daemon *daemon, const struct peer_address *address, __u64 now)
 {
 	struct peer peer;
@@ -369,15 +380,11 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 	case CAUSE_link_cut:
 	case CAUSE_link_unguarded:
 		replaced_newcomer_ended(daemon, event);
-		/* Our application has closed it, and takes another: what waited for an answer comes in. */
-		if (event->ending == ENDING_CLOSED)
-			syns_let_in(daemon, &event->address);
-		else
-			syns_let_in_later(daemon, &event->address);
-		syns_send_into_room(daemon, &event->address);
 		/* fall through */
 	case CAUSE_dial_failed:
 	case CAUSE_dial_unheard:
+		let_in_what_waited(daemon, event);
+		/* fall through */
 	case CAUSE_dial_yielded:
 	case CAUSE_dial_kept:
 	case CAUSE_dial_beside:

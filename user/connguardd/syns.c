@@ -10,7 +10,9 @@
  * is no room beside a quiet link, which ends a moment later. So the daemon sends a copy of the SYN, once more
  * than TCP does: what TCP sends, and when, stays as it is.
  *
- * A knock that was held while a quiet link was asked is let in when that is left unanswered, or when our own
+ * A knock that was held for our own dial comes in when the dial has come to nothing, or its link has ended at once: the
+ * other end turns newcomers away while it dials, say.
+ * One that was held while a quiet link was asked is let in when that is left unanswered, or when our own
  * application closes that link, and not when its sender next repeats it: a dial that has lasted for long does
  * so every sixteen seconds. Not at once when the other end ends the link: many applications need a moment after
  * that, and turn away who comes in it. Then, and when the link has answered, which refuses the knock, it comes to
@@ -43,8 +45,6 @@ static const unsigned int again_ms[] = { 1, 60, 200 };
 #define ANSWER_AGAIN_MS 700
 /* So long after the first answer is one asked for when there is room for it: a quiet link has been asked by then. */
 #define ROOM_AWAITED_MS 5000
-/* A knock is let in so long after it was held. */
-#define HELD_MAX_NS (5 * NS_PER_SECOND)
 /*
  * An application that learns of the end of its link has this moment before the next one comes. Not as long as the
  * sender takes to repeat its SYN: until then our own application has dialed as well, and services give a dial up
@@ -106,7 +106,7 @@ void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 		return;
 	guard_held_syn_forget(daemon->guard, address);
 	/* An old one is of a dial that its sender may have given up. */
-	if (clock_now_ns() - syn.time_ns > HELD_MAX_NS || syn.length > sizeof(syn.bytes) ||
+	if (clock_now_ns() >= syn.until_ns || syn.length > sizeof(syn.bytes) ||
 	    !packet_renew_syn(syn.bytes, syn.length, 0))
 		return;
 	packets_let_in(daemon, syn.bytes, syn.length);
