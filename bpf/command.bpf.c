@@ -50,7 +50,7 @@ static __always_inline int revive(enum cause cause)
 
 	if (cause != CAUSE_network_back && cause != CAUSE_host_resumed)
 		return -ERROR_INVALID;
-	revive_all(happening.now, 0);
+	revive_all(happening.now);
 	if (mode_in_force() != MODE_OFF)
 		report(&decision, &happening, 0, 1);
 	return 0;

@@ -53,13 +53,13 @@ static __attribute__((noinline)) __u64 pending_until_ns(const struct peer_addres
 {
 	struct pending_handshake *pending = handshake_of(address, now);
 	struct their_handshake theirs;
-	__u64 started_ns;
+	__u64 since_ns;
 
 	if (!pending)
 		return 0;
-	started_ns = service_started_ns();
+	since_ns = listener_since_ns(pending);
 	bpf_spin_lock(&pending->lock);
-	handshake_forget_before(pending, started_ns);
+	handshake_forget_before(pending, since_ns);
 	theirs = handshake_pending(pending, address, now);
 	bpf_spin_unlock(&pending->lock);
 	return theirs.until_ns;

@@ -249,13 +249,21 @@ static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, 
 		bpf_spin_unlock(&peer->lock);
 	}
 	if (pending && decision.verdict == VERDICT_ALLOW && decision.cause != CAUSE_knock_exempt) {
-		__u64 started_ns = service_started_ns();
+		const struct listening *listener = bpf_sk_storage_get(&listening, sk, 0, 0);
+		__u64 since_ns = listener_since_ns(pending);
 		struct decision held;
 
 		bpf_spin_lock(&pending->lock);
-		handshake_forget_before(pending, started_ns);
+		handshake_forget_before(pending, since_ns);
 		held = handshake_decide(pending, &happening.address, rules, segment.source_port,
 					segment.sequence, room, knock.now);
+		if (held.verdict == VERDICT_ALLOW &&
+		    handshake_awaited(pending, &happening.address, segment.source_port, knock.now)) {
+			if (listener)
+				pending->place = listener->place;
+			else
+				__builtin_memset(&pending->place, 0, sizeof(pending->place));
+		}
 		bpf_spin_unlock(&pending->lock);
 		/* What somebody has to act on is told, whatever becomes of the SYN. */
 		if (held.verdict != VERDICT_ALLOW) {
@@ -330,10 +338,10 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	/* One lock at a time: what is learned here may be a little old below, as on the wire. */
 	pending = handshake_of(&happening.address, now);
 	if (pending) {
-		__u64 started_ns = service_started_ns();
+		__u64 since_ns = listener_since_ns(pending);
 
 		bpf_spin_lock(&pending->lock);
-		handshake_forget_before(pending, started_ns);
+		handshake_forget_before(pending, since_ns);
 		theirs = handshake_pending(pending, &happening.address, now);
 		bpf_spin_unlock(&pending->lock);
 	}

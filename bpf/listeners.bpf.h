@@ -39,6 +39,8 @@ static __always_inline void place_count(const struct listen_place *place, __s32 
 	}
 	if (!there)
 		return;
+	if (by > 0 && there->ours <= 0)
+		there->since_ns = bpf_ktime_get_boot_ns();
 	__sync_fetch_and_add(&there->ours, by);
 	if (there->ours <= 0 && !there->others)
 		bpf_map_delete_elem(&listeners, place);

@@ -234,26 +234,26 @@ static __always_inline __u64 revived_ns(void)
 	return value ? value->since_ns : 0;
 }
 
-/* A handshake that was let in before this belongs to a listener that is gone. */
-static __always_inline __u64 service_started_ns(void)
-{
-	__u32 zero = 0;
-	const struct guard_revival *value = bpf_map_lookup_elem(&revival, &zero);
-
-	return value ? value->started_ns : 0;
-}
-
-/* Everything that failed until now is void; with `started` the service has started anew. */
-static __always_inline void revive_all(__u64 now, int started)
+/* Everything that failed until now is void. */
+static __always_inline void revive_all(__u64 now)
 {
 	__u32 zero = 0;
 	struct guard_revival *value = bpf_map_lookup_elem(&revival, &zero);
 
-	if (!value)
-		return;
-	value->since_ns = now;
-	if (started)
-		value->started_ns = now;
+	if (value)
+		value->since_ns = now;
+}
+
+/*
+ * Since when somebody listens where the pending handshake came to, for handshake_forget_before(); 0: nobody does, or
+ * it is not known. Asked without the lock: what is another peer's by then is looked at with a time that is another's,
+ * and that may be forgotten too soon.
+ */
+static __always_inline __u64 listener_since_ns(const struct pending_handshake *pending)
+{
+	const struct place_listeners *there = bpf_map_lookup_elem(&listeners, &pending->place);
+
+	return there ? there->since_ns : 0;
 }
 
 /* How the `own` and `exempt` maps see an address. */

@@ -276,7 +276,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock 
 	if (!rules || !port_guarded(happening.local_port) || !in_guarded_netns(sk))
 		return;
 	remember_listener(ctx, sk);
-	revive_all(happening.now, 1);
+	revive_all(happening.now);
 	if (mode_in_force() != MODE_OFF)
 		report(&decision, &happening, 0, 1);
 }

@@ -266,8 +266,7 @@ struct guard_daemon {
  * service has started anew, the network or the host is back.
  */
 struct guard_revival {
-	__u64 since_ns;   /* a backoff that began before is over; 0: none is */
-	__u64 started_ns; /* a handshake that was let in before belongs to a listener that is gone; 0: none does */
+	__u64 since_ns; /* a backoff that began before is over; 0: none is */
 };
 
 /*
@@ -326,6 +325,7 @@ struct listen_place {
 struct place_listeners {
 	__s32 ours;   /* sockets of the guard's cgroup, bound to no interface; below 1: none */
 	__u32 others; /* 1: sockets of others are there too, or are bound to an interface; 0: none is known */
+	__u64 since_ns; /* when the first of ours began; 0: before anybody counted */
 };
 
 /* Value of the `listening` socket storage: where this socket was counted as a listener. */
@@ -358,6 +358,7 @@ struct pending_handshake {
 	 */
 	__u16 held_ports[HELD_PORTS];
 	__u16 acknowledged; /* 1: its last ACK has come, and waits for the end of a dial of ours */
+	struct listen_place place; /* of the listener that it was let in to; all 0: not known */
 };
 
 /* Index of the `counters` per-CPU array. */
@@ -552,16 +553,16 @@ _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "s
 _Static_assert(sizeof(struct network_tally) == 16, "struct network_tally");
 _Static_assert(sizeof(struct guard_policy) == 128, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
-_Static_assert(sizeof(struct guard_revival) == 16, "struct guard_revival");
+_Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
 _Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");
 _Static_assert(sizeof(struct own_value) == 4, "struct own_value");
 _Static_assert(sizeof(struct owned_slot) == 40, "struct owned_slot");
 _Static_assert(sizeof(struct listen_place) == 24, "struct listen_place");
-_Static_assert(sizeof(struct place_listeners) == 8, "struct place_listeners");
+_Static_assert(sizeof(struct place_listeners) == 16, "struct place_listeners");
 _Static_assert(sizeof(struct listening) == 32, "struct listening");
-_Static_assert(sizeof(struct pending_handshake) == 80, "struct pending_handshake");
+_Static_assert(sizeof(struct pending_handshake) == 104, "struct pending_handshake");
 _Static_assert(sizeof(struct guard_event) == 112, "struct guard_event");
 _Static_assert(sizeof(struct held_packet) == sizeof(struct guard_event) + 4 + HELD_BYTES_MAX, "struct held_packet");
 _Static_assert(sizeof(struct guard_command) == 64 &&

@@ -1317,14 +1317,13 @@ static __always_inline int handshake_awaited(const struct pending_handshake *pen
 }
 
 /*
- * The service has started anew at `started_ns`: a handshake that was let in before ended with the listener it came
- * to. Nothing else tells of that, for its last ACK may never come. The new service's dial and the peer's next SYN need
- * not wait for it. Of another listener's handshake, which goes on, it is forgotten as well: rare, and ends like
- * any that shares its element.
+ * The first listener there is now where the handshake came to began at `since_ns`: one that was let in before ended with
+ * a listener that is gone. Nothing else tells of that, for its last ACK may never come. The new service's dial and the
+ * peer's next SYN need not wait for it.
  */
-static __always_inline void handshake_forget_before(struct pending_handshake *pending, __u64 started_ns)
+static __always_inline void handshake_forget_before(struct pending_handshake *pending, __u64 since_ns)
 {
-	if (pending->let_in_ns <= started_ns)
+	if (pending->let_in_ns <= since_ns)
 		pending->until_ns = 0;
 }
 

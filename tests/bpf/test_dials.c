@@ -1179,20 +1179,25 @@ static void handshake_is_pending(void **state)
 }
 
 /* What came to the listener before has met nobody: the service that starts anew dials as it likes. */
-static void handshake_ends_with_its_service(void **state)
+static void check_handshake_ends_with_its_service(const char *here)
 {
 	struct segment syn = syn_from(THERE4);
-	int listening = listener(HERE4, PORT), fd = dialing_socket(HERE4);
+	int listening = listener(here, PORT), fd = dialing_socket(HERE4), others;
 	struct pending_handshake before, after;
 
-	(void)state;
 	next_event(watch, service_started);
 	assert_int_equal(answer_to(&syn, NULL), ANSWER_SYN_ACK);
 	assert_int_equal(dial(fd, THERE4, PORT), refusal());
 	next_event(watch, dial_pending);
 	assert_true(find_handshake(&maps, THERE4, &before) >= 0);
+	/* Others start beside it, at other addresses. */
+	others = listener(HERE6, PORT);
+	next_event(watch, service_started);
+	assert_int_equal(dial(fd, THERE4, PORT), refusal());
+	next_event(watch, dial_pending);
+	close(others);
 	close(listening);
-	listening = listener(HERE4, PORT);
+	listening = listener(here, PORT);
 	next_event(watch, service_started);
 	assert_int_equal(dial(fd, THERE4, PORT), EINPROGRESS);
 	next_event(watch, dial_idle);
@@ -1208,7 +1213,16 @@ static void handshake_ends_with_its_service(void **state)
 	assert_int_equal(dial(fd, THERE4, PORT), refusal());
 	next_event(watch, dial_pending);
 	assert_no_event(watch);
+	close(fd);
 	close(listening);
+}
+
+static void handshake_ends_with_its_service(void **state)
+{
+	(void)state;
+	check_handshake_ends_with_its_service(HERE4);
+	maps_reset(&maps);
+	check_handshake_ends_with_its_service("0.0.0.0");
 }
 
 /* ---- the service starts anew ---------------------------------------------------------------- */

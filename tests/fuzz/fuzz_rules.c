@@ -519,10 +519,10 @@ static void step_handshake_done(struct story *story)
 static void step_handshake_forgotten(struct story *story)
 {
 	const struct pending_handshake was = *story->pending;
-	__u64 started_ns = story->now - input_below(&story->input, 3) * NS_PER_SECOND;
+	__u64 since_ns = story->now - input_below(&story->input, 3) * NS_PER_SECOND;
 
-	handshake_forget_before(story->pending, started_ns);
-	must(story->pending->until_ns == (was.let_in_ns <= started_ns ? 0 : was.until_ns));
+	handshake_forget_before(story->pending, since_ns);
+	must(story->pending->until_ns == (was.let_in_ns <= since_ns ? 0 : was.until_ns));
 }
 
 static void step_answer(struct story *story)

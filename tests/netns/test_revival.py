@@ -68,6 +68,24 @@ def forgets_the_handshake_that_came_before_it(lab, family):
     stop()
 
 
+@test
+def forgets_no_handshake_of_another_listener(lab):
+    """Several services of one guard start one after the other."""
+    guard, peer = lab.own_guard(hold_max="10s"), lab.fresh()
+    peer.listen()
+    listen_home(lab)
+    watch = guard.watch()
+    stop = lab.home.eat("output", "tcp flags & (syn | ack) == (syn | ack)")
+    knock = peer.knock(blocking=False)
+    wait_for(lambda: watch.grown().get("knock_idle"), "the knock is let in")
+    other = lab.home("listen", address="127.0.0.9", port=PORT)
+    revived(guard, watch, "service_started")
+    assert_dial_refused(lab, watch, peer, "dial_pending")
+    stop()
+    lab.home("close", fd=other)
+    peer.host("close", fd=knock["fd"])
+
+
 @each("another port", "another cgroup", "another namespace")
 @core("another port", "another namespace")
 def not_by_a_listener_of(lab, whose):

@@ -497,7 +497,7 @@ static int places_there(const struct guard *guard, struct place_list *ret_list)
 
 static bool same_listeners(const struct place_listeners *left, const struct place_listeners *right)
 {
-	return left && right ? !memcmp(left, right, sizeof(*left)) : left == right;
+	return left && right ? left->ours == right->ours && left->others == right->others : left == right;
 }
 
 int furnish_listeners(const struct guard *guard, struct surroundings *surroundings,
@@ -528,11 +528,14 @@ int furnish_listeners(const struct guard *guard, struct surroundings *surroundin
 	}
 	for (size_t i = 0; !result && i < wanted.count; i++) {
 		const struct listen_place *place = &wanted.places[i].place;
-		const struct place_listeners *now = at_place(&there, place), *value = &wanted.places[i].listeners;
+		const struct place_listeners *now = at_place(&there, place), *seen_there = &wanted.places[i].listeners;
+		const struct place_listeners value = { .ours = seen_there->ours,
+						       .others = seen_there->others,
+						       .since_ns = now && now->ours > 0 ? now->since_ns : 0 };
 
-		if (!same_listeners(now, value) &&
-		    (same_listeners(now, at_place(&before, place)) || (now && now->ours == value->ours)))
-			result = guard_listeners_write(guard, place, value);
+		if (!same_listeners(now, &value) &&
+		    (same_listeners(now, at_place(&before, place)) || (now && now->ours == value.ours)))
+			result = guard_listeners_write(guard, place, &value);
 	}
 	/* Where nothing is known nothing is refused with RST. */
 	return result == -E2BIG ? 0 : result;
