@@ -51,17 +51,8 @@ static __always_inline long refusal_retval(__u32 refusal_errno)
 /* Until when a handshake of the peer is pending; 0: none is. Not inline: the stack is small. */
 static __attribute__((noinline)) __u64 pending_until_ns(const struct peer_address *address, __u64 now)
 {
-	struct pending_handshake *pending = handshake_of(address, now);
-	struct their_handshake theirs;
-	__u64 since_ns;
+	struct their_handshake theirs = handshake_that_waits(address, now);
 
-	if (!pending)
-		return 0;
-	since_ns = listener_since_ns(pending);
-	bpf_spin_lock(&pending->lock);
-	handshake_forget_before(pending, since_ns);
-	theirs = handshake_pending(pending, address, now);
-	bpf_spin_unlock(&pending->lock);
 	return theirs.until_ns;
 }
 

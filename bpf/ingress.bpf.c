@@ -170,9 +170,9 @@ static __always_inline int on_last_ack(struct __sk_buff *skb, const struct bpf_s
  * or it has met our own dial, which is ended for it. Not inline: the stack is small.
  */
 static __attribute__((noinline)) void knock_copy(struct __sk_buff *skb,
-						 const struct peer_address *address, __u64 now, __u64 until_ns)
+						 const struct peer_address *address, __u64 now, __u64 kept_ns)
 {
-	struct ready_syn syn = { .until_ns = until_ns };
+	struct ready_syn syn = { .until_ns = now + kept_ns };
 
 	if (syn_read(skb, now, &syn) == 0)
 		bpf_map_update_elem(&held_syns, address, &syn, BPF_ANY);
@@ -278,9 +278,8 @@ static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, 
 	if ((decision.cause == CAUSE_knock_suspect || decision.cause == CAUSE_knock_tie_lost) &&
 	    mode == MODE_ENFORCE)
 		knock_copy(skb, &happening.address, knock.now,
-			   knock.now + (decision.cause == CAUSE_knock_suspect || several ?
-						KNOCK_KEPT_MAX_NS :
-						KNOCK_TIED_KEPT_MAX_NS));
+			   decision.cause == CAUSE_knock_suspect || several ? KNOCK_KEPT_MAX_NS :
+									      KNOCK_TIED_KEPT_MAX_NS);
 	return conclude(&decision, &happening, mode);
 }
 
@@ -291,8 +290,7 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	struct happening happening = { .direction = DIRECTION_OUTBOUND };
 	struct decision decision = {};
 	enum guard_mode mode = mode_in_force();
-	struct pending_handshake *pending;
-	struct their_handshake theirs = {};
+	struct their_handshake theirs;
 	struct owned_slot *owned;
 	struct segment segment;
 	struct peer *peer;
@@ -330,21 +328,13 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 			decision = open_decide(peer, rules, happening.cookie, &knock);
 		bpf_spin_unlock(&peer->lock);
 		if (decision.cause == CAUSE_knock_open_lost && mode == MODE_ENFORCE)
-			knock_copy(skb, &happening.address, now, now + KNOCK_KEPT_MAX_NS);
+			knock_copy(skb, &happening.address, now, KNOCK_KEPT_MAX_NS);
 		return conclude(&decision, &happening, mode);
 	}
 	if (segment.flags != (TCP_SYN | TCP_ACK))
 		return PACKET_PASS;
 	/* One lock at a time: what is learned here may be a little old below, as on the wire. */
-	pending = handshake_of(&happening.address, now);
-	if (pending) {
-		__u64 since_ns = listener_since_ns(pending);
-
-		bpf_spin_lock(&pending->lock);
-		handshake_forget_before(pending, since_ns);
-		theirs = handshake_pending(pending, &happening.address, now);
-		bpf_spin_unlock(&pending->lock);
-	}
+	theirs = handshake_that_waits(&happening.address, now);
 	/* A dial from the port that they have come to: both are one connection, and the answer is to both. */
 	if (theirs.remote_port == segment.source_port && port_guarded(segment.destination_port) &&
 	    service_of_port(segment.destination_port) == happening.address.service)

@@ -328,6 +328,23 @@ handshake_of(const struct peer_address *address, __u64 now)
 	return bpf_map_lookup_elem(&handshakes, &place);
 }
 
+/* The peer's handshake that is pending. Never called under a lock. */
+static __always_inline struct their_handshake handshake_that_waits(const struct peer_address *address, __u64 now)
+{
+	struct pending_handshake *pending = handshake_of(address, now);
+	struct their_handshake theirs = {};
+	__u64 since_ns;
+
+	if (!pending)
+		return theirs;
+	since_ns = listener_since_ns(pending);
+	bpf_spin_lock(&pending->lock);
+	handshake_forget_before(pending, since_ns);
+	theirs = handshake_pending(pending, address, now);
+	bpf_spin_unlock(&pending->lock);
+	return theirs;
+}
+
 /* The smallest that a packet of TCP can be: an IPv4 and a TCP header. */
 #define SEGMENT_BYTES_MIN 40
 
