@@ -60,9 +60,9 @@ def over_too_soon(outcome):
 def slower(application, phase, outcome, unguarded, kind, numbers):
     here, there = outcome.worst(numbers), unguarded.worst(numbers)
     more = allowed(application, phase, TOLERANCE_S)
-    if phase.kept and outcome.kept == outcome.before:
-        # All live on, and are heard again when TCP next repeats what was lost. It waits twice as long each
-        # time, for as long as the trouble has lasted in the end.
+    if phase.outlived or (phase.kept and outcome.kept == outcome.before):
+        # All live on, and are heard again, or hear that the other end knows them no more, when TCP next repeats
+        # what was lost. It waits twice as long each time, for as long as the trouble has lasted in the end.
         more += phase.arguments[0]
     bound = there + more
     if here <= bound:

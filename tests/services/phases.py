@@ -18,8 +18,8 @@ BETWEEN_RESTARTS_S = 3
 class Phase:
     """A name and a method of the study (study.py)."""
 
-    def __init__(self, name, method, *arguments, links=False, kept=False, crash=False, options=None,
-                 wrong=None):
+    def __init__(self, name, method, *arguments, links=False, kept=False, crash=False, outlived=False,
+                 options=None, wrong=None):
         self.name = name
         self.method = method
         self.arguments = arguments
@@ -30,6 +30,7 @@ class Phase:
         self.links = links   # judged by the links that come up: as many as wanted, none short-lived
         self.kept = kept     # judged by the links that live on
         self.crash = crash   # a guard may hold the SYN of who crashed
+        self.outlived = outlived  # sessions of those who did not crash are there still when the peer is back
 
     @property
     def variants(self):
@@ -47,7 +48,7 @@ OWN_RESTARTS = Phase("restarted three times", "restarts", "near", 3, BETWEEN_RES
 PEER_DOWN = Phase("peer down 30 s", "down", LONG_S)
 SHORT_CUT = Phase("cut 6 s", "cut", SHORT_CUT_S, kept=True)
 LONG_CUT = Phase("cut 20 s", "cut", LONG_CUT_S, kept=True)
-CRASH = Phase("crash, back after 3 s", "crash", REBOOT_S, crash=True)
+CRASH = Phase("crash, back after 3 s", "crash", REBOOT_S, crash=True, outlived=True)
 LONG_CRASH = Phase("crash, back after 30 s", "crash", LONG_S, crash=True)
 # `systemctl restart`: the cgroup goes and comes with the unit.
 UNIT_RESTARTS = Phase("unit restarted five times", "restarts", "near", 5, 0.5, True)
