@@ -17,24 +17,16 @@ export CONNGUARD_BUILD=$BUILD
 # Software emulation makes everything slow, and Python more than anything.
 export CONNGUARD_TIME_SCALE=${CONNGUARD_TIME_SCALE:-15}
 
-passed=0
-failed=0
-skipped=0
-
-# add PASSED FAILED SKIPPED
-add() {
-	passed=$((passed + $1))
-	failed=$((failed + $2))
-	skipped=$((skipped + $3))
-}
+# shellcheck source=tests/results.sh
+. tests/results.sh
 
 # tap COMMAND...: show what a TAP program says, add its results.
 tap() {
-	local output status counts
+	local output status results
 	output=$("$@" 2>&1)
 	status=$?
 	printf '%s\n' "$output"
-	counts=$(awk '
+	results=$(awk '
 		/^(not )?ok .*# SKIP/ { skipped++; next }
 		/^ok / { passed++ }
 		/^not ok / { failed++ }
@@ -42,11 +34,9 @@ tap() {
 		END {
 			if (passed + failed + skipped < planned || !planned)
 				failed++
-			print passed + 0, failed + 0, skipped + 0
+			printf "%d passed, %d failed, %d skipped\n", passed, failed, skipped
 		}' <<<"$output")
-	# shellcheck disable=SC2086 # three numbers
-	add $counts
-	return $status
+	add_up <(echo "$results") "$status"
 }
 
 # A name for what the guard goes without here, as `connguard status` tells it.
@@ -72,7 +62,6 @@ features() {
 	fi
 }
 
-exec 3>&1
 echo "kernel: $(uname -r)"
 if ! features; then
 	# Why, in the verifier's words.
@@ -84,11 +73,9 @@ tap tests/vm/smoke.sh
 tap tests/vm/whole_host.sh
 IFS=, read -ra suites <<<"${VM_SUITES:-}"
 if [ ${#suites[@]} -gt 0 ]; then
+	log=$(mktemp /tmp/cgt-suites.XXXXXX)
 	# As it comes, so that a run that is cut off shows how far it was.
-	results=$(NETNS_JOBS=1 NETNS_TESTS=${VM_TESTS:-core} tests/run.sh "${suites[@]}" | tee /dev/fd/3 | tail -n 1)
-	# shellcheck disable=SC2046
-	add $(sed -n 's/^\([0-9]*\) passed, \([0-9]*\) failed, \([0-9]*\) skipped$/\1 \2 \3/p' <<<"$results" |
-		grep . || echo 0 1 0)
+	NETNS_JOBS=1 NETNS_TESTS=${VM_TESTS:-core} tests/run.sh "${suites[@]}" | tee "$log"
+	add_up "$log" "${PIPESTATUS[0]}"
 fi
-echo "$passed passed, $failed failed, $skipped skipped"
-[ "$failed" -eq 0 ]
+add_up_end
