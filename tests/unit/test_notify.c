@@ -73,11 +73,19 @@ static void every_word(const char *name)
 	assert_int_equal(sscanf(hear(fd), "RELOADING=1\nMONOTONIC_USEC=%llu", &since_us), 1);
 	assert_true(since_us > 0);
 	assert_int_equal(notify_status("%d peers\nREADY=0", 3), 1);
-	assert_string_equal(hear(fd), "STATUS=3 peers READY=0");
+	assert_string_equal(hear(fd), "STATUS=3 peers?READY=0");
+	/* A cgroup's name is its maker's choice: ESC, and C1 as UTF-8 and raw; letters beyond ASCII stay. */
+	assert_int_equal(notify_status("waiting for cgroup /%s", "\x1b[2J\xc2\x9b" "1m\x9b\xc3\xa9"), 1);
+	assert_string_equal(hear(fd), "STATUS=waiting for cgroup /?[2J??1m?\xc3\xa9");
 	memset(status, 'x', sizeof(status) - 1);
 	status[sizeof(status) - 1] = '\0';
 	assert_int_equal(notify_status("%s", status), 1);
 	assert_int_equal(strlen(hear(fd)), strlen("STATUS=") + 511);
+	/* Cut within a letter. */
+	memset(status, 'x', 510);
+	strcpy(status + 510, "\xc3\xa9");
+	assert_int_equal(notify_status("%s", status), 1);
+	assert_string_equal(hear(fd) + strlen("STATUS=") + 509, "x?");
 	close(fd);
 }
 

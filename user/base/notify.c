@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/printable.h"
 
 #define NS_PER_MICROSECOND 1000ULL
 
@@ -84,14 +85,12 @@ int notify_status(const char *format, ...)
 	char message[STATUS_MAX] = "STATUS=";
 	size_t prefix_length = strlen(message);
 	va_list arguments;
-	char *newline;
 
 	va_start(arguments, format);
 	vsnprintf(message + prefix_length, sizeof(message) - prefix_length, format, arguments);
 	va_end(arguments);
-	/* A newline would begin another word of the protocol. */
-	while ((newline = strchr(message, '\n')))
-		*newline = ' ';
+	/* A newline would begin another word of the protocol; what a terminal obeys, `systemctl status` would show to one. */
+	text_make_printable(message + prefix_length);
 	return send_message(message);
 }
 
