@@ -5,6 +5,9 @@
  * usage: foreign CGROUP-DIRECTORY refuse             every TCP and UDP connect() fails with EPERM
  *        foreign CGROUP-DIRECTORY rewrite FROM TO    connect() to the IPv4 address FROM goes to TO
  *        foreign CGROUP-DIRECTORY deaf               no established connection has socket callbacks
+ *        foreign CGROUP-DIRECTORY round-trips        is told of the round trips of what dials or listens from
+ *                                                    now on, and of what that accepts; prints of how many
+ *                                                    for each line of its input
  *        foreign CGROUP-DIRECTORY alone              connect4 and ingress, for itself alone (no flags)
  *        foreign CGROUP-DIRECTORY yielding           the same with BPF_F_ALLOW_OVERRIDE
  *
@@ -32,6 +35,8 @@
 #define MOVE(to, from) INSTRUCTION(BPF_ALU64 | BPF_MOV | BPF_X, to, from, 0, 0)
 #define LOAD(to, from, offset) INSTRUCTION(BPF_LDX | BPF_MEM | BPF_W, to, from, offset, 0)
 #define STORE(to, offset, from) INSTRUCTION(BPF_STX | BPF_MEM | BPF_W, to, from, offset, 0)
+#define JUMP_IF(left, value, offset) \
+	INSTRUCTION(BPF_JMP32 | BPF_JEQ | BPF_K, left, 0, offset, value)
 #define JUMP_UNLESS(left, value, offset) \
 	INSTRUCTION(BPF_JMP32 | BPF_JNE | BPF_K, left, 0, offset, value)
 #define CALL(helper) INSTRUCTION(BPF_JMP | BPF_CALL, 0, 0, 0, helper)
@@ -39,6 +44,7 @@
 
 #define IP4 offsetof(struct bpf_sock_addr, user_ip4)
 #define OPERATION offsetof(struct bpf_sock_ops, op)
+#define CALLBACK_FLAGS offsetof(struct bpf_sock_ops, bpf_sock_ops_cb_flags)
 #define HELPER_CALLBACK_FLAGS_SET 59
 
 #define PROGRAMS_MAX 2
@@ -50,6 +56,8 @@ static struct {
 } attached[PROGRAMS_MAX];
 static unsigned int attached_count;
 static int cgroup;
+/* A map of one number, of callbacks that have come; -1: nobody counts. */
+static int counted = -1;
 
 static int bpf(enum bpf_cmd command, union bpf_attr *attributes)
 {
@@ -158,8 +166,7 @@ static bool deaf(void)
 	static const struct bpf_insn deafening[] = {
 		MOVE(BPF_REG_6, BPF_REG_1),
 		LOAD(BPF_REG_2, BPF_REG_1, OPERATION),
-		INSTRUCTION(BPF_JMP32 | BPF_JEQ | BPF_K, BPF_REG_2, 0, 1,
-			    BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB),
+		JUMP_IF(BPF_REG_2, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, 1),
 		JUMP_UNLESS(BPF_REG_2, BPF_SOCK_OPS_PASSIVE_ESTABLISHED_CB, 3),
 		MOVE(BPF_REG_1, BPF_REG_6),
 		MOVE_VALUE(BPF_REG_2, 0),
@@ -170,6 +177,66 @@ static bool deaf(void)
 
 	return link_beside(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, deafening,
 			   sizeof(deafening) / sizeof(*deafening));
+}
+
+static bool make_counter(void)
+{
+	union bpf_attr attributes;
+
+	memset(&attributes, 0, sizeof(attributes));
+	attributes.map_type = BPF_MAP_TYPE_ARRAY;
+	attributes.key_size = sizeof(uint32_t);
+	attributes.value_size = sizeof(uint64_t);
+	attributes.max_entries = 1;
+	counted = bpf(BPF_MAP_CREATE, &attributes);
+	return counted >= 0;
+}
+
+static bool print_count(void)
+{
+	union bpf_attr attributes;
+	const uint32_t key = 0;
+	uint64_t count = 0;
+
+	memset(&attributes, 0, sizeof(attributes));
+	attributes.map_fd = (uint32_t)counted;
+	attributes.key = (uintptr_t)&key;
+	attributes.value = (uintptr_t)&count;
+	if (bpf(BPF_MAP_LOOKUP_ELEM, &attributes))
+		return false;
+	printf("%llu\n", (unsigned long long)count);
+	fflush(stdout);
+	return true;
+}
+
+/* Beside what others want to be told. What is accepted has the flags of its listener. */
+static bool round_trips(void)
+{
+	if (!make_counter())
+		return false;
+	const struct bpf_insn counting[] = {
+		MOVE(BPF_REG_6, BPF_REG_1),
+		LOAD(BPF_REG_2, BPF_REG_1, OPERATION),
+		JUMP_IF(BPF_REG_2, BPF_SOCK_OPS_RTT_CB, 8),
+		JUMP_IF(BPF_REG_2, BPF_SOCK_OPS_TCP_LISTEN_CB, 1),
+		JUMP_UNLESS(BPF_REG_2, BPF_SOCK_OPS_ACTIVE_ESTABLISHED_CB, 10),
+		LOAD(BPF_REG_2, BPF_REG_6, CALLBACK_FLAGS),
+		INSTRUCTION(BPF_ALU64 | BPF_OR | BPF_K, BPF_REG_2, 0, 0, BPF_SOCK_OPS_RTT_CB_FLAG),
+		MOVE(BPF_REG_1, BPF_REG_6),
+		CALL(HELPER_CALLBACK_FLAGS_SET),
+		MOVE_VALUE(BPF_REG_0, 1),
+		EXIT(),
+		/* The address of the number: one instruction in two. */
+		INSTRUCTION(BPF_LD | BPF_DW | BPF_IMM, BPF_REG_1, BPF_PSEUDO_MAP_VALUE, 0, counted),
+		INSTRUCTION(0, 0, 0, 0, 0),
+		MOVE_VALUE(BPF_REG_2, 1),
+		INSTRUCTION(BPF_STX | BPF_XADD | BPF_DW, BPF_REG_1, BPF_REG_2, 0, 0),
+		MOVE_VALUE(BPF_REG_0, 1),
+		EXIT(),
+	};
+
+	return link_beside(BPF_PROG_TYPE_SOCK_OPS, BPF_CGROUP_SOCK_OPS, counting,
+			   sizeof(counting) / sizeof(*counting));
 }
 
 static bool attach_with(uint32_t flags)
@@ -198,13 +265,15 @@ int main(int argc, char **argv)
 		done = rewrite(argv[3], argv[4]);
 	} else if (argc == 3 && !strcmp(what, "deaf")) {
 		done = deaf();
+	} else if (argc == 3 && !strcmp(what, "round-trips")) {
+		done = round_trips();
 	} else if (argc == 3 && !strcmp(what, "alone")) {
 		done = attach_with(0);
 	} else if (argc == 3 && !strcmp(what, "yielding")) {
 		done = attach_with(BPF_F_ALLOW_OVERRIDE);
 	} else {
 		fprintf(stderr, "usage: foreign CGROUP-DIRECTORY refuse | rewrite FROM TO | deaf | "
-				"alone | yielding\n");
+				"round-trips | alone | yielding\n");
 		return 2;
 	}
 	if (!done) {
@@ -215,7 +284,8 @@ int main(int argc, char **argv)
 	printf("ready\n");
 	fflush(stdout);
 	while (read(STDIN_FILENO, &byte, 1) > 0)
-		;
+		if (counted >= 0 && byte == '\n' && !print_count())
+			break;
 	detach_all();
 	return 0;
 }

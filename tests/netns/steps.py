@@ -199,18 +199,31 @@ def resent_within(host, seconds):
     return count
 
 
-def start_foreign(lab, *what, cgroup=None):
-    """Programs of somebody else at home's cgroup (foreign.c says which). Returns how to end them."""
-    process = subprocess.Popen([helper("foreign"), cgroup or lab.home.cgroup, *what],
-                               stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                               stderr=subprocess.STDOUT, preexec_fn=die_with_parent)
+class Foreign:
+    """Programs of somebody else (foreign.c), in a process of theirs. To be called: it ends them."""
 
-    def end():
-        if not process.stdin.closed:
-            process.stdin.close()
-            wait_end(process, "foreign ends")
-            process.stdout.close()
-    lab.at_end(end)
-    line = first_line(process, "foreign is ready")
+    def __init__(self, process):
+        self.process = process
+
+    def __call__(self):
+        if not self.process.stdin.closed:
+            self.process.stdin.close()
+            wait_end(self.process, "foreign ends")
+            self.process.stdout.close()
+
+    def counted(self):
+        """Of how many round trips they have been told."""
+        self.process.stdin.write(b"\n")
+        self.process.stdin.flush()
+        return int(first_line(self.process, "foreign counts"))
+
+
+def start_foreign(lab, *what, cgroup=None):
+    """Programs of somebody else at home's cgroup (foreign.c says which)."""
+    foreign = Foreign(subprocess.Popen([helper("foreign"), cgroup or lab.home.cgroup, *what],
+                                       stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                                       stderr=subprocess.STDOUT, preexec_fn=die_with_parent))
+    lab.at_end(foreign)
+    line = first_line(foreign.process, "foreign is ready")
     assert line == b"ready\n", f"foreign does not start: {line}"
-    return end
+    return foreign

@@ -6,7 +6,7 @@ import os
 import subprocess
 
 from harness import BPFTOOL, CGROUP_HOOKS, DAEMON, PATIENCE, PORT, helper, run, wait_for
-from registry import each, test
+from registry import core, each, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
                    link_in, link_out, listen_home, start_foreign, wait_state)
 
@@ -108,6 +108,35 @@ def an_end_that_another_program_hides_is_found_by_the_check(lab):
     wait_state(lab.home, link.here, CLOSE_WAIT, "the end has come")
     watch.event(peer, "link_released", cookie=link.accepted["cookie"])
     link_in(lab, peer, listener)
+
+
+# ---- one that has callbacks of its own ---------------------------------------------------------------
+
+
+@each("a dial", "a knock", "a listener")
+@core()
+@needs("adopt_callbacks")
+def another_programs_callbacks_stay_on_what_is_older_than_the_guard(lab, older):
+    """The guard's own are added to them, and both come."""
+    lab.retire_shared()
+    foreign, peer = start_foreign(lab, "round-trips"), lab.fresh()
+    listener = listen_home(lab)
+    links = {"a dial": lambda: link_out(lab, peer), "a knock": lambda: link_in(lab, peer, listener)}
+    link = links[older]() if older in links else None
+    guard = lab.own_guard()
+    watch = guard.watch()
+    # What is accepted has the flags of its listener, which the guard has taken over.
+    link = link or link_in(lab, peer, listener)
+    assert guard.peer(peer.address)["links"][0]["adopted"] == (older in links)
+    before = foreign.counted()
+
+    def told():
+        lab.home("send", fd=link.here, text="a round trip")
+        return foreign.counted() > before
+    wait_for(told, "the other program is told of a round trip")
+    # No socket at home is closed, and the check comes in two minutes.
+    peer.host("close", fd=link.there)
+    watch.event(peer, "link_ended", cookie=link.cookie)
 
 
 # ---- those that want a hook for themselves -----------------------------------------------------------
