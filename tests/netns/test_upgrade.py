@@ -12,10 +12,10 @@ import shutil
 import signal
 import time
 
-from harness import BPFTOOL, CGROUP_HOOKS, CLI, DAEMON, now_ns, run, wait_past
+from harness import BPFTOOL, CGROUP_HOOKS, CLI, DAEMON, IPV4, PORT, now_ns, run, wait_past
 from prober import Prober
 from registry import each, test
-from steps import link_out, listen_home
+from steps import ESTABLISHED, link_out
 from test_bpftool import load
 
 # How often it is killed at a random moment, and the moments: up to a little past a whole start.
@@ -23,17 +23,17 @@ KILLS = 6
 
 
 class Besieged:
-    """A guard with a linked peer, dialed and knocked at all the time."""
+    """A guarded cgroup (default: home's) with a linked peer, dialed and knocked at all the time."""
 
-    def __init__(self, lab, guard, knocks=("ECONNREFUSED",)):
-        self.guard = guard
+    def __init__(self, lab, knocks=("ECONNREFUSED",), cgroup=None):
         self.knocks = knocks
         self.peer = lab.fresh()
-        self.listener = listen_home(lab)
-        self.link = link_out(lab, self.peer)
-        lab.home("chat", fd=self.link.here)
+        self.worker = lab.home.add_worker("cgt-besieged", cgroup) if cgroup else lab.home
+        self.listener = self.worker("listen", address=IPV4.listen, port=PORT)
+        self.link = link_out(lab, self.peer, self.worker)
+        self.worker("chat", fd=self.link.here)
         self.peer.host("chat", fd=self.link.there)
-        self.dialer = Prober(lab, lab.home, self.peer.dial)
+        self.dialer = Prober(lab, lab.home, self.peer.dial, cgroup=cgroup)
         self.knocker = Prober(lab, lab.left, "10.77.0.1", source=self.peer.address)
         self.wait()
 
@@ -42,18 +42,19 @@ class Besieged:
         self.dialer.wait_dials(dials)
         self.knocker.wait_dials(dials)
 
-    def assert_no_gap(self, lab, least):
+    def assert_no_gap(self, least):
         results = (self.dialer.assert_no_gap(least),
                    self.knocker.assert_no_gap(least, self.knocks))
-        assert self.link.alive(), "the link did not survive it"
-        assert lab.home("accept", fd=self.listener, timeout=0) is None, "a knock got in"
+        states = self.worker("state", fd=self.link.here), self.peer.host("state", fd=self.link.there)
+        assert states == (ESTABLISHED, ESTABLISHED), f"the link did not survive it: {states}"
+        assert self.worker("accept", fd=self.listener, timeout=0) is None, "a knock got in"
         return results
 
 
 @test
 def kill_9_at_random_moments_leaves_no_gap(lab):
     guard = lab.own_guard()
-    siege = Besieged(lab, guard)
+    siege = Besieged(lab)
     guard.end(signal.SIGKILL)
     began = time.monotonic()
     guard.start()
@@ -68,7 +69,7 @@ def kill_9_at_random_moments_leaves_no_gap(lab):
     guard.start()
     siege.wait()
     try:
-        siege.assert_no_gap(lab, 1000)
+        siege.assert_no_gap(1000)
     except AssertionError as error:
         raise AssertionError(f"seed {seed}: {error}") from error
     status = guard.status()
@@ -97,7 +98,7 @@ def another_binary(lab, guard):
 def reload_restart_and_upgrade_leave_no_gap(lab):
     """An upgrade is a restart: the new program takes over what the old one has left."""
     guard = lab.own_guard()
-    siege = Besieged(lab, guard)
+    siege = Besieged(lab)
     programs = {hook["name"]: hook["program_id"] for hook in guard.status()["hooks"]}
     for way in (lambda: guard.signal(signal.SIGHUP), lambda: guard.tell("reload")):
         way()
@@ -113,7 +114,7 @@ def reload_restart_and_upgrade_leave_no_gap(lab):
     assert guard.end(signal.SIGQUIT) == 0
     guard.start()
     siege.wait()
-    siege.assert_no_gap(lab, 300)
+    siege.assert_no_gap(300)
     assert guard.status()["healthy"] and guard.status()["counters"]["enforced"]["knock_linked"] > 300
     event = guard.events.wait(address=siege.peer.address, cause="dial_linked")
     assert event["command"] == "cgt-prober", event
@@ -123,7 +124,7 @@ def reload_restart_and_upgrade_leave_no_gap(lab):
 @test
 def an_upgrade_that_cannot_start_leaves_the_guard(lab):
     guard = lab.own_guard()
-    siege = Besieged(lab, guard)
+    siege = Besieged(lab)
     good = guard.options
     assert guard.end(signal.SIGQUIT) == 0
     guard.write(dict(good, peers="/nonexistent/peers"))
@@ -136,17 +137,17 @@ def an_upgrade_that_cannot_start_leaves_the_guard(lab):
     guard.write(good)
     guard.start()
     siege.wait()
-    siege.assert_no_gap(lab, 150)
+    siege.assert_no_gap(150)
 
 
 @test
 def taken_over_from_bpftool_without_a_gap(lab):
     """Its knocks are dropped until the daemon brings sk_lookup, which answers them: none gets in."""
     guard = load(lab)
-    siege = Besieged(lab, guard, knocks=("ECONNREFUSED", "silent"))
+    siege = Besieged(lab, knocks=("ECONNREFUSED", "silent"))
     guard.start()
     siege.wait()
-    dialed, knocked = siege.assert_no_gap(lab, 100)
+    dialed, knocked = siege.assert_no_gap(100)
     assert dialed["outcomes"].keys() == {"ECONNREFUSED"}, dialed
     assert knocked["outcomes"].keys() == {"ECONNREFUSED", "silent"}, knocked
     assert guard.status()["healthy"] and len(guard.attached()) == len(CGROUP_HOOKS)
@@ -168,7 +169,7 @@ def kernel_ids(guard):
 @each("another number", "another size")
 def another_layout_is_refused_and_left_alone(lab, how):
     guard = lab.own_guard()
-    siege = Besieged(lab, guard)
+    siege = Besieged(lab)
     guard.end(signal.SIGQUIT)
     pin = f"{guard.pins}/layout"
     old = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", pin)[1])[0]["value"]
@@ -201,5 +202,5 @@ def another_layout_is_refused_and_left_alone(lab, how):
         os.rename(f"{guard.pins}/layout-kept", pin)
     guard.start()
     siege.wait()
-    siege.assert_no_gap(lab, 150)
+    siege.assert_no_gap(150)
     assert guard.status()["healthy"]
