@@ -23,16 +23,22 @@ struct network_watch {
 	bool has_carrier[INTERFACES_MAX];
 };
 
+/* Is so much payload there? One that is cut off says nothing. */
+static bool has(const struct nlmsghdr *header, size_t bytes)
+{
+	return mnl_nlmsg_get_payload_len(header) >= bytes;
+}
+
 /* An interface that can carry packets now, and could not when it was last told of. */
 static bool carrier_is_back(struct network_watch *watch, const struct nlmsghdr *header)
 {
 	const struct ifinfomsg *message = mnl_nlmsg_get_payload(header);
-	bool carrier = header->nlmsg_type == RTM_NEWLINK && message->ifi_flags & IFF_LOWER_UP &&
-		       message->ifi_flags & IFF_UP;
-	bool had = false;
+	bool carrier, had = false;
 
-	if (message->ifi_flags & IFF_LOOPBACK)
+	if (!has(header, sizeof(*message)) || message->ifi_flags & IFF_LOOPBACK)
 		return false;
+	carrier = header->nlmsg_type == RTM_NEWLINK && message->ifi_flags & IFF_LOWER_UP &&
+		  message->ifi_flags & IFF_UP;
 	if (message->ifi_index >= 0 && message->ifi_index < INTERFACES_MAX) {
 		had = watch->has_carrier[message->ifi_index];
 		watch->has_carrier[message->ifi_index] = carrier;
@@ -47,16 +53,17 @@ static bool carrier_is_back(struct network_watch *watch, const struct nlmsghdr *
 static bool address_is_back(const struct nlmsghdr *header)
 {
 	const struct ifaddrmsg *message = mnl_nlmsg_get_payload(header);
-	__u32 flags = message->ifa_flags;
-	bool renewed = false;
 	const struct nlattr *attribute;
+	bool renewed = false;
+	__u32 flags;
 
-	if (header->nlmsg_type != RTM_NEWADDR)
+	if (!has(header, sizeof(*message)))
 		return false;
+	flags = message->ifa_flags;
 	mnl_attr_for_each(attribute, header, sizeof(*message)) {
 		const struct ifa_cacheinfo *cache = mnl_attr_get_payload(attribute);
 
-		if (mnl_attr_get_type(attribute) == IFA_FLAGS)
+		if (mnl_attr_get_type(attribute) == IFA_FLAGS && mnl_attr_validate(attribute, MNL_TYPE_U32) >= 0)
 			flags = mnl_attr_get_u32(attribute);
 		else if (mnl_attr_get_type(attribute) == IFA_CACHEINFO &&
 			 mnl_attr_get_payload_len(attribute) >= sizeof(*cache))
@@ -70,7 +77,7 @@ static bool route_is_back(const struct nlmsghdr *header)
 {
 	const struct rtmsg *message = mnl_nlmsg_get_payload(header);
 
-	return header->nlmsg_type == RTM_NEWROUTE && message->rtm_type == RTN_UNICAST &&
+	return has(header, sizeof(*message)) && message->rtm_type == RTN_UNICAST &&
 	       message->rtm_table != RT_TABLE_LOCAL && !(message->rtm_flags & RTM_F_CLONED);
 }
 
@@ -79,7 +86,7 @@ static bool route_is_to_self(const struct nlmsghdr *header)
 {
 	const struct rtmsg *message = mnl_nlmsg_get_payload(header);
 
-	return message->rtm_type == RTN_LOCAL && !(message->rtm_flags & RTM_F_CLONED);
+	return has(header, sizeof(*message)) && message->rtm_type == RTN_LOCAL && !(message->rtm_flags & RTM_F_CLONED);
 }
 
 struct news {
@@ -92,10 +99,8 @@ static unsigned int if_so(bool it_is, enum network_news bit)
 	return it_is ? bit : 0;
 }
 
-static int on_message(const struct nlmsghdr *header, void *argument)
+static void take(struct news *news, const struct nlmsghdr *header)
 {
-	struct news *news = argument;
-
 	switch (header->nlmsg_type) {
 	case RTM_NEWLINK:
 		news->bits |= if_so(carrier_is_back(news->watch, header), NETWORK_BACK);
@@ -119,7 +124,16 @@ static int on_message(const struct nlmsghdr *header, void *argument)
 		news->bits |= if_so(route_is_to_self(header), NETWORK_SELF);
 		break;
 	}
-	return MNL_CB_OK;
+}
+
+/* libmnl takes a length beyond 2^31 for a negative one, which fits anywhere. */
+static void take_all(struct news *news, const void *buffer, int length)
+{
+	const struct nlmsghdr *header = buffer;
+
+	for (; mnl_nlmsg_ok(header, length) && header->nlmsg_len <= (__u32)length;
+	     header = mnl_nlmsg_next(header, &length))
+		take(news, header);
 }
 
 unsigned int network_watch_drain(struct network_watch *watch)
@@ -131,7 +145,7 @@ unsigned int network_watch_drain(struct network_watch *watch)
 	for (;;) {
 		length = recv(mnl_socket_get_fd(watch->netlink), buffer, sizeof(buffer), MSG_DONTWAIT);
 		if (length > 0)
-			mnl_cb_run(buffer, (size_t)length, 0, 0, on_message, &news);
+			take_all(&news, buffer, (int)length);
 		else if (length < 0 && errno == ENOBUFS)
 			news.bits = NETWORK_BACK | NETWORK_SELF;
 		else if (length == 0 || errno != EINTR)
