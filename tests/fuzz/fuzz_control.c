@@ -44,6 +44,8 @@ enum manner {
 #define PIECE_UNIT 16
 /* Passes of the loop without a byte from the server after which it has nothing left to say. */
 #define QUIET_PASSES 5
+/* After so many of them what waits for a disk is written. */
+#define RELEASE_PASSES 2
 /* Passes after which it would never come to rest. */
 #define PASSES_MAX 100000
 /* Three of these are more than PROTOCOL_BACKLOG_MAX and what a socket takes. */
@@ -56,6 +58,9 @@ static char directory[88], path[108];
 /* Whether the client whose requests come now is root. */
 static bool root_asks;
 static size_t handled;
+/* Answers that wait: the last ticket, and whether it is yet to be released. */
+static __u64 ticket;
+static bool holding;
 
 /* One end of a connection, and what came out of it. */
 struct connection {
@@ -239,6 +244,11 @@ static void settle(struct connection *connection)
 			quiet = 0;
 		else
 			quiet++;
+		if (quiet == RELEASE_PASSES && holding) {
+			holding = false;
+			server_release(server, ticket, "not_kept", ticket % 4 ? NULL : "a text");
+			quiet = 0;
+		}
 	}
 }
 
@@ -498,6 +508,15 @@ const char *decisions_allow(struct daemon *daemon, enum state_kind kind, const s
 	must(kind == STATE_ALLOW_PREFIX ? prefix->prefix_length <= 128 :
 					  kind == STATE_ALLOW_PEER && prefix->prefix_length == 128);
 	return kept(by, kind == STATE_ALLOW_PREFIX);
+}
+
+/* Each second one is no sooner kept than nothing else happens. */
+__u64 decisions_pending(const struct daemon *daemon)
+{
+	(void)daemon;
+	must(root_asks);
+	holding = ++ticket % 2 == 0 || holding;
+	return ticket % 2 ? 0 : ticket;
 }
 
 void decisions_forget(struct daemon *daemon, const struct peer_address *address)

@@ -2,12 +2,16 @@
 """What operators decide (panic, limit, allow --for-good) is in force until it is taken back, guard or not."""
 
 import contextlib
+import json
 import os
 import re
+import select
 import shutil
 import signal
+import socket
 
-from harness import BPFTOOL, CLI, IPV6, OTHER_PORT, PATIENCE, SECOND, TIME_SCALE, now_ns, run, wait_for
+from harness import (BPFTOOL, CLI, IPV6, OTHER_PORT, PATIENCE, SECOND, TIME_SCALE, Skip, helper, now_ns, run, wait_end,
+                     wait_for)
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, link_out)
 from test_bpftool import load
@@ -455,6 +459,90 @@ def a_daemon_that_hangs_keeps_it_later(lab):
     wait_for(lambda: "mode off" in decisions(guard), "the daemon keeps the mode")
     guard.stop()
     assert decisions(guard) == ["mode off", f"limit {peer.address} 2"]
+
+
+# ---- on a busy disk --------------------------------------------------------------------------------
+
+
+def guard_on_a_busy_disk(lab):
+    """Up; and the file that has to go before anything more is on the disk (slow_disk.c)."""
+    guard = lab.own_guard(start=False)
+    busy = os.path.join(guard.directory, "busy")
+    guard.wrapper = [helper("slow_disk"), busy]
+    status, text = run(*guard.wrapper, "true", check=False)
+    if status:
+        raise Skip(text.strip())
+    guard.start()
+    with open(busy, "w", encoding="ascii"):
+        pass
+    return guard, busy
+
+
+class Question:
+    """A request of root's whose answer is read later."""
+
+    def __init__(self, lab, guard, request, **arguments):
+        self.socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        lab.at_end(self.socket.close)
+        self.socket.connect(guard.socket_path)
+        self.socket.settimeout(PATIENCE * TIME_SCALE)
+        self.socket.sendall(json.dumps(dict(arguments, protocol=1, request=request)).encode() + b"\n")
+
+    def answered(self):
+        return bool(select.select([self.socket], [], [], 0)[0])
+
+    def answer(self):
+        """The answer, None where the daemon hangs up instead."""
+        with self.socket.makefile("rb") as stream:
+            line = stream.readline()
+        return json.loads(line) if line else None
+
+
+@test
+def who_decides_on_a_busy_disk_waits_and_nobody_else(lab):
+    guard, busy = guard_on_a_busy_disk(lab)
+    first, second, allowed = (lab.fresh() for _ in range(3))
+    link_out(lab, first)
+    questions = [Question(lab, guard, "limit", address=first.address, limit=2)]
+    # In force at once; the others come while the first is being written.
+    wait_for(lambda: guard.peer(first.address)["decided_limit"] == 2, "it is in force")
+    questions += [Question(lab, guard, "limit", address=second.address, limit=3),
+                  Question(lab, guard, "allow", address=allowed.address, seconds=-1),
+                  Question(lab, guard, "reload")]
+    wait_for(lambda: guard.status()["decided"] == {"mode": None, "limits": 2, "allowed": 1},
+             lambda: guard.status()["decided"])
+    link_out(lab, first)
+    assert_refused(dial(lab, first))
+    guard.tell("kick", second.address)
+    assert decisions(guard) == [] and not any(question.answered() for question in questions)
+    # One that hangs up is not missed.
+    Question(lab, guard, "limit", address=second.address, limit=4).socket.close()
+    wait_for(lambda: guard.peer(second.address)["decided_limit"] == 4, "that is in force, too")
+    os.unlink(busy)
+    for question in questions:
+        answer = question.answer()
+        assert answer["ok"] and "not_kept" not in (answer["result"] or {}), answer
+    wait_for(lambda: decisions(guard) == [f"limit {first.address} 2", f"limit {second.address} 4",
+                                          f"allow {allowed.address}"], lambda: decisions(guard))
+    # As ever.
+    guard.tell("limit", first.address, "0")
+    assert len(decisions(guard)) == 2
+
+
+@test
+def a_stop_waits_for_a_busy_disk(lab):
+    guard, busy = guard_on_a_busy_disk(lab)
+    peer = lab.fresh()
+    question = Question(lab, guard, "limit", address=peer.address, limit=2)
+    wait_for(lambda: guard.peer(peer.address) and guard.peer(peer.address)["decided_limit"] == 2, "it is in force")
+    panic_with_bpftool(guard)
+    guard.signal(signal.SIGTERM)
+    wait_for(lambda: not os.path.exists(guard.socket_path), "it serves nobody any more")
+    assert guard.running() and decisions(guard) == [] and os.path.exists(guard.pins)
+    os.unlink(busy)
+    assert wait_end(guard.process, "the daemon ends") == 0, guard.log()
+    assert decisions(guard) == ["mode off", f"limit {peer.address} 2"] and not os.path.exists(guard.pins)
+    assert question.answer() is None
 
 
 @test

@@ -89,7 +89,7 @@ int notify_status(const char *format, ...)
 	va_start(arguments, format);
 	vsnprintf(message + prefix_length, sizeof(message) - prefix_length, format, arguments);
 	va_end(arguments);
-	/* A newline would begin another word of the protocol; what a terminal obeys, `systemctl status` would show to one. */
+	/* A newline would begin another word of the protocol, and `systemctl status` shows the rest to a terminal. */
 	text_make_printable(message + prefix_length);
 	return send_message(message);
 }

@@ -23,7 +23,7 @@ int notify_reloading(void);
 int notify_stopping(void);
 /* WATCHDOG=1: alive. */
 int notify_watchdog(void);
-/* STATUS=..., one line for `systemctl status`; cut at 511 bytes, made printable (base/printable.h): a newline is '?', too. */
+/* STATUS=..., one line for `systemctl status`; cut at 511 bytes and made printable (printable.h), a newline is '?'. */
 int notify_status(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*

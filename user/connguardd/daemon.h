@@ -23,8 +23,9 @@
  *     own.c         what is this host, and links whose own address is gone
  *     requests.c    the control socket's requests
  *
- * Single-threaded: everything runs in the one event loop, so nothing here is locked. Only main.c
- * and lifecycle.c decide to end; the rest reports and goes on.
+ * Single-threaded: everything runs in the one event loop, so nothing here is locked. What waits for a disk does so in a
+ * thread that has what it needs for itself (decisions.c). Only main.c and lifecycle.c decide to end; the rest reports
+ * and goes on.
  */
 #ifndef CONNGUARDD_DAEMON_H
 #define CONNGUARDD_DAEMON_H
@@ -313,6 +314,7 @@ size_t problems_list(const struct daemon *daemon, const char *ret_texts[PROBLEM_
 
 /* Read what was kept, and be ready to keep: before the guard is made what it says. 0 or a negative errno. */
 int decisions_start(struct daemon *daemon);
+/* When the file says what it shall. */
 void decisions_stop(struct daemon *daemon);
 
 /* What the state file says; NULL: it is not understood. The daemon's. */
@@ -321,7 +323,7 @@ const struct state *decisions_kept(const struct daemon *daemon);
 /* This is in force: take `furnished->state` over, and tell what did not go well. */
 void decisions_settle(struct daemon *daemon, struct furnished *furnished);
 
-/* Can decisions be kept? With the powers that the daemon has from now on. */
+/* Can decisions be kept? With the powers that the daemon has from now on. Waits until what is in force is kept. */
 void decisions_try(struct daemon *daemon);
 
 /* Has somebody decided on another mode since? To be called with each heartbeat; keeps what could not be kept before. */
@@ -333,13 +335,19 @@ void decisions_reconfigured(struct daemon *daemon);
 /*
  * A decision that is in force from now on, by `by` ("": not known): on the mode that the maps have, on the links of a
  * peer (0: taken back), or that nothing is refused for good to or from a prefix (`for_good` false: taken back, or for a
- * time), which is of `kind` STATE_ALLOW_PEER or STATE_ALLOW_PREFIX. Kept before they return NULL; else the reason why
- * it is not, the daemon's.
+ * time), which is of `kind` STATE_ALLOW_PEER or STATE_ALLOW_PREFIX. NULL: it is kept, or being kept
+ * (decisions_pending()); else the reason why it is not, the daemon's.
  */
 const char *decisions_mode(struct daemon *daemon, const char *by);
 const char *decisions_limit(struct daemon *daemon, const struct peer_address *address, __u32 limit, const char *by);
 const char *decisions_allow(struct daemon *daemon, enum state_kind kind, const struct exempt_prefix *prefix,
 			    bool for_good, const char *by);
+
+/*
+ * The ticket of what is being kept, the last decision included; 0: nothing is. Answers that wait for it (server_hold())
+ * are released when the file says so, or with the reason why it does not ("not_kept").
+ */
+__u64 decisions_pending(const struct daemon *daemon);
 
 /* The peer is forgotten, whatever was decided about it. */
 void decisions_forget(struct daemon *daemon, const struct peer_address *address);

@@ -116,15 +116,21 @@ static int by_argument(const struct call *call, const char **ret_by)
 	return 0;
 }
 
-/* Add to an answer why what is in force could not be kept, if that is so. */
-static void say_not_kept(const struct call *call, const char *why)
+/*
+ * What is in force is kept, or is not for this reason (NULL: none), which the answer says. While it is being kept the
+ * answer waits.
+ */
+static void answer_when_kept(const struct call *call, const char *why_not)
 {
 	char text[sizeof(call->daemon->problems[0])];
+	__u64 ticket = decisions_pending(call->daemon);
 
-	if (!why)
-		return;
-	snprintf(text, sizeof(text), "%s", why);
-	json_object_set_new(*call->ret_result, "not_kept", json_string(text_make_printable(text)));
+	if (why_not) {
+		snprintf(text, sizeof(text), "%s", why_not);
+		json_object_set_new(*call->ret_result, "not_kept", json_string(text_make_printable(text)));
+	} else if (ticket) {
+		server_hold(call->request->client, ticket);
+	}
 }
 
 static struct view_origin origin_of(const struct daemon *daemon)
@@ -300,8 +306,10 @@ static int request_forget(const struct call *call)
 		result = address_argument(call, &command.address);
 		if (!result)
 			result = command_one(call, &command);
-		if (!result)
+		if (!result) {
 			decisions_forget(call->daemon, &command.address);
+			answer_when_kept(call, NULL);
+		}
 		return result == -EBUSY ? fail(call, result, PROTOCOL_NOT_IDLE) : result;
 	}
 	result = guard_forget_idle(call->daemon->guard, &forgotten);
@@ -329,7 +337,7 @@ static int request_limit(const struct call *call)
 		result = command_one(call, &command);
 	if (result)
 		return result;
-	say_not_kept(call, decisions_limit(call->daemon, &command.address, command.value, by));
+	answer_when_kept(call, decisions_limit(call->daemon, &command.address, command.value, by));
 	return 0;
 }
 
@@ -344,8 +352,8 @@ static int allow_peer(const struct call *call, struct guard_command *command, co
 	if (result)
 		return result;
 	prefix = state_prefix(&command->address);
-	say_not_kept(call, decisions_allow(call->daemon, STATE_ALLOW_PEER, &prefix,
-					   command->until_ns == NEVER_ENDS_NS, by));
+	answer_when_kept(call, decisions_allow(call->daemon, STATE_ALLOW_PEER, &prefix,
+					       command->until_ns == NEVER_ENDS_NS, by));
 	return 0;
 }
 
@@ -389,7 +397,7 @@ static int request_allow(const struct call *call)
 	if (result)
 		return result;
 	*call->ret_result = json_pack("{s:s}", "address", text);
-	say_not_kept(call, decisions_allow(call->daemon, STATE_ALLOW_PREFIX, &prefix, seconds < 0, by));
+	answer_when_kept(call, decisions_allow(call->daemon, STATE_ALLOW_PREFIX, &prefix, seconds < 0, by));
 	return 0;
 }
 
@@ -402,7 +410,7 @@ static int request_keep(const struct call *call)
 	if (result)
 		return result;
 	*call->ret_result = json_object();
-	say_not_kept(call, decisions_mode(call->daemon, by));
+	answer_when_kept(call, decisions_mode(call->daemon, by));
 	return 0;
 }
 
@@ -424,7 +432,11 @@ static int request_cut(const struct call *call)
 
 static int request_reload(const struct call *call)
 {
-	return daemon_reload(call->daemon, call->error, call->error_size);
+	int result = daemon_reload(call->daemon, call->error, call->error_size);
+
+	if (!result)
+		answer_when_kept(call, NULL);
+	return result;
 }
 
 static const struct {

@@ -4,7 +4,7 @@
  * (landlock(7), Linux 5.13) and calls of the kernel (seccomp(2)).
  *
  * Owns how it is done. Knows nothing of what the daemon needs, and logs nothing. There is no way back, for
- * what is executed later neither (no_new_privs). For a process of one thread.
+ * what is executed later neither (no_new_privs). For the thread that calls, and those that it makes later.
  */
 #ifndef EDGE_CONFINE_H
 #define EDGE_CONFINE_H

@@ -47,6 +47,8 @@ struct client {
 	bool ended;       /* it will send no more; what it sent before is answered */
 	bool closing;     /* hang up once the buffer is written */
 	bool waiting;     /* asks faster than it reads: no further request until it has read */
+	json_t *held;     /* the answer to its last request, until it is released: no further request; NULL: none */
+	__u64 ticket;     /* that the answer in hand, or held, waits for; 0: none */
 	unsigned streams; /* bits of enum server_stream */
 };
 
@@ -85,6 +87,7 @@ static void client_free(struct client *client)
 		TAILQ_REMOVE(&client->server->turns, client, turn);
 	client->server->client_count--;
 	client->server->reader_count -= !client->root;
+	json_decref(client->held);
 	event_free(client->patience);
 	bufferevent_free(client->buffer);
 	free(client);
@@ -200,10 +203,14 @@ static void answer_line(struct client *client, const char *line, size_t length)
 	request.arguments = object;
 	outcome = client->server->handler(&request, &result, error, sizeof(error),
 					  client->server->argument);
-	if (outcome)
+	if (outcome) {
+		client->ticket = 0;
 		client_send_error(client, *error ? error : strerror(-outcome));
-	else
+	} else if (client->ticket) {
+		client->held = result ? result : json_null();
+	} else {
 		client_send_result(client, result);
+	}
 out:
 	json_decref(object);
 }
@@ -240,7 +247,7 @@ static void client_look(struct client *client)
 	struct evbuffer *input = bufferevent_get_input(client->buffer);
 	struct server *server = client->server;
 
-	if (client->closing || client->waiting || client->queued)
+	if (client->closing || client->waiting || client->queued || client->held)
 		return;
 	if (evbuffer_search_eol(input, NULL, NULL, EVBUFFER_EOL_LF).pos >= 0) {
 		evtimer_del(client->patience);
@@ -362,7 +369,7 @@ static size_t clients_of(const struct server *server, uid_t user)
 /* It has asked for nothing that it has not got, and follows nothing. Half a request is none. */
 static bool client_is_idle(const struct client *client)
 {
-	return !client->queued && !client->streams &&
+	return !client->queued && !client->held && !client->streams &&
 	       !evbuffer_get_length(bufferevent_get_output(client->buffer));
 }
 
@@ -555,6 +562,31 @@ void server_close(struct server *server)
 	close(event_get_fd(server->listener));
 	unlink(server->path);
 	server_free(server);
+}
+
+void server_hold(struct client *client, __u64 ticket)
+{
+	client->ticket = ticket;
+}
+
+void server_release(struct server *server, __u64 ticket, const char *name, const char *text)
+{
+	struct client *client, *next;
+
+	for (client = LIST_FIRST(&server->clients); client; client = next) {
+		json_t *result = client->held;
+
+		next = LIST_NEXT(client, entry);
+		if (!result || client->ticket > ticket)
+			continue;
+		client->held = NULL;
+		client->ticket = 0;
+		if (text)
+			json_object_set_new(result, name, json_string(text));
+		client_send_result(client, result);
+		client->active_ns = clock_now_ns();
+		client_look(client);
+	}
 }
 
 void server_follow(struct client *client, enum server_stream stream)

@@ -15,6 +15,7 @@
 
 #include <event2/event.h>
 #include <jansson.h>
+#include <linux/types.h>
 
 struct server;
 struct client;
@@ -49,6 +50,18 @@ int server_open(struct event_base *base, const char *path, server_handler handle
 
 /* Hang up on everybody and remove the socket. NULL is allowed. */
 void server_close(struct server *server);
+
+/*
+ * The answer to the request in hand, if it is no error, waits for server_release() with this ticket (not 0) or a later
+ * one. Until then the client's further requests wait, and nobody else's.
+ */
+void server_hold(struct client *client, __u64 ticket);
+
+/*
+ * Send the answers that wait for tickets up to this one. `text`: as the member `name` beside what they say, where that
+ * is an object; NULL: as they are.
+ */
+void server_release(struct server *server, __u64 ticket, const char *name, const char *text);
 
 /* The client gets this stream after the answer to the request in hand. */
 void server_follow(struct client *client, enum server_stream stream);
