@@ -40,12 +40,23 @@ RULES_NAMED = re.compile(r"rules(?: left out)?:((?:.|\n(?! \*\s*\n))*)")
 USER_NAMED = re.compile(r"((?:\w+\(\)(?: and |, )?)+)\s+of\s+(user/[\w/]+\.[ch])")
 NAME = re.compile(r"(\w+)\(\)")
 
-# What the README promises for the case that something goes wrong, each with the tests that try it.
+# What the README promises for the case that something goes wrong, and what it says of limits, each with patterns that
+# pick the tests which try it.
 README = "README.md"
 PROMISES = "## When things go wrong"
-PATTERN_LAST = re.compile(r"\| `([^`]+)` \|$")
-NAMESPACE_TESTS = re.compile(r"tests/netns/test_(\w+)\.py")
-TEST_NAMED = re.compile(r"^@(?:test|each\w*)\b.*\n(?:@.*\n)*def (\w+)\(", re.MULTILINE)
+LIMITS = "## Limits"
+PATTERN = re.compile(r"`([^`]+)`")
+PATTERN_LAST = re.compile(r"\| (`[^`]+`) \|$")
+TRIED_LAST = re.compile(r"<!-- (?:tried by (`[^`]+`(?:, `[^`]+`)*)(?:; not tried: [^`]+)?|not tried: [^`]+) -->$")
+# Where tests have names: the files, of which a part is in what comes before the name, and how a name is given.
+NAMESPACE_TEST = r"^@(?:test|each\w*)\b.*\n(?:@.*\n)*def (\w+)\("
+C_TEST = r"\b(?:TEST|cmocka_unit_test\w*)\((?!name\b)(\w+)"
+TESTS = [
+    (r"tests/netns/test_(\w+)\.py", NAMESPACE_TEST),
+    (r"tests/(bpf/\w+|unit/\w+)\.c", C_TEST),
+    (r"tests/(vm/\w+)\.sh", r"^\s*(?:expect|result) '([^']+)'"),
+    (r"tests/(model)/variants\.py", r"^(?:holds|edge)\(\"([^\"]+)\""),
+]
 
 # Layers that must stay free of the event loop, through whatever they include as well.
 NO_EVENT_LOOP = {"pure", "connguard"}
@@ -216,24 +227,55 @@ def check_model(sources):
                    "nor as one that is left out")
 
 
-def check_promises(sources):
-    """Each row of the README's table of troubles ends with a pattern that picks namespace tests."""
+def tests_of(sources):
+    """Names of tests, as the README's patterns pick them: those of namespaces as tests/netns/run.py lists them, others
+    with the file in front, as in "bpf/test_ingress: flags" and "model: none guarded"."""
     names = []
     for path, text in sources.items():
-        group = NAMESPACE_TESTS.fullmatch(path)
-        if group:
-            names += [f"{group.group(1)}: {name.replace('_', ' ')}" for name in TEST_NAMED.findall(text)]
-    among = False
+        for file, given in TESTS:
+            group = re.fullmatch(file, path)
+            if group:
+                names += [f"{group.group(1)}: {name.replace('_', ' ')}"
+                          for name in re.findall(given, text, re.MULTILINE)]
+    return names
+
+
+def bullets_of(lines):
+    """The first line's number and the text of each bullet, in one line."""
+    found = []
+    for number, line in lines:
+        if line.startswith("- "):
+            found.append((number, line))
+        elif line.startswith("  ") and found:
+            found[-1] = (found[-1][0], f"{found[-1][1]} {line.strip()}")
+    return found
+
+
+def check_promises(sources):
+    """Each row of the README's table of troubles, and each of its limits, ends with tests."""
+    names = tests_of(sources)
+    sections = {PROMISES: [], LIMITS: []}
+    section = None
     for number, line in enumerate(sources.get(README, "").split("\n"), 1):
         if line.startswith("## "):
-            among = line == PROMISES
-        if not among or not line.startswith("| ") or line.endswith("| tried by |"):
-            continue
-        pattern = PATTERN_LAST.search(line)
-        if not pattern:
-            report(README, number, "no test is named that tries this, expected `PATTERN` as the last cell")
-        elif names and not any(re.search(pattern.group(1), name) for name in names):
-            report(README, number, f"'{pattern.group(1)}' picks no namespace test")
+            section = line
+        elif section in sections:
+            sections[section].append((number, line))
+
+    def check(number, found, expected):
+        if not found:
+            report(README, number, f"no test is named that tries this, expected {expected}")
+            return
+        for pattern in PATTERN.findall(found.group(1) or ""):
+            if names and not any(re.search(pattern, name) for name in names):
+                report(README, number, f"'{pattern}' picks no test")
+
+    for number, line in sections[PROMISES]:
+        if line.startswith("| ") and not line.endswith("| tried by |"):
+            check(number, PATTERN_LAST.search(line), "`PATTERN` as the last cell")
+    for number, text in bullets_of(sections[LIMITS]):
+        check(number, TRIED_LAST.search(text),
+              "<!-- tried by `PATTERN`, ...; not tried: WHAT AND WHY --> at the end, or one of both")
 
 
 def main():

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: BSD-2-Clause
 """Their knocks: refused with RST while linked, allowed otherwise."""
 
-from harness import IPV4, MAPPED, PATIENCE, PORT, TIME_SCALE, wait_past
-from registry import core, each_family, test
+from harness import IPV4, MAPPED, PATIENCE, PORT, TIME_SCALE, wait_for, wait_past
+from registry import core, each, each_family, test
 from steps import (assert_knock_refused, assert_passed, assert_refused, assert_reset, dial, fail_dial,
                    link_in, link_out, listen_home, wait_not_new)
 
@@ -134,6 +134,31 @@ def a_knock_on_a_port_where_nobody_listens_is_not_ours(lab):
     result = peer.knock()
     assert result["errno"] == "ECONNREFUSED", result
     watch.counted()
+
+
+# Flags of TCP's header, RFC 9293, section 3.1.
+FIN, ACK = 1, 16
+
+
+@each("reset", "drop")
+def a_stray_segment_of_a_linked_peer(lab, reject):
+    """Where RST is the answer no flags are seen, and it is told as a knock: a known limit."""
+    guard, peer = lab.guard(reject=reject), lab.fresh()
+    listen_home(lab)
+    watch = guard.watch()
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    resets = lab.home.snmp("Tcp", "OutRsts")
+    for flags in (FIN, ACK):
+        peer.host("stray", source=peer.address, address=IPV4.home, port=PORT, flags=flags)
+    if reject == "reset":
+        watch.event(peer, "knock_linked", count=2)
+        wait_for(lambda: lab.home.snmp("Tcp", "OutRsts") >= resets + 2, "both are answered")
+    else:
+        knock = peer.knock(blocking=False)
+        # The first that is told.
+        event = watch.event(peer, "knock_linked")
+        assert event["remote_port"] == knock["local"][1], (event, knock)
 
 
 @test

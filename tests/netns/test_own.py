@@ -145,6 +145,17 @@ def a_prefix_that_is_made_local(lab, family):
 
 
 @test
+def a_hole_in_a_prefix_that_is_made_local(lab):
+    """What `throw` takes out of it is this host to the guard all the same: a known limit."""
+    guard = lab.guard()
+    routes = ("local 10.97.0.0/16 dev lo", "throw 10.97.7.0/24 table local")
+    lab.home.ip(*(f"route add {route}" for route in routes))
+    lab.at_end(lab.home.ip, *(f"route del {route}" for route in routes))
+    wait_own(guard, "10.97.8.8")
+    assert is_own(guard, "10.97.7.7")
+
+
+@test
 def a_prefix_that_only_a_rule_leads_to_is_none_of_ours(lab):
     """TPROXY: all the world is "local" to packets with a mark."""
     lab.home.ip("route add local 0.0.0.0/0 dev lo table 100", "route add local ::/0 dev lo table 100")

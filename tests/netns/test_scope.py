@@ -5,8 +5,8 @@ import os
 
 from harness import IPV6, MAPPED, OTHER_PORT, PATIENCE, PORT, PREFIX, Skip, lacks, wait_for
 from registry import core, each, each_family, test
-from steps import (assert_dial_refused, assert_knock_refused, assert_passed, dial, fail_dial, link_in,
-                   link_out, listen_home, refusal)
+from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial, fail_dial,
+                   link_in, link_out, listen_home, refusal)
 
 
 @each_family
@@ -296,6 +296,20 @@ def an_exempt_prefix(lab, family):
     link_out(lab, other)
     assert_dial_refused(lab, watch, other, "dial_linked")
     assert_knock_refused(watch, other)
+
+
+@test
+def one_link_local_address_at_two_interfaces(lab):
+    """One peer: the hook that judges a dial does not see its interface. A known limit."""
+    guard, address = lab.guard(), "fe80::77:1"
+    lab.left.ip(f"addr add {address}/64 dev eth0 nodad")
+    lab.at_end(lab.left.ip, f"addr del {address}/64 dev eth0")
+    lab.left("listen", address=f"{address}%eth0", port=PORT)
+    watch = guard.watch()
+    assert_passed(lab.home("dial", address=f"{address}%eth0", port=PORT))
+    watch.event(address, "link_outbound")
+    result = assert_refused(lab.home("dial", address=f"{address}%eth1", port=PORT))
+    watch.event(address, "dial_linked", cookie=result["cookie"])
 
 
 @each_family

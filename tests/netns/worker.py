@@ -68,6 +68,14 @@ def family_of(address):
     return socket.AF_INET6 if ":" in address else socket.AF_INET
 
 
+def endpoint(address, port):
+    """As Python takes it: the interface of a link-local address is a number there."""
+    if "%" not in address:
+        return address, port
+    address, interface = address.split("%")
+    return address, port, 0, socket.if_nametoindex(interface)
+
+
 def cookie_of(sock):
     return struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
 
@@ -117,7 +125,7 @@ def new_socket(address, source=None, source_port=0, reuse=False, mptcp=False):
 def connect_errno(sock, address, port):
     """connect() as C sees it: 0 or an errno. Python's own would wait, and hide EINPROGRESS."""
     try:
-        sock.connect((address, port))
+        sock.connect(endpoint(address, port))
     except OSError as error:
         return error.errno
     return 0
@@ -219,7 +227,7 @@ def do_listen(address, port, backlog=256, mptcp=False, shared=False, fast_open=0
     if interface:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, interface.encode())
     try:
-        sock.bind((address, port))
+        sock.bind(endpoint(address, port))
         sock.listen(backlog)
     except OSError:
         sock.close()
@@ -344,6 +352,19 @@ def do_fast_open(address, port, text, source=None, blocking=True):
         return {"fd": keep(sock), "errno": name_of(error.errno), "cookie": cookie_of(sock)}
     return {"fd": keep(sock), "errno": "success", "cookie": cookie_of(sock),
             "local": list(sock.getsockname()[:2])}
+
+
+def do_stray(source, address, port, flags):
+    """Send a segment that belongs to no connection (IPv4), with these flags of TCP's header."""
+    header = struct.pack("!HHIIBBHHH", 1, port, 1, 1, 5 << 4, flags, 65535, 0, 0)
+    covered = socket.inet_aton(source) + socket.inet_aton(address) + \
+        struct.pack("!HH", socket.IPPROTO_TCP, len(header)) + header
+    total = sum(struct.unpack(f"!{len(covered) // 2}H", covered))
+    while total >> 16:
+        total = (total & 0xffff) + (total >> 16)
+    with socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_TCP) as sock:
+        sock.bind((source, 0))
+        sock.sendto(header[:16] + struct.pack("!H", ~total & 0xffff) + header[18:], (address, 0))
 
 
 def do_udp(address, port):
