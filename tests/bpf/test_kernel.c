@@ -569,6 +569,104 @@ static void takes_over(void **state)
 	assert_gone();
 }
 
+static __u32 command_id(void)
+{
+	cleanup_close int fd = open_pin("programs", "command");
+	struct bpf_prog_info info = {};
+	__u32 length = sizeof(info);
+
+	assert_int_equal(bpf_obj_get_info_by_fd(fd, &info, &length), 0);
+	return info.id;
+}
+
+/* Each hook has one link, and none waits beside it. */
+static void assert_links_alone(void)
+{
+	char command[300];
+
+	snprintf(command, sizeof(command), "test $(ls " PIN_ROOT "/%s/links | wc -l) = %d", own_name(),
+		 HOOK_COUNT);
+	run(command);
+}
+
+/* Take a guard over that stays as it is until guard_attach(). */
+static struct guard *load_later(const char *cgroup, int netns_fd)
+{
+	struct guard_options options = options_for(cgroup, netns_fd);
+	struct guard_error error;
+	struct guard *guard;
+	bool taken_over;
+
+	options.attach_later = true;
+	if (guard_load(&options, &guard, &taken_over, &error))
+		fail_msg("guard_load: %s", error.text);
+	assert_true(taken_over);
+	return guard;
+}
+
+/* Until it is attached the guard that was there is as it was: for good, if it never is. */
+static void attaches_later(void **state)
+{
+	struct guard *first = load_fresh(), *second;
+	__u32 before[HOOK_COUNT], after[HOOK_COUNT], command = command_id();
+	const struct guard_layout layout = get_layout();
+	struct guard_error error;
+
+	(void)state;
+	write_policy(first, MODE_ENFORCE);
+	program_ids(first, before);
+	for (__u32 moved = 0; moved < 2; moved++) {
+		second = load_later(moved ? elsewhere : guarded, moved ? other_netns : own_netns);
+		assert_programs(elsewhere, other_netns, moved);
+		program_ids(first, after);
+		assert_memory_equal(before, after, sizeof(before));
+		guard_close(second);
+		assert_programs(elsewhere, other_netns, 0);
+		assert_links_alone();
+		assert_int_equal(command_id(), command);
+		assert_int_equal(get_layout().cgroup_id, layout.cgroup_id);
+		assert_all_attached(first, guarded, own_netns);
+		program_ids(first, after);
+		assert_memory_equal(before, after, sizeof(before));
+	}
+	second = load_later(elsewhere, other_netns);
+	assert_int_equal(guard_attach(second, &error), 0);
+	assert_string_equal(error.text, "");
+	assert_all_attached(second, elsewhere, other_netns);
+	assert_programs(guarded, own_netns, 0);
+	assert_links_alone();
+	assert_int_not_equal(command_id(), command);
+	/* Once is enough. */
+	command = command_id();
+	assert_int_equal(guard_attach(second, &error), 0);
+	assert_int_equal(command_id(), command);
+	guard_close(first);
+	guard_close(second);
+}
+
+/* A link that is detached by force meanwhile takes no program: the others have theirs again. */
+static void attaches_all_or_none(void **state)
+{
+	struct guard *first = load_fresh(), *second;
+	cleanup_close int link = open_pin("links", "connect6");
+	__u32 before[HOOK_COUNT], after[HOOK_COUNT], command = command_id();
+	struct guard_error error;
+
+	(void)state;
+	_Static_assert(HOOK_CONNECT6 == HOOK_COUNT - 1, "connect6 is the last one");
+	program_ids(first, before);
+	second = load_later(guarded, own_netns);
+	assert_int_equal(bpf_link_detach(link), 0);
+	assert_true(guard_attach(second, &error) < 0);
+	assert_non_null(strstr(error.text, "links/connect6"));
+	guard_close(second);
+	program_ids(first, after);
+	assert_memory_equal(before, after, HOOK_CONNECT6 * sizeof(*before));
+	assert_int_equal(command_id(), command);
+	assert_false(pinned("programs", "command-new"));
+	guard_close(first);
+}
+
 /* Drawn with each load, and kept for as long as the table is. */
 static void draws_a_handshake_key(void **state)
 {
@@ -1945,6 +2043,8 @@ static int run_all(void)
 		TEST(guards_real_connections),
 		TEST(takes_over),
 		TEST(takes_over_without_a_gap),
+		TEST(attaches_later),
+		TEST(attaches_all_or_none),
 		TEST(draws_a_handshake_key),
 		TEST(other_layout),
 		TEST(other_sizes),

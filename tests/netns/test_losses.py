@@ -8,7 +8,7 @@ import json
 import os
 import signal
 
-from harness import BPFTOOL, CLI, DAEMON, IPV6, PATIENCE, PORT, SECOND, Skip, run, wait_for
+from harness import BPFTOOL, CLI, DAEMON, IPV6, PATIENCE, PORT, PREFIX, SECOND, Skip, run, wait_for
 from prober import Prober
 from registry import each, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial,
@@ -105,11 +105,21 @@ def a_reload_without_room_for_the_known_peers_changes_nothing(lab):
     assert guard.status()["policy"]["max_links"] == 3
 
 
+def in_the_kernel(guard):
+    """Of the guard, with a daemon or without: its place, its programs, and what is pinned for them."""
+    document = guard.cli_json("status")[1]
+    return {"cgroup": document["cgroup"],
+            "hooks": {hook["name"]: (hook["program_id"], hook["pinned"]) for hook in document["hooks"]},
+            "links": sorted(os.listdir(f"{guard.pins}/links")),
+            "programs": {name: run(BPFTOOL, "prog", "show", "pinned", f"{guard.pins}/programs/{name}")[1].split(":")[0]
+                         for name in os.listdir(f"{guard.pins}/programs")}}
+
+
 @test
 def a_load_without_room_for_the_known_peers_changes_nothing(lab):
-    """Nor the mode: what the new file says of it is nobody's decision later."""
+    """Nor the mode: what the new file says of it is nobody's decision later. Nor the programs."""
     guard = lab.own_guard(max_peers=16)
-    dials, before = fill(lab, guard.watch(), 12), guard.status()
+    dials, before, kernel = fill(lab, guard.watch(), 12), guard.status(), in_the_kernel(guard)
     guard.end(signal.SIGKILL)
     known = [lab.fresh() for _ in range(8)]
     write_peers(guard, known, limit=2, max_links=3, mode="observe")
@@ -120,9 +130,13 @@ def a_load_without_room_for_the_known_peers_changes_nothing(lab):
     for part in ("mode", "policy", "ports"):
         assert after[part] == before[part], (part, before[part], after[part])
     assert after["decided"]["mode"] is None and len(guard.peers()) == 12
+    assert in_the_kernel(guard) == kernel
     for one in dials:
         lab.home("close", fd=one["fd"], reset=True)
     run(*load)
+    now = in_the_kernel(guard)
+    assert now["links"] == kernel["links"] and now["programs"].keys() == kernel["programs"].keys(), now
+    assert all(now["hooks"][name][0] != program for name, (program, _pinned) in kernel["hooks"].items()), (kernel, now)
     after = guard.cli_json("status")[1]
     assert after["mode"] == "observe" and after["decided"]["mode"] is None, after
     limits = {peer["address"]: peer["named_limit"] for peer in guard.peers()}
@@ -159,11 +173,14 @@ def more_known_peers_than_the_ports_have_room_for_are_refused(lab):
     assert not os.path.exists(guard.pins)
 
 
-@test
-def a_start_that_fails_changes_nothing_of_the_guard_that_is_there(lab):
+@each("in its place", "in another cgroup")
+def a_start_that_fails_changes_nothing_of_the_guard_that_is_there(lab, where):
     guard = lab.own_guard()
-    before = guard.status()
+    before, kernel, place = guard.status(), in_the_kernel(guard), guard.cgroup
     guard.end(signal.SIGKILL)
+    if where == "in another cgroup":
+        guard.cgroup = f"/{PREFIX}/elsewhere"
+        os.makedirs(os.path.join(lab.cgroups, PREFIX, "elsewhere"), exist_ok=True)
     os.unlink(guard.socket_path)
     os.mkdir(guard.socket_path)
     lab.at_end(lambda: os.path.isdir(guard.socket_path) and os.rmdir(guard.socket_path))
@@ -175,9 +192,15 @@ def a_start_that_fails_changes_nothing_of_the_guard_that_is_there(lab):
     after = guard.cli_json("status")[1]
     for part in ("policy", "ports"):
         assert after[part] == before[part], (part, before[part], after[part])
+    assert in_the_kernel(guard) == kernel
+    if where == "in another cgroup":
+        assert guard.attached() == []
     assert known.address not in guard.cli("peers")[1]
     guard.start()
     assert guard.status()["policy"]["max_links"] == 3 and guard.peer(known.address)["known"]
+    now = in_the_kernel(guard)
+    assert (now["cgroup"] == kernel["cgroup"]) == (guard.cgroup == place), (kernel, now)
+    assert all(now["hooks"][name][0] != program for name, (program, _pinned) in kernel["hooks"].items()), (kernel, now)
 
 
 @test

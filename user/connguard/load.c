@@ -45,14 +45,15 @@ static int lock(const struct cli *cli, struct instance *instance)
 	return error;
 }
 
-/* Make the guard be what is configured, without a daemon. */
-static int fill_in(const char *name, const struct guard *guard, struct surroundings *surroundings,
+/* Make the guard be what is configured, without a daemon; one that is taken over stays as it was until that is done. */
+static int fill_in(const char *name, struct guard *guard, struct surroundings *surroundings,
 		   const struct config *config, bool taken_over)
 {
 	const struct guard_daemon no_daemon = {};
 	cleanup_free struct known_peer *known = NULL;
 	cleanup_state struct state kept = {};
 	struct furnished furnished __attribute__((cleanup(furnished_free))) = {};
+	struct guard_error failure;
 	struct config_error why;
 	bool damaged;
 	size_t count;
@@ -67,6 +68,11 @@ static int fill_in(const char *name, const struct guard *guard, struct surroundi
 				    damaged ? NULL : &kept, &furnished, &why);
 	if (error) {
 		complain("%s", why.text);
+		return error;
+	}
+	error = guard_attach(guard, &failure);
+	if (error) {
+		complain("%s", *failure.text ? failure.text : strerror(-error));
 		return error;
 	}
 	if (furnished.adopted < 0)
@@ -122,6 +128,7 @@ int command_load(struct cli *cli)
 	options.cgroup = surroundings.cgroup;
 	options.netns_fd = surroundings.netns_fd;
 	options.max_peers = config.max_peers;
+	options.attach_later = true;
 	error = guard_load(&options, &guard, &taken_over, &why);
 	if (error) {
 		complain("%s", *why.text ? why.text : strerror(-error));

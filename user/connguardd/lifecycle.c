@@ -75,12 +75,20 @@ static int take_charge(struct daemon *daemon, struct known_peer *known, size_t k
 		       struct furnished *ret_furnished)
 {
 	struct config_error error;
+	struct guard_error why;
 	int result = furnish_all(daemon->guard, &daemon->surroundings, &daemon->config, known, known_count,
 				 taken_over, false, decisions_kept(daemon), ret_furnished, &error);
 
 	if (result) {
 		free(known);
 		log_error("%s", error.text);
+		return result;
+	}
+	/* Until here a guard that was taken over has the programs, and the place, that it had. */
+	result = guard_attach(daemon->guard, &why);
+	if (result) {
+		free(known);
+		log_error("%s", *why.text ? why.text : strerror(-result));
 		return result;
 	}
 	room_await(daemon, known, known_count, ret_furnished->left);
@@ -144,7 +152,8 @@ int daemon_start(struct daemon *daemon)
 								 daemon->surroundings.cgroup :
 								 NULL,
 					       .netns_fd = daemon->surroundings.netns_fd,
-					       .max_peers = daemon->config.max_peers };
+					       .max_peers = daemon->config.max_peers,
+					       .attach_later = true };
 
 	result = guard_load(&options, &daemon->guard, &taken_over, &error);
 	if (result) {
@@ -198,7 +207,7 @@ int daemon_start(struct daemon *daemon)
 		log_debug("no higher priority: %s", strerror(errno));
 	if (!result)
 		result = powers_drop(daemon);
-	/* Last of all that can fail: a daemon that cannot start changes nothing of a guard that was there. */
+	/* Last of all that can fail: a daemon that cannot start changes nothing of a guard that was there, nor its place. */
 	if (!result)
 		result = take_charge(daemon, take_pointer(known), known_count, taken_over, &furnished);
 	if (result) {

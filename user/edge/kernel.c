@@ -214,7 +214,7 @@ __u32 kernel_map_id(int map_fd)
 
 /* ---- open ---- */
 
-static struct guard *guard_new(const char *name)
+struct guard *kernel_guard_new(const char *name)
 {
 	struct guard *guard = calloc(1, sizeof(*guard));
 
@@ -236,6 +236,7 @@ void guard_close(struct guard *guard)
 	if (!guard)
 		return;
 	ring_buffer__free(guard->ring);
+	kernel_attach_cancel(&guard->attaching);
 	for (int i = 0; i < MAP_COUNT; i++)
 		if (guard->maps[i] >= 0)
 			close(guard->maps[i]);
@@ -345,7 +346,7 @@ int guard_open(const char *name, struct guard **ret_guard, struct guard_error *r
 	if (result)
 		return kernel_fail(ret_error, result, "reading the layout of guard '%s': %s", name,
 				   strerror(-result));
-	guard = guard_new(name);
+	guard = kernel_guard_new(name);
 	if (!guard)
 		return -ENOMEM;
 	for (int i = 0; i < MAP_COUNT; i++) {
@@ -379,7 +380,7 @@ int guard_peek(const char *name, struct guard **ret_guard)
 		return result;
 	if (layout.version != CONNGUARD_LAYOUT)
 		return -EPROTO;
-	guard = guard_new(name);
+	guard = kernel_guard_new(name);
 	if (!guard)
 		return -ENOMEM;
 	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {

@@ -72,7 +72,8 @@ struct guard_options {
 	const char *name;
 	const char *cgroup;   /* absolute path of the cgroup2 directory; NULL: it is not there yet */
 	int netns_fd;         /* the guarded network namespace; the caller keeps it */
-	__u32 max_peers;      /* elements of the peers map */
+	__u32 max_peers;      /* elements of the peers map; of a guard that is taken over they stay as many as they are */
+	bool attach_later;    /* one that is taken over stays as it is until guard_attach() */
 };
 
 /* What is in force at one hook. */
@@ -115,6 +116,13 @@ bool guard_name_valid(const char *name);
  */
 int guard_load(const struct guard_options *options, struct guard **ret_guard, bool *ret_taken_over,
 	       struct guard_error *ret_error);
+
+/*
+ * After guard_load() with attach_later: the programs that were loaded take the place of those of the guard that was
+ * taken over, and the guard is where the options said. All that may fail for want of something has been tried then; on
+ * failure all is as it was, and so it is when the guard is closed instead. Nothing to do: 0.
+ */
+int guard_attach(struct guard *guard, struct guard_error *ret_error);
 
 /*
  * Open the pinned maps of a guard, which may have no daemon. -ENOENT: no such guard (ret_error says

@@ -4,9 +4,10 @@
  *
  * In steps that each go over all hooks, so that a guard is never half in one place and half in
  * another, whoever is killed or fails on the way: first every new link is made, beside those that
- * there are, then all are pinned as NAME-new, then all take over the pins, and the old ones go last.
- * Until the last of them is pinned the old place is whole, from then on the new one is. What is left
- * over is used, or cleared, by the next load.
+ * there are, then all are pinned as NAME-new. So far nothing of what there is has changed, and it can
+ * be taken back. Then links that stay get their new programs, the new ones take over the pins, and the
+ * old ones go last. Until the last of them is pinned the old place is whole, from then on the new one
+ * is. What is left over is used, or cleared, by the next load.
  *
  * Two links of one guard at one hook do no harm while it lasts: what the first program did for a
  * socket, the second finds done.
@@ -16,6 +17,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
@@ -33,24 +35,57 @@ struct attachment {
 	int old;                       /* the link that is pinned at `path` */
 	int stale;                     /* pinned at `fresh_path` by one that died, and of no use */
 	int fresh;                     /* the new link; none: the old one is in the right place */
-	bool waits;                    /* `fresh` is pinned at `fresh_path` already */
+	int before;                    /* the program of a link that is used; none: it cannot be told */
+	bool waits;                    /* `fresh` was pinned at `fresh_path` already: it is no new one */
+	bool pinned;                   /* `fresh` is pinned at `fresh_path` now */
+	bool updated;                  /* the link that is used has the new program */
 };
 
-static void attachments_close(struct attachment (*attachments)[HOOK_COUNT])
+/* A program of the guard at a cgroup without a link. */
+struct unlinked_program {
+	int program_fd, cgroup_fd;
+	enum guard_hook hook;
+};
+
+struct unlinked {
+	struct unlinked_program *list;
+	size_t count;
+};
+
+struct attaching {
+	struct attachment hooks[HOOK_COUNT];
+	struct unlinked unlinked;
+	bool renamed; /* a link has taken a pin over: there is no way back */
+};
+
+static void close_if_open(int fd)
 {
-	int saved_errno = errno;
+	if (fd >= 0)
+		close(fd);
+}
 
-	for (int i = 0; i < HOOK_COUNT; i++) {
-		struct attachment *one = &(*attachments)[i];
-
-		if (one->old >= 0)
-			close(one->old);
-		if (one->stale >= 0)
-			close(one->stale);
-		if (one->fresh >= 0)
-			close(one->fresh);
+static void unlinked_free(struct unlinked *unlinked)
+{
+	for (size_t i = 0; i < unlinked->count; i++) {
+		close(unlinked->list[i].program_fd);
+		close(unlinked->list[i].cgroup_fd);
 	}
-	errno = saved_errno;
+	free(unlinked->list);
+	*unlinked = (struct unlinked){};
+}
+
+static void attaching_free(struct attaching *attaching)
+{
+	for (int i = 0; i < HOOK_COUNT; i++) {
+		const struct attachment *one = &attaching->hooks[i];
+
+		close_if_open(one->old);
+		close_if_open(one->stale);
+		close_if_open(one->fresh);
+		close_if_open(one->before);
+	}
+	unlinked_free(&attaching->unlinked);
+	free(attaching);
 }
 
 /*
@@ -102,6 +137,21 @@ static bool link_is_at(int link_fd, enum guard_hook hook, __u64 place)
 	       target == place;
 }
 
+/* The link of this place that is there already, -1: a new one is needed. */
+static int link_in_place(const struct attachment *one)
+{
+	return one->waits ? one->fresh : one->fresh < 0 ? one->old : -1;
+}
+
+/* What is in this link now. -1: nothing, or it takes CAP_SYS_ADMIN to tell. */
+static int program_in(int link_fd, enum guard_hook hook)
+{
+	__u64 target;
+	__u32 program;
+
+	return kernel_link_target(link_fd, hook, &target, &program) ? -1 : bpf_prog_get_fd_by_id(program);
+}
+
 /* Make the new link, if one is needed. Changes nothing that outlives this process. */
 static int attachment_make(const char *name, enum guard_hook hook, int target_fd, int program_fd,
 			   struct attachment *one, struct guard_error *error)
@@ -116,11 +166,14 @@ static int attachment_make(const char *name, enum guard_hook hook, int target_fd
 	kernel_pin_path(one->fresh_path, name, "links", entry);
 	one->old = bpf_obj_get(one->path);
 	one->stale = bpf_obj_get(one->fresh_path);
-	if (link_is_at(one->old, hook, place.st_ino))
+	if (link_is_at(one->old, hook, place.st_ino)) {
+		one->before = program_in(one->old, hook);
 		return 0;
+	}
 	/* It may be all that enforces there by now: it is used rather than made anew. */
 	if (link_is_at(one->stale, hook, place.st_ino)) {
 		one->fresh = take_descriptor(&one->stale);
+		one->before = program_in(one->fresh, hook);
 		one->waits = true;
 		return 0;
 	}
@@ -128,31 +181,46 @@ static int attachment_make(const char *name, enum guard_hook hook, int target_fd
 	return one->fresh < 0 ? attaching_fails(target_fd, hook, error) : 0;
 }
 
-/* Put the program into a link that is in its place, or pin the new link beside the old one. */
-static int attachment_wait(struct attachment *one, int program_fd, struct guard_error *error)
+/* Pin the new link beside the old one. */
+static int attachment_pin(struct attachment *one, struct guard_error *error)
 {
-	int in_place = one->waits ? one->fresh : one->fresh < 0 ? one->old : -1;
-
-	if (in_place >= 0 && bpf_link_update(in_place, program_fd, NULL))
-		return kernel_fail(error, -errno, "replacing the program at %s: %s", one->path,
-				   strerror(errno));
-	if (one->stale >= 0) {
-		bpf_link_detach(one->stale);
+	if (link_in_place(one) >= 0)
+		return 0;
+	/* Its descriptor keeps it attached. */
+	if (one->stale >= 0)
 		unlink(one->fresh_path);
-	}
-	if (in_place < 0 && bpf_obj_pin(one->fresh, one->fresh_path))
+	if (bpf_obj_pin(one->fresh, one->fresh_path))
 		return kernel_fail(error, -errno, "pinning %s: %s", one->fresh_path,
 				   strerror(errno));
+	one->pinned = true;
 	return 0;
 }
 
-/* Not all could be attached or pinned: take back what was. */
+/* Put the program into a link that is in its place. */
+static int attachment_update(struct attachment *one, int program_fd, struct guard_error *error)
+{
+	int link_fd = link_in_place(one);
+
+	if (link_fd >= 0 && bpf_link_update(link_fd, program_fd, NULL))
+		return kernel_fail(error, -errno, "replacing the program at %s: %s", one->path,
+				   strerror(errno));
+	one->updated = link_fd >= 0;
+	return 0;
+}
+
+/* Take back what was done, as far as it was. */
 static void attachment_undo(struct attachment *one)
 {
+	if (one->updated && one->before >= 0)
+		bpf_link_update(link_in_place(one), one->before, NULL);
 	if (one->fresh < 0 || one->waits)
 		return;
 	bpf_link_detach(one->fresh);
-	unlink(one->fresh_path);
+	if (one->pinned)
+		unlink(one->fresh_path);
+	/* As it was; -EEXIST: it still is. */
+	if (one->stale >= 0)
+		bpf_obj_pin(one->stale, one->fresh_path);
 }
 
 /* The new link takes the pin over. */
@@ -163,9 +231,14 @@ static int attachment_rename(struct attachment *one, struct guard_error *error)
 	return 0;
 }
 
-/* The old one goes. Returns the link that is in force, the caller's. */
+/* What is of no use goes. Returns the link that is in force, the caller's. */
 static int attachment_finish(struct attachment *one)
 {
+	if (one->stale >= 0) {
+		bpf_link_detach(one->stale);
+		if (one->fresh < 0)
+			unlink(one->fresh_path);
+	}
 	if (one->fresh < 0)
 		return take_descriptor(&one->old);
 	/* Not only unpinned: bpffs lets go of a link later, and until then both would decide. */
@@ -174,83 +247,174 @@ static int attachment_finish(struct attachment *one)
 	return take_descriptor(&one->fresh);
 }
 
-int kernel_attach(const char *name, int cgroup_fd, int netns_fd, const int programs[HOOK_COUNT],
-		  int links[HOOK_COUNT], struct guard_error *error)
-{
-	struct attachment attachments[HOOK_COUNT] __attribute__((cleanup(attachments_close)));
-	int result = 0;
+/* ---- programs without a link ---- */
 
-	for (int i = 0; i < HOOK_COUNT; i++)
-		attachments[i] = (struct attachment){ .old = -1, .stale = -1, .fresh = -1 };
-	for (int i = 0; !result && i < HOOK_COUNT; i++)
-		result = attachment_make(name, i, i == HOOK_SK_LOOKUP ? netns_fd : cgroup_fd,
-					 programs[i], &attachments[i], error);
-	for (int i = 0; !result && i < HOOK_COUNT; i++)
-		result = attachment_wait(&attachments[i], programs[i], error);
-	for (int i = 0; result && i < HOOK_COUNT; i++)
-		attachment_undo(&attachments[i]);
-	for (int i = 0; !result && i < HOOK_COUNT; i++)
-		result = attachment_rename(&attachments[i], error);
-	for (int i = 0; !result && i < HOOK_COUNT; i++) {
-		if (links[i] >= 0)
-			close(links[i]);
-		links[i] = attachment_finish(&attachments[i]);
-	}
-	return result;
+/* One that cannot be remembered for want of memory or descriptors stays where it is. */
+static void unlinked_add(struct unlinked *unlinked, __u32 id, int cgroup_fd, enum guard_hook hook)
+{
+	struct unlinked_program *longer =
+		reallocarray(unlinked->list, unlinked->count + 1, sizeof(*longer));
+	cleanup_close int own_fd = fcntl(cgroup_fd, F_DUPFD_CLOEXEC, 0);
+	cleanup_close int program_fd = bpf_prog_get_fd_by_id(id);
+
+	if (longer)
+		unlinked->list = longer;
+	if (!longer || own_fd < 0 || program_fd < 0)
+		return;
+	longer[unlinked->count++] = (struct unlinked_program){ .program_fd = take_descriptor(&program_fd),
+							       .cgroup_fd = take_descriptor(&own_fd),
+							       .hook = hook };
 }
 
-void kernel_detach_unlinked(int cgroup_fd, __u32 peers_id, const int keep[HOOK_COUNT])
+/* Whether one of the hook's links has this program. */
+static bool is_linked(const struct attachment *one, enum guard_hook hook, __u32 id)
+{
+	const int links[] = { one->old, one->stale, one->fresh };
+	__u64 target;
+	__u32 program;
+
+	for (size_t i = 0; i < sizeof(links) / sizeof(links[0]); i++)
+		if (links[i] >= 0 && kernel_link_target(links[i], hook, &target, &program) == 0 &&
+		    program == id)
+			return true;
+	return false;
+}
+
+/*
+ * The programs of the guard at this cgroup; `peers_id` says which are. But those in the links of `hooks` (HOOK_COUNT of
+ * them; NULL: there are no links any more).
+ */
+static void unlinked_find(int cgroup_fd, __u32 peers_id, const struct attachment *hooks,
+			  struct unlinked *unlinked)
 {
 	/* The hooks that make claims go first. */
 	for (int hook = HOOK_COUNT - 1; hook >= 0; hook--) {
 		__u32 ids[64], count = 64, flags = 0;
-		__u32 kept = keep ? kernel_program_id(keep[hook]) : 0;
 
 		if (hook == HOOK_SK_LOOKUP || bpf_prog_query(cgroup_fd, kernel_hooks[hook].type, 0,
 							     &flags, ids, &count))
 			continue;
-		for (__u32 i = 0; i < count; i++) {
-			if (ids[i] == kept || !kernel_program_uses_map(ids[i], peers_id))
-				continue;
-			cleanup_close int fd = bpf_prog_get_fd_by_id(ids[i]);
-
-			/* Fails for a program attached by a link, which is not ours to break here. */
-			if (fd >= 0)
-				bpf_prog_detach2(fd, cgroup_fd, kernel_hooks[hook].type);
-		}
+		for (__u32 i = 0; i < count; i++)
+			if (kernel_program_uses_map(ids[i], peers_id) &&
+			    !(hooks && is_linked(&hooks[hook], hook, ids[i])))
+				unlinked_add(unlinked, ids[i], cgroup_fd, hook);
 	}
 }
 
-int kernel_settle(int layout_fd, int peers_fd, int cgroup_fd, const int programs[HOOK_COUNT])
+static void unlinked_detach(const struct unlinked *unlinked)
 {
-	struct guard_layout layout = {};
-	__u32 zero = 0, peers_id = kernel_map_id(peers_fd);
+	for (size_t i = 0; i < unlinked->count; i++)
+		/* Fails for a program attached by a link, which is not ours to break here. */
+		bpf_prog_detach2(unlinked->list[i].program_fd, unlinked->list[i].cgroup_fd,
+				 kernel_hooks[unlinked->list[i].hook].type);
+}
+
+void kernel_detach_unlinked(int cgroup_fd, __u32 peers_id)
+{
+	struct unlinked unlinked __attribute__((cleanup(unlinked_free))) = {};
+
+	unlinked_find(cgroup_fd, peers_id, NULL, &unlinked);
+	unlinked_detach(&unlinked);
+}
+
+/* Those at the cgroup where the guard goes, and where it was. */
+static void find_all_unlinked(const struct guard *guard, int cgroup_fd, struct attaching *attaching)
+{
+	__u32 zero = 0, peers_id = kernel_map_id(guard->maps[MAP_PEERS]);
 	cleanup_free char *left = NULL;
+	struct guard_layout layout;
 	struct stat place;
 
-	if (bpf_map_lookup_elem(layout_fd, &zero, &layout))
-		return -errno;
-	if (cgroup_fd < 0) {
-		layout.version = CONNGUARD_LAYOUT;
-		return bpf_map_update_elem(layout_fd, &zero, &layout, BPF_ANY) ? -errno : 0;
-	}
-	if (fstat(cgroup_fd, &place))
-		return -errno;
-	kernel_detach_unlinked(cgroup_fd, peers_id, programs);
-	if (layout.cgroup_id && layout.cgroup_id != place.st_ino &&
-	    kernel_path_of_cgroup(layout.cgroup_id, &left) == 0) {
-		cleanup_close int left_fd = open(left, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+	unlinked_find(cgroup_fd, peers_id, attaching->hooks, &attaching->unlinked);
+	if (fstat(cgroup_fd, &place) ||
+	    bpf_map_lookup_elem(guard->maps[MAP_LAYOUT], &zero, &layout) ||
+	    layout.cgroup_id == place.st_ino || kernel_path_of_cgroup(layout.cgroup_id, &left))
+		return;
+	cleanup_close int left_fd = open(left, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
-		if (left_fd >= 0)
-			kernel_detach_unlinked(left_fd, peers_id, NULL);
+	if (left_fd >= 0)
+		unlinked_find(left_fd, peers_id, attaching->hooks, &attaching->unlinked);
+}
+
+/* ---- all hooks ---- */
+
+void kernel_attach_cancel(struct attaching **attaching)
+{
+	if (!*attaching)
+		return;
+	for (int i = 0; i < HOOK_COUNT && !(*attaching)->renamed; i++)
+		attachment_undo(&(*attaching)->hooks[i]);
+	attaching_free(take_pointer(*attaching));
+}
+
+int kernel_attach_prepare(const struct guard *guard, int cgroup_fd, int netns_fd,
+			  struct attaching **ret_attaching, struct guard_error *error)
+{
+	struct attaching *attaching __attribute__((cleanup(kernel_attach_cancel))) =
+		calloc(1, sizeof(*attaching));
+	int result = 0;
+
+	if (!attaching)
+		return -ENOMEM;
+	for (int i = 0; i < HOOK_COUNT; i++)
+		attaching->hooks[i] =
+			(struct attachment){ .old = -1, .stale = -1, .fresh = -1, .before = -1 };
+	for (int i = 0; !result && i < HOOK_COUNT; i++)
+		result = attachment_make(guard->name, i, i == HOOK_SK_LOOKUP ? netns_fd : cgroup_fd,
+					 guard->programs[i], &attaching->hooks[i], error);
+	for (int i = 0; !result && i < HOOK_COUNT; i++)
+		result = attachment_pin(&attaching->hooks[i], error);
+	if (result)
+		return result;
+	find_all_unlinked(guard, cgroup_fd, attaching);
+	*ret_attaching = take_pointer(attaching);
+	return 0;
+}
+
+int kernel_attach_commit(struct guard *guard, struct attaching **attaching, struct guard_error *error)
+{
+	struct attachment *hooks = (*attaching)->hooks;
+	int result = 0;
+
+	for (int i = 0; !result && i < HOOK_COUNT; i++)
+		result = attachment_update(&hooks[i], guard->programs[i], error);
+	for (int i = 0; !result && i < HOOK_COUNT; i++) {
+		result = attachment_rename(&hooks[i], error);
+		if (!result)
+			(*attaching)->renamed = true;
 	}
-	layout = (struct guard_layout){ .version = CONNGUARD_LAYOUT, .cgroup_id = place.st_ino };
-	return bpf_map_update_elem(layout_fd, &zero, &layout, BPF_ANY) ? -errno : 0;
+	if (result)
+		return result;
+	for (int i = 0; i < HOOK_COUNT; i++) {
+		close_if_open(guard->links[i]);
+		guard->links[i] = attachment_finish(&hooks[i]);
+	}
+	unlinked_detach(&(*attaching)->unlinked);
+	attaching_free(take_pointer(*attaching));
+	return 0;
+}
+
+int kernel_settle(const struct guard *guard, int cgroup_fd)
+{
+	struct guard_layout layout = {};
+	__u32 zero = 0;
+	struct stat place;
+
+	if (bpf_map_lookup_elem(guard->maps[MAP_LAYOUT], &zero, &layout))
+		return -errno;
+	layout.version = CONNGUARD_LAYOUT;
+	if (cgroup_fd >= 0) {
+		if (fstat(cgroup_fd, &place))
+			return -errno;
+		layout.cgroup_id = place.st_ino;
+	}
+	return bpf_map_update_elem(guard->maps[MAP_LAYOUT], &zero, &layout, BPF_ANY) ? -errno : 0;
 }
 
 int guard_follow(struct guard *guard, const char *cgroup, int netns_fd,
 		 struct guard_error *ret_error)
 {
+	struct attaching *attaching __attribute__((cleanup(kernel_attach_cancel))) = NULL;
 	struct guard_layout layout = {};
 	int result = kernel_layout_of(guard, &layout);
 
@@ -263,11 +427,11 @@ int guard_follow(struct guard *guard, const char *cgroup, int netns_fd,
 
 	if (cgroup_fd < 0)
 		return kernel_fail(ret_error, -errno, "cgroup %s: %s", cgroup, strerror(errno));
-	result = kernel_attach(guard->name, cgroup_fd, netns_fd, guard->programs, guard->links,
-			       ret_error);
+	result = kernel_attach_prepare(guard, cgroup_fd, netns_fd, &attaching, ret_error);
 	if (!result)
-		result = kernel_settle(guard->maps[MAP_LAYOUT], guard->maps[MAP_PEERS], cgroup_fd,
-				       guard->programs);
+		result = kernel_attach_commit(guard, &attaching, ret_error);
+	if (!result)
+		result = kernel_settle(guard, cgroup_fd);
 	if (result)
 		return result;
 	if (guard->cgroup_fd >= 0)

@@ -126,22 +126,39 @@ static int pin_maps(const int maps[MAP_COUNT], const char *name, struct guard_er
 }
 
 /*
- * Pin in one step, over what may be there: the commands of the CLI find a program at any time. "-new"
- * is what a load that died has left.
+ * Pin in two steps, of which the second puts it in the place of what may be there: the commands of the CLI find a
+ * program at any time. "-new" is also what a load that died has left.
  */
-static int pin_command(int command_fd, const char *name, struct guard_error *error)
+static int pin_command_new(int command_fd, const char *name, struct guard_error *error)
 {
-	char path[PIN_PATH_MAX], fresh_path[PIN_PATH_MAX];
+	char fresh_path[PIN_PATH_MAX];
 
-	kernel_pin_path(path, name, "programs", "command");
 	kernel_pin_path(fresh_path, name, "programs", "command-new");
 	if (unlink(fresh_path) && errno != ENOENT)
 		return kernel_fail(error, -errno, "removing %s: %s", fresh_path, strerror(errno));
 	if (bpf_obj_pin(command_fd, fresh_path))
 		return kernel_fail(error, -errno, "pinning %s: %s", fresh_path, strerror(errno));
+	return 0;
+}
+
+static int rename_command(const char *name, struct guard_error *error)
+{
+	char path[PIN_PATH_MAX], fresh_path[PIN_PATH_MAX];
+
+	kernel_pin_path(path, name, "programs", "command");
+	kernel_pin_path(fresh_path, name, "programs", "command-new");
 	if (rename(fresh_path, path))
 		return kernel_fail(error, -errno, "pinning %s: %s", path, strerror(errno));
 	return 0;
+}
+
+/* The one that was there stays. */
+static void unpin_command_new(const char *name)
+{
+	char fresh_path[PIN_PATH_MAX];
+
+	kernel_pin_path(fresh_path, name, "programs", "command-new");
+	unlink(fresh_path);
 }
 
 /* The programs directory holds `command` alone; bpftool pins every program there. */
@@ -195,16 +212,10 @@ static const char *const iterators[ITERATOR_COUNT] = {
 	[ITERATOR_HOLDERS] = "holders",
 };
 
-/*
- * Steps of guard_load() after which a failure of a fresh load has something to undo. `programs` are
- * the skeleton's, `links` the caller's; cgroup_fd -1: there is none yet.
- */
-static int load_and_attach(struct connguard *skeleton, const struct guard_options *options,
-			   int cgroup_fd, int programs[HOOK_COUNT], int links[HOOK_COUNT],
-			   struct guard_error *error)
+/* Maps and programs of the guard are in the kernel; maps that are pinned are those. */
+static int load(struct connguard *skeleton, const struct guard_options *options, struct guard_error *error)
 {
 	bool supported[FEATURE_COUNT];
-	int maps[MAP_COUNT];
 	int result;
 
 	bpf_map__set_max_entries(skeleton->maps.peers, options->max_peers);
@@ -218,33 +229,21 @@ static int load_and_attach(struct connguard *skeleton, const struct guard_option
 	/* What this one needs is older. */
 	bpf_program__set_autoload(skeleton->progs.holders, supported[FEATURE_SOCKET_ITERATOR]);
 	result = connguard__load(skeleton);
-	if (result)
-		return kernel_fail(error, result, "loading the programs: %s (%s)",
-				   strerror(-result), kernel_last_words());
-	for (int i = 0; i < HOOK_COUNT; i++)
-		programs[i] = bpf_program__fd(bpf_object__find_program_by_name(
-			skeleton->obj, kernel_hooks[i].program));
-	for (int i = 0; i < MAP_COUNT; i++)
-		maps[i] = bpf_map__fd(
-			bpf_object__find_map_by_name(skeleton->obj, kernel_map_names[i]));
-	result = draw_handshake_key(maps[MAP_HANDSHAKE_KEY], error);
+	return result ? kernel_fail(error, result, "loading the programs: %s (%s)",
+				    strerror(-result), kernel_last_words()) :
+			0;
+}
+
+/* Steps of guard_load() after which a failure of a fresh load has something to undo. */
+static int pin(const struct guard *guard, struct guard_error *error)
+{
+	int result = draw_handshake_key(guard->maps[MAP_HANDSHAKE_KEY], error);
+
 	if (!result)
-		result = begin_mode(maps, error);
-	if (result)
-		return result;
-	result = pin_maps(maps, options->name, error);
-	if (result < 0)
-		return result;
-	if (cgroup_fd >= 0)
-		result = kernel_attach(options->name, cgroup_fd, options->netns_fd, programs, links, error);
-	else
-		result = 0;
+		result = begin_mode(guard->maps, error);
 	if (!result)
-		result = pin_command(bpf_program__fd(skeleton->progs.command), options->name, error);
-	if (result)
-		return result;
-	unpin_hook_programs(options->name);
-	return kernel_settle(maps[MAP_LAYOUT], maps[MAP_PEERS], cgroup_fd, programs);
+		result = pin_maps(guard->maps, guard->name, error);
+	return result < 0 ? result : 0;
 }
 
 static void skeleton_destroy(struct connguard **skeleton)
@@ -275,56 +274,87 @@ static int find_pinned(const char *name, bool *ret_there, struct guard_error *er
 	return result == -ENOENT ? 0 : result;
 }
 
-/* The guard as its loader has it: with what it takes to move it and to pin it again. */
-static int open_loaded(struct connguard *skeleton, const char *name, int *cgroup_fd,
-		       const int programs[HOOK_COUNT], int links[HOOK_COUNT],
-		       struct guard **ret_guard, struct guard_error *error)
+/* A descriptor of our own for one of the skeleton's; -1, with errno: that has none, or there is no room for one more. */
+static int own_descriptor(int fd)
 {
-	struct guard *guard;
-	int result = guard_open(name, &guard, error);
+	return fcntl(fd, F_DUPFD_CLOEXEC, 0);
+}
 
-	if (result)
-		return result;
-	for (int i = 0; i < HOOK_COUNT; i++) {
-		guard->programs[i] = fcntl(programs[i], F_DUPFD_CLOEXEC, 0);
-		guard->links[i] = take_descriptor(&links[i]);
-	}
+/* The guard as its loader has it: with what it takes to attach it, to move it and to pin it again. */
+static int guard_of(const struct connguard *skeleton, const char *name, int *cgroup_fd, struct guard **ret_guard)
+{
+	struct guard *guard = kernel_guard_new(name);
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+	int result = 0;
+
+	if (!guard)
+		return -ENOMEM;
+	guard->unattached = true;
 	guard->cgroup_fd = take_descriptor(cgroup_fd);
-	guard->look_fd = fcntl(bpf_program__fd(skeleton->progs.look), F_DUPFD_CLOEXEC, 0);
-	for (int i = 0; i < ITERATOR_COUNT; i++) {
-		struct bpf_program *program =
-			bpf_object__find_program_by_name(skeleton->obj, iterators[i]);
-
-		if (bpf_program__fd(program) >= 0)
-			guard->iterators[i] =
-				fcntl(bpf_program__fd(program), F_DUPFD_CLOEXEC, 0);
+	for (int i = 0; !result && i < MAP_COUNT; i++) {
+		guard->maps[i] = own_descriptor(bpf_map__fd(
+			bpf_object__find_map_by_name(skeleton->obj, kernel_map_names[i])));
+		result = guard->maps[i] < 0 ? -errno : 0;
 	}
+	for (int i = 0; !result && i < HOOK_COUNT; i++) {
+		guard->programs[i] = own_descriptor(bpf_program__fd(bpf_object__find_program_by_name(
+			skeleton->obj, kernel_hooks[i].program)));
+		result = guard->programs[i] < 0 ? -errno : 0;
+	}
+	if (!result) {
+		guard->command_fd = own_descriptor(bpf_program__fd(skeleton->progs.command));
+		result = guard->command_fd < 0 ? -errno : 0;
+	}
+	if (!result && bpf_obj_get_info_by_fd(guard->maps[MAP_PEERS], &info, &length))
+		result = -errno;
+	if (result) {
+		guard_close(guard);
+		return result;
+	}
+	guard->max_peers = info.max_entries;
+	guard->look_fd = own_descriptor(bpf_program__fd(skeleton->progs.look));
+	for (int i = 0; i < ITERATOR_COUNT; i++)
+		guard->iterators[i] = own_descriptor(bpf_program__fd(
+			bpf_object__find_program_by_name(skeleton->obj, iterators[i])));
 	*ret_guard = guard;
 	return 0;
 }
 
-static void links_close(int (*links)[HOOK_COUNT])
+int guard_attach(struct guard *guard, struct guard_error *ret_error)
 {
-	for (int i = 0; i < HOOK_COUNT; i++)
-		if ((*links)[i] >= 0)
-			close((*links)[i]);
+	int result;
+
+	ret_error->text[0] = '\0';
+	if (!guard->unattached)
+		return 0;
+	/* First what may find no memory, then what puts all in its place. */
+	result = pin_command_new(guard->command_fd, guard->name, ret_error);
+	if (!result && guard->attaching)
+		result = kernel_attach_commit(guard, &guard->attaching, ret_error);
+	if (!result)
+		result = rename_command(guard->name, ret_error);
+	if (result) {
+		unpin_command_new(guard->name);
+		return result;
+	}
+	guard->unattached = false;
+	unpin_hook_programs(guard->name);
+	return kernel_settle(guard, guard->cgroup_fd);
 }
 
 int guard_load(const struct guard_options *options, struct guard **ret_guard, bool *ret_taken_over,
 	       struct guard_error *ret_error)
 {
 	struct connguard *skeleton __attribute__((cleanup(skeleton_destroy))) = NULL;
-	int links[HOOK_COUNT] __attribute__((cleanup(links_close)));
 	struct rlimit unlimited = { RLIM_INFINITY, RLIM_INFINITY };
 	cleanup_close int cgroup_fd = -1;
-	int programs[HOOK_COUNT];
+	struct guard *guard = NULL;
 	bool taken_over = false;
 	int result;
 
 	ret_error->text[0] = '\0';
 	kernel_hush();
-	for (int i = 0; i < HOOK_COUNT; i++)
-		links[i] = -1;
 	if (!guard_name_valid(options->name))
 		return kernel_fail(
 			ret_error, -EINVAL,
@@ -345,20 +375,28 @@ int guard_load(const struct guard_options *options, struct guard **ret_guard, bo
 		return kernel_fail(ret_error, -errno, "opening the object: %s", strerror(errno));
 	result = make_directories(options->name, ret_error);
 	if (!result)
-		result = load_and_attach(skeleton, options, cgroup_fd, programs, links, ret_error);
+		result = load(skeleton, options, ret_error);
+	if (!result)
+		result = guard_of(skeleton, options->name, &cgroup_fd, &guard);
+	if (!result)
+		result = pin(guard, ret_error);
+	if (!result && guard->cgroup_fd >= 0)
+		result = kernel_attach_prepare(guard, guard->cgroup_fd, options->netns_fd, &guard->attaching,
+					       ret_error);
+	if (!result && !(taken_over && options->attach_later))
+		result = guard_attach(guard, ret_error);
 	if (result) {
 		struct guard_error ignored;
 
+		guard_close(guard);
 		/* What a fresh load left is nobody's; what was taken over keeps enforcing. */
 		if (!taken_over)
 			guard_remove(options->name, &ignored);
 		return result;
 	}
-	result = open_loaded(skeleton, options->name, &cgroup_fd, programs, links, ret_guard,
-			     ret_error);
-	if (!result)
-		*ret_taken_over = taken_over;
-	return result;
+	*ret_guard = guard;
+	*ret_taken_over = taken_over;
+	return 0;
 }
 
 /* Pin the links of the hooks that are not pinned. Returns how many were not. */
@@ -411,7 +449,9 @@ int guard_pin_again(const struct guard *guard, struct guard_error *ret_error)
 		return result;
 	kernel_pin_path(path, guard->name, "programs", "command");
 	if (access(path, F_OK)) {
-		result = pin_command(guard->command_fd, guard->name, ret_error);
+		result = pin_command_new(guard->command_fd, guard->name, ret_error);
+		if (!result)
+			result = rename_command(guard->name, ret_error);
 		commands = 1;
 	}
 	if (result)
@@ -515,7 +555,7 @@ static void detach_from_cgroup(const char *name, __u64 cgroup_id)
 	cleanup_close int cgroup_fd = open(cgroup, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
 
 	if (cgroup_fd >= 0)
-		kernel_detach_unlinked(cgroup_fd, kernel_map_id(peers_fd), NULL);
+		kernel_detach_unlinked(cgroup_fd, kernel_map_id(peers_fd));
 }
 
 int guard_remove(const char *name, struct guard_error *ret_error)

@@ -64,6 +64,9 @@ enum guard_iterator {
 	ITERATOR_COUNT,
 };
 
+/* Programs on their way to their hooks: kernel_attach.c's alone. */
+struct attaching;
+
 struct guard {
 	char name[GUARD_NAME_MAX + 1];
 	int maps[MAP_COUNT];
@@ -77,7 +80,9 @@ struct guard {
 	 */
 	int programs[HOOK_COUNT];
 	int links[HOOK_COUNT];
-	int cgroup_fd; /* where they are; -1: as above, or nowhere yet */
+	int cgroup_fd; /* where they are, or will be; -1: as above, or nowhere yet */
+	bool unattached; /* guard_attach() is still to come */
+	struct attaching *attaching; /* what it finishes; NULL: nothing */
 	__u32 max_peers;
 	struct ring_buffer *ring;
 	unsigned int drained; /* events, in the guard_events_drain() under way */
@@ -102,6 +107,9 @@ void kernel_pin_path(char path[PIN_PATH_MAX], const char *name, const char *belo
  */
 void kernel_hush(void);
 const char *kernel_last_words(void);
+
+/* A guard of which nothing is open yet; the caller's (guard_close()). NULL: no memory. */
+struct guard *kernel_guard_new(const char *name);
 
 /* bpffs is not mounted in its place in this mount namespace: the text that says so. -ENOENT. */
 int kernel_bpffs_missing(struct guard_error *error);
@@ -144,24 +152,35 @@ int kernel_path_of_cgroup(__u64 id, char **ret_path);
 /* ---- kernel_attach.c ---- */
 
 /*
- * Put the programs of the guard `name` at their hooks, through pinned links. A link that is pinned
- * and in its place already gets the new program; else a new link takes its pin over, and the old one
- * is detached. If not all of them can be attached nothing has changed. `links` takes the links that
- * are in force, the caller's; what was in it is closed.
+ * Make ready to put the programs of the guard at their hooks, at this cgroup and network namespace, through pinned
+ * links: at a place where there is no link of the hook's there is one from now on, pinned beside the old one. What was
+ * there goes on as it was. If not all can be made ready nothing has changed. *ret_attaching is the caller's, for one of
+ * those below.
  */
-int kernel_attach(const char *name, int cgroup_fd, int netns_fd, const int programs[HOOK_COUNT],
-		  int links[HOOK_COUNT], struct guard_error *error);
+int kernel_attach_prepare(const struct guard *guard, int cgroup_fd, int netns_fd,
+			  struct attaching **ret_attaching, struct guard_error *error);
 
 /*
- * Detach programs of this guard that somebody attached to the cgroup without a link (bpftool): all
- * but `keep` (NULL: all). `peers_id` says which are ours.
+ * Do it. A link that is pinned and in its place gets the new program; else the new link takes the pin over, and the old
+ * one is detached. Programs of the guard that somebody has attached without a link (bpftool) go, here and where the
+ * guard was before. guard->links takes the links that are in force; what was in it is closed. On success *attaching
+ * is NULL. A failure is left to kernel_attach_cancel().
  */
-void kernel_detach_unlinked(int cgroup_fd, __u32 peers_id, const int keep[HOOK_COUNT]);
+int kernel_attach_commit(struct guard *guard, struct attaching **attaching, struct guard_error *error);
+
+/* Take back what was made ready, and give back what it holds. NULL is allowed. */
+void kernel_attach_cancel(struct attaching **attaching);
 
 /*
- * After kernel_attach(): programs without a link go, here and at the cgroup where the guard was
- * before, and the layout word says where the guard is now. cgroup_fd -1: nowhere yet, or where it was.
+ * Detach programs of this guard that somebody attached to the cgroup without a link: its own links are detached.
+ * `peers_id` says which are ours.
  */
-int kernel_settle(int layout_fd, int peers_fd, int cgroup_fd, const int programs[HOOK_COUNT]);
+void kernel_detach_unlinked(int cgroup_fd, __u32 peers_id);
+
+/*
+ * All of the guard is in its place: the layout word says so, and at which cgroup it is. cgroup_fd -1: nowhere yet, or
+ * where it was.
+ */
+int kernel_settle(const struct guard *guard, int cgroup_fd);
 
 #endif
