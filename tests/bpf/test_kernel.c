@@ -810,6 +810,13 @@ static void other_sizes(void **state)
 	program_ids(guard, before);
 	replace_pin("policy", BPF_MAP_TYPE_ARRAY, sizeof(__u32), sizeof(struct guard_policy) + 8);
 	assert_load_fails(&options, -EPROTO, "policy");
+	assert_open_fails(own_name(), -EPROTO, "policy");
+	{
+		struct guard *glance = guard;
+
+		assert_int_equal(guard_peek(own_name(), &glance), -EPROTO);
+		assert_ptr_equal(glance, guard);
+	}
 	program_ids(guard, after);
 	assert_memory_equal(before, after, sizeof(before));
 	assert_all_attached(guard, guarded, own_netns);

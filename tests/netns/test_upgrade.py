@@ -166,19 +166,26 @@ def kernel_ids(guard):
     return ids
 
 
-@each("another number", "another size")
+@each("another number", "another size", "another size of one map")
 def another_layout_is_refused_and_left_alone(lab, how):
     guard = lab.own_guard()
     siege = Besieged(lab)
     guard.end(signal.SIGQUIT)
-    pin = f"{guard.pins}/layout"
-    old = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", pin)[1])[0]["value"]
+    pin = f"{guard.pins}/{'networks' if 'map' in how else 'layout'}"
+    kept = pin + "-kept"
     if how == "another number":
+        old = json.loads(run(BPFTOOL, "-j", "map", "dump", "pinned", pin)[1])[0]["value"]
         run(BPFTOOL, "map", "update", "pinned", pin, "key", "0", "0", "0", "0",
             "value", "hex", "63", "00", "00", "00", *(byte[2:] for byte in old[4:]))
         words = ["map layout 99", "layout 3", "stays as it is", "unload it first"]
+    elif how == "another size of one map":
+        os.rename(pin, kept)
+        run(BPFTOOL, "map", "create", pin, "type", "hash", "key", "8", "value", "24",
+            "entries", "1", "name", "networks")
+        words = [f"{pin} has another layout (keys of 8 bytes and values of 24, expected 8 and 16)",
+                 "stays as it is", "unload it first"]
     else:
-        os.rename(pin, f"{guard.pins}/layout-kept")
+        os.rename(pin, kept)
         run(BPFTOOL, "map", "create", pin, "type", "array", "key", "4", "value", "64",
             "entries", "1", "name", "layout")
         words = ["layout word of another size", "stays as it is", "unload it first"]
@@ -199,7 +206,7 @@ def another_layout_is_refused_and_left_alone(lab, how):
             "value", *old)
     else:
         os.unlink(pin)
-        os.rename(f"{guard.pins}/layout-kept", pin)
+        os.rename(kept, pin)
     guard.start()
     siege.wait()
     siege.assert_no_gap(150)

@@ -33,6 +33,30 @@ const char *const kernel_map_names[MAP_COUNT] = {
 	[MAP_NETWORKS] = "networks",
 };
 
+const struct kernel_map_sizes kernel_map_sizes[MAP_COUNT] = {
+	[MAP_LAYOUT] = { sizeof(__u32), sizeof(struct guard_layout) },
+	[MAP_MODE] = { sizeof(__u32), sizeof(enum guard_mode) },
+	[MAP_POLICY] = { sizeof(__u32), sizeof(struct guard_policy) },
+	[MAP_DAEMON] = { sizeof(__u32), sizeof(struct guard_daemon) },
+	[MAP_PORTS] = { sizeof(__u16), sizeof(__u32) },
+	[MAP_PEERS] = { sizeof(struct peer_address), sizeof(struct peer) },
+	[MAP_EXEMPT] = { sizeof(struct exempt_prefix), sizeof(struct exempt_value) },
+	[MAP_SOCKETS] = { sizeof(int), sizeof(struct owned_slot) },
+	[MAP_HANDSHAKES] = { sizeof(__u32), sizeof(struct pending_handshake) },
+	[MAP_ADOPTIONS] = { sizeof(__u64), sizeof(struct adoption) },
+	[MAP_NUDGES] = { sizeof(__u64), sizeof(struct link_nudge) },
+	[MAP_COUNTERS] = { sizeof(__u32), sizeof(struct guard_counters) },
+	[MAP_EVENTS] = { 0, 0 },
+	[MAP_REVIVAL] = { sizeof(__u32), sizeof(struct guard_revival) },
+	[MAP_SYNS] = { sizeof(__u64), sizeof(struct ready_syn) },
+	[MAP_HELD_SYNS] = { sizeof(struct peer_address), sizeof(struct ready_syn) },
+	[MAP_HANDSHAKE_KEY] = { sizeof(__u32), sizeof(struct handshake_key) },
+	[MAP_LISTENERS] = { sizeof(struct listen_place), sizeof(struct place_listeners) },
+	[MAP_LISTENING] = { sizeof(int), sizeof(struct listening) },
+	[MAP_OWN] = { sizeof(struct exempt_prefix), sizeof(struct own_value) },
+	[MAP_NETWORKS] = { sizeof(struct peer_network), sizeof(struct network_tally) },
+};
+
 const struct kernel_hook kernel_hooks[HOOK_COUNT] = {
 	[HOOK_SOCK_OPS] = { "sock_ops", "sock_ops", BPF_CGROUP_SOCK_OPS },
 	[HOOK_SOCK_RELEASE] = { "sock_release", "sock_release", BPF_CGROUP_INET_SOCK_RELEASE },
@@ -316,6 +340,35 @@ int kernel_other_layout(const char *name, const struct guard_layout *layout,
 			   name, layout->version, CONNGUARD_LAYOUT);
 }
 
+int kernel_map_check(int map_fd, enum guard_map map, const char *path, struct guard_error *error)
+{
+	const struct kernel_map_sizes *ours = &kernel_map_sizes[map];
+	struct bpf_map_info info = {};
+	__u32 length = sizeof(info);
+
+	if (bpf_obj_get_info_by_fd(map_fd, &info, &length))
+		return -errno;
+	if (info.key_size == ours->key && info.value_size == ours->value)
+		return 0;
+	return kernel_fail(error, -EPROTO,
+			   "%s has another layout (keys of %u bytes and values of %u, expected %u and %u), so another "
+			   "version has loaded the guard: it stays as it is; use the programs of that version, or "
+			   "unload it first",
+			   path, info.key_size, info.value_size, ours->key, ours->value);
+}
+
+/* Open a pinned map, which must be as this build has it. */
+static int open_map(struct guard *guard, enum guard_map map, struct guard_error *error)
+{
+	char path[PIN_PATH_MAX];
+
+	kernel_pin_path(path, guard->name, "", kernel_map_names[map]);
+	guard->maps[map] = bpf_obj_get(path);
+	if (guard->maps[map] < 0)
+		return kernel_fail(error, -errno, "opening %s: %s", path, strerror(errno));
+	return kernel_map_check(guard->maps[map], map, path, error);
+}
+
 int guard_open(const char *name, struct guard **ret_guard, struct guard_error *ret_error)
 {
 	struct guard *guard __attribute__((cleanup(guard_close_pointer))) = NULL;
@@ -349,13 +402,10 @@ int guard_open(const char *name, struct guard **ret_guard, struct guard_error *r
 	guard = kernel_guard_new(name);
 	if (!guard)
 		return -ENOMEM;
-	for (int i = 0; i < MAP_COUNT; i++) {
-		kernel_pin_path(path, name, "", kernel_map_names[i]);
-		guard->maps[i] = bpf_obj_get(path);
-		if (guard->maps[i] < 0)
-			return kernel_fail(ret_error, -errno, "opening %s: %s", path,
-					   strerror(errno));
-	}
+	for (int i = 0; !result && i < MAP_COUNT; i++)
+		result = open_map(guard, i, ret_error);
+	if (result)
+		return result;
 	kernel_pin_path(path, name, "programs", "command");
 	guard->command_fd = bpf_obj_get(path);
 	if (guard->command_fd < 0)
@@ -373,7 +423,7 @@ int guard_peek(const char *name, struct guard **ret_guard)
 	static const int wanted[] = { MAP_LAYOUT, MAP_MODE, MAP_POLICY, MAP_PORTS };
 	struct guard *guard __attribute__((cleanup(guard_close_pointer))) = NULL;
 	struct guard_layout layout = {};
-	char path[PIN_PATH_MAX];
+	struct guard_error ignored;
 	int result = kernel_layout_read(name, &layout);
 
 	if (result)
@@ -383,12 +433,10 @@ int guard_peek(const char *name, struct guard **ret_guard)
 	guard = kernel_guard_new(name);
 	if (!guard)
 		return -ENOMEM;
-	for (size_t i = 0; i < sizeof(wanted) / sizeof(wanted[0]); i++) {
-		kernel_pin_path(path, name, "", kernel_map_names[wanted[i]]);
-		guard->maps[wanted[i]] = bpf_obj_get(path);
-		if (guard->maps[wanted[i]] < 0)
-			return -errno;
-	}
+	for (size_t i = 0; !result && i < sizeof(wanted) / sizeof(wanted[0]); i++)
+		result = open_map(guard, wanted[i], &ignored);
+	if (result)
+		return result;
 	*ret_guard = guard;
 	guard = NULL;
 	return 0;

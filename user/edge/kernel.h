@@ -126,7 +126,7 @@ int guard_attach(struct guard *guard, struct guard_error *ret_error);
 
 /*
  * Open the pinned maps of a guard, which may have no daemon. -ENOENT: no such guard (ret_error says
- * whether bpffs is mounted at all); -EPROTO: another layout; -EPERM.
+ * whether bpffs is mounted at all); -EPROTO: another layout, of one map even (ret_error names it); -EPERM.
  */
 int guard_open(const char *name, struct guard **ret_guard, struct guard_error *ret_error);
 

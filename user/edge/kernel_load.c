@@ -71,13 +71,14 @@ static int reuse_pins(struct connguard *skeleton, const char *name, struct guard
 	for (int i = 0; i < MAP_COUNT; i++) {
 		struct bpf_map *map =
 			bpf_object__find_map_by_name(skeleton->obj, kernel_map_names[i]);
-		struct bpf_map_info info = {};
-		__u32 length = sizeof(info);
 		char path[PIN_PATH_MAX];
 		int result;
 
-		if (!map)
-			return kernel_fail(error, -ENOENT, "the object has no map '%s'",
+		/* Who opens a guard without the object goes by the table. */
+		if (!map || bpf_map__key_size(map) != kernel_map_sizes[i].key ||
+		    bpf_map__value_size(map) != kernel_map_sizes[i].value)
+			return kernel_fail(error, -ENOENT,
+					   "the object has no map '%s' as this program knows it",
 					   kernel_map_names[i]);
 		kernel_pin_path(path, name, "", kernel_map_names[i]);
 		cleanup_close int fd = bpf_obj_get(path);
@@ -87,14 +88,9 @@ static int reuse_pins(struct connguard *skeleton, const char *name, struct guard
 				continue;
 			return kernel_fail(error, -errno, "opening %s: %s", path, strerror(errno));
 		}
-		if (bpf_obj_get_info_by_fd(fd, &info, &length))
-			return -errno;
-		if (info.value_size != bpf_map__value_size(map) ||
-		    info.key_size != bpf_map__key_size(map))
-			return kernel_fail(
-				error, -EPROTO,
-				"%s has another layout (value of %u bytes, expected %u): the loaded guard stays as it is",
-				path, info.value_size, bpf_map__value_size(map));
+		result = kernel_map_check(fd, i, path, error);
+		if (result)
+			return result;
 		result = bpf_map__reuse_fd(map, fd);
 		if (result)
 			return kernel_fail(error, result, "taking over %s: %s", path,

@@ -47,6 +47,13 @@ enum guard_map {
 
 extern const char *const kernel_map_names[MAP_COUNT];
 
+/* Bytes of a key and of a value of each, as bpf/maps.bpf.h has them. */
+struct kernel_map_sizes {
+	__u32 key, value;
+};
+
+extern const struct kernel_map_sizes kernel_map_sizes[MAP_COUNT];
+
 /* A hook, the program for it and where it goes. */
 struct kernel_hook {
 	const char *name;    /* of the pin links/NAME */
@@ -110,6 +117,12 @@ const char *kernel_last_words(void);
 
 /* A guard of which nothing is open yet; the caller's (guard_close()). NULL: no memory. */
 struct guard *kernel_guard_new(const char *name);
+
+/*
+ * Whether a pinned map has keys and values as this build has them. -EPROTO: it has not, and `error` names it by
+ * `path`.
+ */
+int kernel_map_check(int map_fd, enum guard_map map, const char *path, struct guard_error *error);
 
 /* bpffs is not mounted in its place in this mount namespace: the text that says so. -ENOENT. */
 int kernel_bpffs_missing(struct guard_error *error);
