@@ -204,6 +204,30 @@ def a_start_that_fails_changes_nothing_of_the_guard_that_is_there(lab, where):
 
 
 @test
+def another_max_peers_after_a_restart_is_a_problem_that_names_the_step(lab):
+    guard, listener = lab.own_guard(max_peers=16), listen_home(lab)
+    link = link_in(lab, lab.fresh(), listener)
+    assert guard.end(signal.SIGQUIT) == 0
+    guard.write(dict(guard.options, max_peers=64))
+    guard.start_only()
+    wait_for(lambda: os.path.exists(guard.socket_path), "it is there")
+    wait_problem(guard, "max_peers = 64: not in force, the guard that was there has room for 16 peers")
+    assert "stop connguardd, which removes the guard, then start it" in problems(guard)[1]
+    assert guard.status()["peers"]["max"] == 16 and guard.peer(link.peer.address)["state"] == "linked"
+    # What the guard has is in force without a load, and another number is refused.
+    guard.write(dict(guard.options, max_peers=16))
+    guard.tell("reload")
+    wait_whole(guard)
+    guard.write(dict(guard.options, max_peers=64))
+    status, output = guard.cli("reload")
+    assert status == 1 and "[guard] max_peers = 64" in output and "stop and start" in output, output
+    # The step.
+    guard.stop()
+    guard.start()
+    assert guard.status()["peers"]["max"] == 64
+
+
+@test
 def a_reload_without_room_for_the_exempt_prefixes_changes_nothing(lab):
     guard = lab.own_guard(exempt="10.200.0.0/24")
     room = 1024 - 1

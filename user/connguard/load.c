@@ -75,6 +75,10 @@ static int fill_in(const char *name, struct guard *guard, struct surroundings *s
 		complain("%s", *failure.text ? failure.text : strerror(-error));
 		return error;
 	}
+	if (guard_peers_max(guard) != config->max_peers)
+		complain("max_peers = %u is not in force, the guard that was there has room for %u peers and keeps it: "
+			 "unload it, then load it",
+			 config->max_peers, guard_peers_max(guard));
 	if (furnished.adopted < 0)
 		complain("taking existing links under guard: %s", strerror(-furnished.adopted));
 	if (furnished.own_full)

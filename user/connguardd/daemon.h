@@ -68,6 +68,7 @@ enum problem {
 	PROBLEM_UNGUARDED, /* links that are not tracked */
 	PROBLEM_EVENTS,    /* events were lost just now */
 	PROBLEM_KNOWN,     /* known peers without an entry */
+	PROBLEM_CAPACITY,  /* max_peers is not what the guard has room for */
 	PROBLEM_NETWORK,   /* a network has its share of the map, and nobody of it can go */
 	PROBLEM_OWN,       /* more is this host than the own map has room for */
 	PROBLEM_STATE,     /* what operators decide cannot be kept */

@@ -70,6 +70,22 @@ static void say_doubts(const struct config *config)
 			    clock_duration_format(timeout_ns, timeout));
 }
 
+/* A guard keeps its maps as long as it is there, whatever max_peers has become. */
+static void look_at_capacity(struct daemon *daemon)
+{
+	char setting[CONFIG_SETTING_TEXT_MAX];
+	__u32 room = guard_peers_max(daemon->guard);
+
+	if (room == daemon->config.max_peers)
+		problem_clear(daemon, PROBLEM_CAPACITY);
+	else
+		problem_set(daemon, PROBLEM_CAPACITY,
+			    "%s: not in force, the guard that was there has room for %u peers and keeps it: stop "
+			    "connguardd, which removes the guard, then start it (a restart keeps the guard)",
+			    config_setting_text(&daemon->config, config_find_option("guard", "max_peers"), setting),
+			    room);
+}
+
 /* Make the guard be what is configured, and say what deserves a line. Takes `known`. */
 static int take_charge(struct daemon *daemon, struct known_peer *known, size_t known_count, bool taken_over,
 		       struct furnished *ret_furnished)
@@ -96,11 +112,7 @@ static int take_charge(struct daemon *daemon, struct known_peer *known, size_t k
 	say_doubts(&daemon->config);
 	log_adopted(ret_furnished->adopted);
 	decisions_settle(daemon, ret_furnished);
-	if (guard_peers_max(daemon->guard) != daemon->config.max_peers)
-		log_warning("the guard that was taken over has room for %u peers, the configuration says "
-			    "max_peers = %u: it stays so until the guard is removed and loaded anew "
-			    "(stop connguardd, then start it)",
-			    guard_peers_max(daemon->guard), daemon->config.max_peers);
+	look_at_capacity(daemon);
 	if (ret_furnished->mode != daemon->config.mode)
 		log_warning("an operator has decided on mode %s, the configuration says %s: it stays so until "
 			    "`connguard resume`",
@@ -246,8 +258,8 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	cleanup_free struct known_peer *known = NULL;
 	const struct config_option *fixed;
 	char setting[CONFIG_SETTING_TEXT_MAX];
+	struct config config, in_force = daemon->config;
 	struct config_error error = {};
-	struct config config;
 	size_t known_count;
 	bool mode_changed, ports_changed, trims;
 	int result;
@@ -260,7 +272,10 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 		powers_explain(daemon, result, ret_error, error_size);
 		return result;
 	}
-	fixed = config_restart_option(&daemon->config, &config);
+	/* As many as the guard has need no load, whatever was asked for at the start. */
+	if (config.max_peers == guard_peers_max(daemon->guard))
+		in_force.max_peers = config.max_peers;
+	fixed = config_restart_option(&in_force, &config);
 	if (fixed) {
 		snprintf(ret_error, error_size,
 			 "%s: takes effect only when the guard is loaded: %s connguardd to change it",
@@ -283,6 +298,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 	if (mode_changed)
 		guard_mode_write(daemon->guard, config.mode);
 	daemon->config = config;
+	look_at_capacity(daemon);
 	result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
 	if (result)
 		log_warning("the listeners could not be looked at: %s; the periodic check will try again",
