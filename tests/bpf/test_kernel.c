@@ -20,11 +20,16 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/utsname.h>
 #include <sys/wait.h>
 #include <unistd.h>
+
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 
 #include <bpf/bpf.h>
 #include <bpf/libbpf.h>
@@ -1667,6 +1672,172 @@ static void exempt(void **state)
 	guard_close(guard);
 }
 
+/* ---- exemptions, and scarce memory ---- */
+
+/* A prefix of the exempt map with its value. */
+struct exempt_entry {
+	struct exempt_prefix prefix;
+	struct exempt_value value;
+};
+
+static int compare_exempt(const void *left, const void *right)
+{
+	return memcmp(left, right, sizeof(struct exempt_prefix));
+}
+
+/* What the map has, in order. *ret_entries is the caller's to free. */
+static size_t read_exempt(const struct guard *guard, struct exempt_entry **ret_entries)
+{
+	cleanup_free struct exempt_prefix *prefixes = NULL;
+	cleanup_free struct exempt_value *values = NULL;
+	struct exempt_entry *entries;
+	size_t count;
+
+	assert_int_equal(guard_exempt_read(guard, &prefixes, &values, &count), 0);
+	entries = calloc(count + 1, sizeof(*entries));
+	assert_non_null(entries);
+	for (size_t i = 0; i < count; i++) {
+		entries[i].prefix = prefixes[i];
+		entries[i].value = values[i];
+	}
+	qsort(entries, count, sizeof(*entries), compare_exempt);
+	*ret_entries = entries;
+	return count;
+}
+
+static struct exempt_prefix exempt_of(const char *address)
+{
+	const struct peer_address key = key_of(address);
+	struct exempt_prefix prefix = { .prefix_length = 128 };
+
+	memcpy(prefix.address, key.bytes, sizeof(prefix.address));
+	return prefix;
+}
+
+static bool is_exempt(const struct guard *guard, const char *address)
+{
+	const struct peer_address key = key_of(address);
+
+	return guard_exempts(guard, &key, now_ns());
+}
+
+/* A thread that makes the exempt map what is configured; what it writes to maps is let through by another one. */
+struct writer {
+	const struct guard *guard;
+	const struct config *config;
+	atomic_int listener; /* seccomp_unotify(2); 0: not yet; negative: an errno */
+	atomic_bool ended;
+	int result;
+};
+
+static void *write_exempt(void *argument)
+{
+	/* On a machine of the other byte order the number of the command is in the other half. */
+	const __u32 command = offsetof(struct seccomp_data, args) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
+	struct sock_filter filter[] = {
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_bpf, 0, 3),
+		BPF_STMT(BPF_LD | BPF_W | BPF_ABS, command),
+		BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, BPF_MAP_UPDATE_ELEM, 0, 1),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_USER_NOTIF),
+		BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+	};
+	const struct sock_fprog program = { .len = sizeof(filter) / sizeof(filter[0]), .filter = filter };
+	struct writer *writer = argument;
+	long listener = syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
+
+	atomic_store(&writer->listener, listener < 0 ? -errno : (int)listener);
+	if (listener >= 0)
+		writer->result = furnish_exempt(writer->guard, writer->config);
+	atomic_store(&writer->ended, true);
+	return NULL;
+}
+
+/* furnish_exempt(), of whose writes the one of this number (the first: 0) finds no memory. *ret_writes: all it tried. */
+static int furnish_short_of_memory(const struct guard *guard, const struct config *config, unsigned int failing,
+				   unsigned int *ret_writes)
+{
+	struct writer writer = { .guard = guard, .config = config };
+	pthread_t thread;
+	int listener;
+
+	*ret_writes = 0;
+	assert_int_equal(pthread_create(&thread, NULL, write_exempt, &writer), 0);
+	while (!(listener = atomic_load(&writer.listener)))
+		usleep(100);
+	while (listener > 0 && !atomic_load(&writer.ended)) {
+		struct pollfd readable = { .fd = listener, .events = POLLIN };
+		struct seccomp_notif_resp answer = {};
+		struct seccomp_notif call = {};
+
+		if (poll(&readable, 1, 1) <= 0 || !(readable.revents & POLLIN) ||
+		    ioctl(listener, SECCOMP_IOCTL_NOTIF_RECV, &call))
+			continue;
+		answer.id = call.id;
+		if ((*ret_writes)++ == failing)
+			answer.error = -ENOMEM;
+		else
+			answer.flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE;
+		assert_int_equal(ioctl(listener, SECCOMP_IOCTL_NOTIF_SEND, &answer), 0);
+	}
+	pthread_join(thread, NULL);
+	if (listener < 0)
+		skip();
+	close(listener);
+	return writer.result;
+}
+
+/* All that is configured, or nothing is changed, whichever write fails; also where there is no room before one has gone. */
+static void exempts_all_or_nothing(void **state)
+{
+	struct config old = { .exempt = { .count = 2, .prefix = { exempt_of("10.97.3.1"), exempt_of("10.97.3.2") } } };
+	struct config fresh = { .exempt = { .count = 3,
+					    .prefix = { exempt_of("10.97.3.2"), exempt_of("10.97.3.3"),
+							exempt_of("10.97.3.4") } } };
+	const struct exempt_value by_command = { .until_ns = now_ns() + HOUR_NS };
+	const struct exempt_prefix overruled = exempt_of("10.97.3.4");
+	struct guard *guard = load_fresh();
+	const unsigned int none = 77;
+
+	(void)state;
+	for (__u32 full = 0; full < 2; full++) {
+		struct exempt_entry *before, *after;
+		unsigned int writes;
+		size_t count;
+
+		assert_int_equal(furnish_exempt(guard, &old), 0);
+		assert_int_equal(guard_exempt_write(guard, &overruled, &by_command), 0);
+		for (__u32 i = 3; full && i < guard_exempt_max(guard); i++) {
+			struct exempt_prefix filler = exempt_of("10.98.0.0");
+
+			filler.address[14] = (__u8)(i >> 8);
+			filler.address[15] = (__u8)i;
+			assert_int_equal(guard_exempt_write(guard, &filler, &by_command), 0);
+		}
+		count = read_exempt(guard, &before);
+		assert_int_equal(count, full ? guard_exempt_max(guard) : 3);
+		for (unsigned int failing = 0; failing < 2; failing++) {
+			assert_int_equal(furnish_short_of_memory(guard, &fresh, failing, &writes), -ENOMEM);
+			assert_true(writes > failing);
+			assert_int_equal(read_exempt(guard, &after), count);
+			assert_memory_equal(before, after, count * sizeof(*before));
+			free(after);
+		}
+		assert_int_equal(furnish_short_of_memory(guard, &fresh, none, &writes), 0);
+		assert_int_equal(writes, 2);
+		assert_int_equal(read_exempt(guard, &after), count);
+		assert_false(is_exempt(guard, "10.97.3.1"));
+		assert_true(is_exempt(guard, "10.97.3.2") && is_exempt(guard, "10.97.3.3") &&
+			    is_exempt(guard, "10.97.3.4"));
+		/* What is as it should be is not written again. */
+		assert_int_equal(furnish_short_of_memory(guard, &fresh, none, &writes), 0);
+		assert_int_equal(writes, 0);
+		free(before);
+		free(after);
+	}
+	guard_close(guard);
+}
+
 /* `number` addresses of 128 bits after 2001:db8::, and what a hundred bits of them have in common. */
 static struct prefix_set own_set(__u32 number)
 {
@@ -2079,6 +2250,7 @@ static int run_all(void)
 		TEST(services),
 		TEST(reads_as_revived),
 		TEST(exempt),
+		TEST(exempts_all_or_nothing),
 		TEST(own),
 		TEST(own_in_a_full_map),
 		TEST(peers),

@@ -45,39 +45,127 @@ static bool prefix_equal(const struct exempt_prefix *left, const struct exempt_p
 	       memcmp(left->address, right->address, sizeof(left->address)) == 0;
 }
 
-/* Whether an entry of the map has to stay as it is. */
-static bool entry_wanted(const struct exempt_prefix *prefix, const struct exempt_value *value,
-			 const struct config *config)
+static bool is_configured(const struct exempt_prefix *prefix, const struct config *config)
 {
-	if (!value->configured)
-		return value->until_ns > clock_now_ns();
 	for (size_t i = 0; i < config->exempt.count; i++)
 		if (prefix_equal(prefix, &config->exempt.prefix[i]))
 			return true;
 	return false;
 }
 
-int furnish_exempt(const struct guard *guard, const struct config *config)
+/* What becomes of a prefix in the map. */
+struct exempt_step {
+	struct exempt_prefix prefix;
+	struct exempt_value before, after;
+	bool was, is; /* it has an entry, before and after */
+};
+
+/* The steps, in their order. */
+struct exempt_steps {
+	struct exempt_step *list;
+	size_t count;
+};
+
+static void exempt_steps_free(struct exempt_steps *steps)
 {
-	const struct exempt_value value = { .until_ns = NEVER_ENDS_NS, .configured = 1 };
+	free(steps->list);
+}
+
+/* Take the step, or take it back. */
+static int exempt_step_take(const struct guard *guard, const struct exempt_step *step, bool back)
+{
+	bool there = back ? step->was : step->is;
+	int result = there ? guard_exempt_write(guard, &step->prefix, back ? &step->before : &step->after) :
+			     guard_exempt_delete(guard, &step->prefix);
+
+	/* A command has deleted it meanwhile. */
+	return !there && result == -ENOENT ? 0 : result;
+}
+
+/* Writes of what is configured: of what is `there`, but not as configured, or of what is not. Returns how many. */
+static size_t exempt_writes(const struct config *config, const struct exempt_prefix *prefixes,
+			    const struct exempt_value *values, size_t count, bool there, struct exempt_step *steps)
+{
+	const struct exempt_value configured = { .until_ns = NEVER_ENDS_NS, .configured = 1 };
+	size_t used = 0;
+
+	for (size_t i = 0; i < config->exempt.count; i++) {
+		struct exempt_step step = { .prefix = config->exempt.prefix[i], .after = configured, .is = true };
+		size_t at = 0;
+
+		while (at < count && !prefix_equal(&prefixes[at], &step.prefix))
+			at++;
+		step.was = at < count;
+		if (step.was)
+			step.before = values[at];
+		if (step.was == there && !(there && !memcmp(&step.before, &configured, sizeof(configured))))
+			steps[used++] = step;
+	}
+	return used;
+}
+
+/* Deletions of what is not configured any more, or was made for a time that is over. Returns how many. */
+static size_t exempt_deletions(const struct config *config, const struct exempt_prefix *prefixes,
+			       const struct exempt_value *values, size_t count, struct exempt_step *steps)
+{
+	__u64 now = clock_now_ns();
+	size_t used = 0;
+
+	for (size_t i = 0; i < count; i++)
+		if ((values[i].configured || values[i].until_ns <= now) && !is_configured(&prefixes[i], config))
+			steps[used++] = (struct exempt_step){ .prefix = prefixes[i], .before = values[i], .was = true };
+	return used;
+}
+
+/*
+ * Writes first, so that what is exempt before and after, by whatever prefix, is so throughout; and before them as many of
+ * the deletions as they need room: a full map takes no write, before Linux 6.13 not even of what is there. -ENOSPC: there
+ * is none.
+ */
+static int exempt_plan(const struct guard *guard, const struct config *config, struct exempt_steps *ret_steps)
+{
 	cleanup_free struct exempt_prefix *prefixes = NULL;
 	cleanup_free struct exempt_value *values = NULL;
-	size_t count, wanted = config->exempt.count;
+	cleanup_free struct exempt_step *writes = NULL, *deletions = NULL;
+	size_t count, write_count, deletion_count, new_count, room, first = 0;
 	int result = guard_exempt_read(guard, &prefixes, &values, &count);
 
 	if (result)
 		return result;
-	for (size_t i = 0; i < count; i++)
-		wanted += entry_wanted(&prefixes[i], &values[i], config) && !values[i].configured;
-	/* All, or nothing is changed. */
-	if (wanted > guard_exempt_max(guard))
+	writes = calloc(config->exempt.count + 1, sizeof(*writes));
+	deletions = calloc(count + 1, sizeof(*deletions));
+	ret_steps->list = calloc(config->exempt.count + count + 1, sizeof(*ret_steps->list));
+	if (!writes || !deletions || !ret_steps->list)
+		return -ENOMEM;
+	write_count = exempt_writes(config, prefixes, values, count, true, writes);
+	new_count = exempt_writes(config, prefixes, values, count, false, &writes[write_count]);
+	write_count += new_count;
+	deletion_count = exempt_deletions(config, prefixes, values, count, deletions);
+	room = guard_exempt_max(guard);
+	room = room > count ? room - count : 0;
+	if (new_count > room + deletion_count)
 		return -ENOSPC;
-	/* Delete first, so that a full map has room; an entry that stays is in force throughout. */
-	for (size_t i = 0; i < count; i++)
-		if (!entry_wanted(&prefixes[i], &values[i], config))
-			guard_exempt_delete(guard, &prefixes[i]);
-	for (size_t i = 0; !result && i < config->exempt.count; i++)
-		result = guard_exempt_write(guard, &config->exempt.prefix[i], &value);
+	while (first < deletion_count && room + first < (new_count ? new_count : write_count > 0))
+		first++;
+	memcpy(ret_steps->list, deletions, first * sizeof(*deletions));
+	memcpy(&ret_steps->list[first], writes, write_count * sizeof(*writes));
+	memcpy(&ret_steps->list[first + write_count], &deletions[first],
+	       (deletion_count - first) * sizeof(*deletions));
+	ret_steps->count = write_count + deletion_count;
+	return 0;
+}
+
+int furnish_exempt(const struct guard *guard, const struct config *config)
+{
+	struct exempt_steps steps __attribute__((cleanup(exempt_steps_free))) = {};
+	int result = exempt_plan(guard, config, &steps);
+	size_t taken;
+
+	for (taken = 0; !result && taken < steps.count; taken++)
+		result = exempt_step_take(guard, &steps.list[taken], false);
+	/* All, or nothing is changed: the last one was not taken, and each gives back what the one before it needs. */
+	for (size_t i = taken ? taken - 1 : 0; result && i > 0; i--)
+		exempt_step_take(guard, &steps.list[i - 1], true);
 	return result;
 }
 

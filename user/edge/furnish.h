@@ -21,7 +21,7 @@ int furnish_policy(const struct guard *guard, const struct config *config,
 
 /*
  * The exempt map: the configured prefixes are in it, what was configured before is not, what a command
- * put there stays until it ends. -ENOSPC: there is no room for all of it, and nothing has changed.
+ * put there stays until it ends. -ENOSPC: there is no room for all of it; -ENOMEM. After a failure all is as it was.
  */
 int furnish_exempt(const struct guard *guard, const struct config *config);
 
