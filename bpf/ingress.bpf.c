@@ -173,7 +173,11 @@ static __attribute__((noinline)) void knock_copy(struct __sk_buff *skb,
 						 const struct peer_address *address, __u64 now, __u64 kept_ns)
 {
 	struct ready_syn syn = { .until_ns = now + kept_ns };
+	struct bpf_sock *sk = skb->sk;
 
+	/* Who lets it in has to know: a copy comes by the device that has the address. */
+	if (sk)
+		syn.interface = sk->bound_dev_if;
 	if (syn_read(skb, now, &syn) == 0)
 		bpf_map_update_elem(&held_syns, address, &syn, BPF_ANY);
 }

@@ -506,7 +506,7 @@ struct ready_syn {
 	__u64 time_ns;
 	__u64 until_ns;  /* knocks: not let in any more from then on */
 	__u32 mark;      /* dials: SO_MARK */
-	__u32 interface; /* dials: index of the one that its socket is bound to; 0: none */
+	__u32 interface; /* index of the one that the socket is bound to, of a knock its listener; 0: none */
 	__u32 length;    /* of `bytes`: from the IP header to the end of the TCP header */
 	__u8 bytes[SYN_BYTES_MAX];
 };

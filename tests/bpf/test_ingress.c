@@ -714,6 +714,7 @@ static bool is_kept(const char *peer, const struct segment *segment, __u64 kept_
 
 	if (bpf_map_lookup_elem(maps.held_syns, &key, &syn))
 		return false;
+	assert_int_equal(syn.interface, 0);
 	assert_int_equal(syn.length, packet_of(segment, packet));
 	assert_memory_equal(syn.bytes, packet, syn.length);
 	assert_int_equal(syn.until_ns - syn.time_ns, kept_ns);

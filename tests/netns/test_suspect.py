@@ -9,8 +9,8 @@ import os
 import re
 import signal
 
-from harness import (ALL_BUT_SYNS, IPV4, PATIENCE, PORT, SECOND, SYNS, TIME_SCALE, Skip, now_ns, run, wait_for,
-                     wait_past)
+from harness import (ALL_BUT_SYNS, IPV4, PATIENCE, PORT, SECOND, SYNS, TIME_SCALE, Family, Skip, now_ns, run,
+                     wait_for, wait_past)
 from prober import Prober
 from registry import core, each, each_family, needs, test
 from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial, link_in,
@@ -229,8 +229,9 @@ class CutLink:
 
     def __init__(self, lab, peer=None, interface=None, **options):
         self.guard = lab.guard(**OPTIONS, **options)
-        self.listener = lab.home("listen", address=IPV4.listen, port=PORT, interface=interface)
-        self.watch, self.peer = self.guard.watch(), peer or lab.fresh(IPV4)
+        self.peer = peer or lab.fresh(IPV4)
+        self.listener = lab.home("listen", address=self.peer.family.listen, port=PORT, interface=interface)
+        self.watch = self.guard.watch()
         self.link = link_in(lab, self.peer, self.listener)
         self.cut = lab.home.eat("input", f"ip saddr {self.peer.address} tcp sport {self.link.dial['local'][1]}")
         lab.at_end(self.mend)
@@ -259,6 +260,24 @@ def knock_that_was_held_is_let_in(lab, case):
     outcome = peer.host("settle", fd=knock["fd"], timeout=PATIENCE)
     assert outcome and outcome["errno"] == "success", outcome
     watch.event(peer, "link_unanswered" if "nothing answers" in case else "link_ended", cookie=link.cookie)
+    watch.event(peer, "link_inbound")
+
+
+@test
+@needs("socket_options")
+def knock_that_was_held_waits_where_a_copy_would_belong_to_nothing(lab):
+    """The listener is bound to a device, and its address is on another one, by which a copy would come: nobody would be
+    there, and the peer's dial would fail. Its sender repeats it."""
+    lab.left.ip("route add 10.78.0.1/32 via 10.77.0.1")
+    lab.at_end(lab.left.ip, "route del 10.78.0.1/32 via 10.77.0.1")
+    cut = CutLink(lab, lab.fresh(Family("IPv4 of eth1", listen="10.78.0.1", home="10.78.0.1", version=4)), interface="eth0")
+    watch, peer, link = cut.watch, cut.peer, cut.link
+    knock = peer.knock(blocking=False)
+    watch.event(peer, "knock_suspect")
+    watch.event(peer, "link_unanswered", cookie=link.cookie)
+    outcome = peer.host("settle", fd=knock["fd"], timeout=PATIENCE)
+    assert outcome and outcome["errno"] == "success" and outcome["resent"], outcome
+    assert lab.home("accept", fd=cut.listener, timeout=PATIENCE), "nothing comes in"
     watch.event(peer, "link_inbound")
 
 

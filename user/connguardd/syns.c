@@ -29,6 +29,7 @@
 
 #include "base/clock.h"
 #include "base/log.h"
+#include "edge/host.h"
 #include "pure/life.h"
 #include "pure/names.h"
 #include "pure/packet.h"
@@ -100,6 +101,7 @@ void syns_let_go(struct daemon *daemon, const struct peer_address *address, __u6
 
 void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 {
+	struct peer_address here;
 	struct ready_syn syn;
 
 	if (guard_held_syn_read(daemon->guard, address, &syn))
@@ -108,6 +110,10 @@ void syns_let_in(struct daemon *daemon, const struct peer_address *address)
 	/* An old one is of a dial that its sender may have given up. */
 	if (clock_now_ns() >= syn.until_ns || syn.length > sizeof(syn.bytes) ||
 	    !packet_renew_syn(syn.bytes, syn.length, 0))
+		return;
+	/* Who listens at another interface than it would come by would not get it, and an RST would be the answer. */
+	here = packet_destination(syn.bytes);
+	if (syn.interface && !host_is_at(&here, syn.interface))
 		return;
 	packets_let_in(daemon, syn.bytes, syn.length);
 }

@@ -6,8 +6,12 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <ifaddrs.h>
+#include <net/if.h>
+#include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -110,4 +114,48 @@ int host_syn_timeout(__u64 *ret_ns)
 	}
 	*ret_ns = seconds * 1000000000ULL;
 	return 0;
+}
+
+/* ---- addresses ------------------------------------------------------------------------------- */
+
+static bool has_address(const struct ifaddrs *one, const struct peer_address *address)
+{
+	struct peer_address has = {};
+	struct sockaddr_in6 ipv6;
+	struct sockaddr_in ipv4;
+
+	if (!one->ifa_addr)
+		return false;
+	switch (one->ifa_addr->sa_family) {
+	case AF_INET:
+		memcpy(&ipv4, one->ifa_addr, sizeof(ipv4));
+		has = address_from_ipv4(ipv4.sin_addr.s_addr);
+		break;
+	case AF_INET6:
+		memcpy(&ipv6, one->ifa_addr, sizeof(ipv6));
+		memcpy(has.bytes, &ipv6.sin6_addr, sizeof(has.bytes));
+		break;
+	default:
+		return false;
+	}
+	return address_same_host(&has, address);
+}
+
+bool host_is_at(const struct peer_address *address, __u32 interface)
+{
+	bool here = false, elsewhere = false;
+	struct ifaddrs *list;
+
+	if (getifaddrs(&list))
+		return false;
+	for (const struct ifaddrs *one = list; one; one = one->ifa_next) {
+		if (!has_address(one, address))
+			continue;
+		if (if_nametoindex(one->ifa_name) == interface)
+			here = true;
+		else
+			elsewhere = true;
+	}
+	freeifaddrs(list);
+	return here && !elsewhere;
 }

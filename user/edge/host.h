@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: BSD-2-Clause */
 /*
- * What is to know of this host and of a network namespace: the namespace's identity, TCP settings.
+ * What is to know of this host and of a network namespace: the namespace's identity, TCP settings, whose an address is.
  *
  * Each function is about the calling thread's network namespace. Knows nothing of peers, guards or
  * sockets, logs nothing. Functions return 0 or a negative errno.
@@ -8,9 +8,12 @@
 #ifndef EDGE_HOST_H
 #define EDGE_HOST_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 #include <linux/types.h>
+
+#include <connguard/address.h>
 
 /*
  * The namespace's cookie: never 0, never used again until reboot, the number bpf_get_netns_cookie()
@@ -37,5 +40,11 @@ int host_enter_netns(const char *path);
  * retries for one socket (TCP_SYNCNT). -ENOENT: /proc/sys is not there.
  */
 int host_syn_timeout(__u64 *ret_ns);
+
+/*
+ * Whether the interface with this index has the address, and no other one has it too: by that one comes what this host
+ * sends to itself there. False also where that cannot be told.
+ */
+bool host_is_at(const struct peer_address *address, __u32 interface);
 
 #endif
