@@ -62,13 +62,16 @@ static __always_inline int is_awaited(const struct peer_address *address, const 
 
 /*
  * Would a listener of the guard get this? Those on the address itself go before those on any (net/ipv4/
- * inet_hashtables.c, __inet_lookup_listener), whoever they belong to.
+ * inet_hashtables.c, __inet_lookup_listener), whoever they belong to. At loopback, where only a translation of addresses
+ * leads a peer, others' are not known.
  */
 static __attribute__((noinline)) int listener_is_ours(const struct peer_address *local, __u16 port)
 {
 	struct listen_place place = { .port = port };
 	const struct place_listeners *there;
 
+	if (address_is_loopback(local))
+		return 0;
 	__builtin_memcpy(place.address, local->bytes, sizeof(place.address));
 	there = bpf_map_lookup_elem(&listeners, &place);
 	if (!there || (there->ours <= 0 && !there->others)) {

@@ -413,6 +413,20 @@ static void remote_is_local(void **state)
 	assert_silent(watch);
 }
 
+/* Where only a translation of addresses leads a peer, others may listen of whom nobody knows. */
+static void local_is_loopback(void **state)
+{
+	(void)state;
+	put_slot(&maps, THERE4, some_link(LINK_COOKIE));
+	put_slot(&maps, THERE6, some_link(LINK_COOKIE));
+	put_listeners(&maps, "127.0.0.1", PORT, 1, 0);
+	assert_int_equal(knock(THERE4, "127.0.0.1"), PASSED);
+	put_listeners(&maps, "127.0.0.1", PORT, 0, 0);
+	assert_int_equal(knock(THERE4, "127.0.0.1"), PASSED);
+	assert_int_equal(knock(THERE6, "::1"), PASSED);
+	assert_silent(watch);
+}
+
 static void exempt_prefixes(void **state)
 {
 	const struct exempt_value for_good = { .until_ns = NEVER_ENDS_NS };
@@ -608,7 +622,7 @@ static int run_all(void)
 		TEST(unknown),	       TEST(not_linked),
 		TEST(limits),	       TEST(other_ports_and_protocols),
 		TEST(modes),	       TEST(reject_style_drop),
-		TEST(no_policy),       TEST(remote_is_local),
+		TEST(no_policy),       TEST(remote_is_local), TEST(local_is_loopback),
 		TEST(exempt_prefixes), TEST(own_prefixes), TEST(exempt_peer),
 		TEST(leaving),	       TEST(awaited),
 		TEST(ring_full),       TEST(services),

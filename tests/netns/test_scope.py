@@ -127,9 +127,9 @@ def the_listener_of_another_service_of_the_other_family(lab):
     watch.counted(dial_idle=2, link_outbound=2, knock_linked=1)
 
 
-def outcome_of_knock(peer):
+def outcome_of_knock(peer, address=None):
     """Of one that is given a moment: an errno, or None."""
-    knock = peer.knock(blocking=False)
+    knock = peer.knock(address=address, blocking=False)
     if knock["fd"] is None:
         return knock["errno"]
     outcome = knock if knock["errno"] == "success" else peer.host("settle", fd=knock["fd"], timeout=0.1)
@@ -155,6 +155,47 @@ def the_listener_of_another_service_beside_ours(lab):
     assert lab.home("accept", fd=own, timeout=0.1) is None
     stranger("close", fd=listener)
     wait_for(lambda: outcome_of_knock(peer) == "ECONNREFUSED", "with the other one gone it is refused again")
+
+
+@each_family
+def the_listener_of_another_service_on_an_address_of_ours(lab, family):
+    """Ours is on any, and hears the rest. No check looks at who listens meanwhile, and the link is beyond doubt."""
+    guard, peer = lab.own_guard(check_interval="1h", suspect_after="10m"), lab.fresh(family)
+    address = second_address(lab, family)
+    lab.home("listen", address="::", port=PORT, shared=True)
+    watch = guard.watch()
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    assert_knock_refused(watch, peer, address=address)
+    stranger, listener = stranger_listens(lab, address, shared=True)
+    wait_for(lambda: outcome_of_knock(peer, address) == "success", "what is the other one's is let in")
+    guard.wait_log(f"somebody listens on port {PORT} with a socket made outside")
+    assert_knock_refused(watch, peer)
+    stranger("close", fd=listener)
+    wait_for(lambda: outcome_of_knock(peer, address) == "ECONNREFUSED", "with the other one gone it is refused again")
+
+
+# Of bpf/maps.bpf.h.
+LISTENERS_MAX = 1024
+
+
+@test
+def listeners_of_others_at_loopback_take_no_room(lab):
+    """Anybody may have thousands, and no peer's knock comes there."""
+    outside = os.path.join(lab.cgroups, PREFIX, "outside")
+    os.makedirs(outside, exist_ok=True)
+    # A process may have no more descriptors.
+    for network in range(1, 3):
+        stranger = lab.home.add_worker("cgt-stranger", cgroup=outside)
+        for number in range(LISTENERS_MAX // 2 + 8):
+            stranger("listen", address=f"127.{network}.{number // 250}.{number % 250 + 1}", port=PORT)
+    guard, peer = lab.own_guard(), lab.fresh(IPV6)
+    lab.home("listen", address=IPV6.listen, port=PORT)
+    watch = guard.watch()
+    link_out(lab, peer)
+    watch.event(peer, "link_outbound")
+    assert_knock_refused(watch, peer)
+    assert "made outside" not in str(guard.status()["notes"])
 
 
 @test

@@ -153,6 +153,8 @@ struct daemon {
 	__u64 unheld;                /* dials and links that were not held, as counted then */
 	unsigned int beats_unguarded; /* heartbeats since links were tried that could not be taken under guard */
 	unsigned int beats_without_loss; /* heartbeats since events were lost */
+	__u64 listeners_not_before_ns; /* who listens is not looked at again with a heartbeat */
+	int listeners_result;          /* of the last look at them: said when it changes */
 	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as last seen: surroundings_strange_ports() */
 	size_t strange_port_count;
 	struct overlap *overlaps;    /* guards that overlap with this one, as last seen */
@@ -280,8 +282,17 @@ void room_look(struct daemon *daemon);
 int places_start(struct daemon *daemon);
 void places_stop(struct daemon *daemon);
 
-/* Look at all of them: is the guard still where its service is? To be called now and then. */
+/*
+ * Look at all of them: is the guard still where its service is, and who listens beside it? To be called with each
+ * heartbeat.
+ */
 void places_look(struct daemon *daemon);
+
+/*
+ * Who listens on the guarded ports, for the hooks; and a port whose connections pass by the guard is logged once, until
+ * that has changed. places_look() does it, as often as it costs little.
+ */
+void places_look_at_listeners(struct daemon *daemon);
 
 /* The path of the cgroup that the guard waits for, because it is not there (any more); NULL: it is. */
 const char *places_waits_for(const struct daemon *daemon);

@@ -299,10 +299,7 @@ int daemon_reload(struct daemon *daemon, char *ret_error, size_t error_size)
 		guard_mode_write(daemon->guard, config.mode);
 	daemon->config = config;
 	look_at_capacity(daemon);
-	result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
-	if (result)
-		log_warning("the listeners could not be looked at: %s; the periodic check will try again",
-			    strerror(-result));
+	places_look_at_listeners(daemon);
 	if (ports_changed)
 		log_adopted(furnish_links(daemon->guard, &daemon->surroundings, &daemon->config, true));
 	log_set_level(config.log_level);

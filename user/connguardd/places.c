@@ -16,12 +16,19 @@
 #include <unistd.h>
 
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
 #include "edge/cgroups.h"
 #include "edge/furnish.h"
 #include "edge/host.h"
 #include "edge/place_watch.h"
+
+/*
+ * After a look at the listeners there is none with a heartbeat for so many times as long as it has worked: many of them
+ * take a fortieth of a processor.
+ */
+#define LISTENERS_REST_RATIO 40
 
 /* Which path is which, to place_watch_path(). */
 enum watched {
@@ -162,6 +169,39 @@ static bool find_new_cgroup(struct daemon *daemon, __u64 attached)
 	return !result && id != attached;
 }
 
+/* ---- who listens ---- */
+
+static bool port_among(const __u16 *ports, size_t count, __u16 port)
+{
+	for (size_t i = 0; i < count; i++)
+		if (ports[i] == port)
+			return true;
+	return false;
+}
+
+void places_look_at_listeners(struct daemon *daemon)
+{
+	__u64 worked = clock_worked_ns();
+	__u16 ports[CONFIG_PORTS_MAX];
+	size_t count;
+	int result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
+
+	if (result != daemon->listeners_result && result)
+		log_warning("the listeners could not be looked at: %s; tried again until they can", strerror(-result));
+	daemon->listeners_result = result;
+	if (!result && !surroundings_strange_ports(&daemon->surroundings, &daemon->config, ports, &count)) {
+		for (size_t i = 0; i < count; i++)
+			if (!port_among(daemon->strange_ports, daemon->strange_port_count, ports[i]))
+				log_warning("somebody listens on port %u with a socket made outside cgroup %s: "
+					    "what it accepts is not guarded",
+					    ports[i], daemon->config.cgroup);
+		memcpy(daemon->strange_ports, ports, count * sizeof(*ports));
+		daemon->strange_port_count = count;
+	}
+	daemon->listeners_not_before_ns =
+		clock_now_ns() + LISTENERS_REST_RATIO * (clock_worked_ns() - worked);
+}
+
 /* ---- following ---- */
 
 /* What the guard knows of its place beside where its hooks are. */
@@ -231,6 +271,9 @@ void places_look(struct daemon *daemon)
 	if (daemon->must_follow && !daemon->cgroup_gone)
 		follow(daemon);
 	look_at_pins(daemon);
+	/* The kernel does not tell of others' who begin to listen, and where they do their knocks are not ours to refuse. */
+	if (clock_now_ns() >= daemon->listeners_not_before_ns)
+		places_look_at_listeners(daemon);
 }
 
 static void on_place(evutil_socket_t fd, short what, void *argument)

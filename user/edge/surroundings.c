@@ -229,36 +229,34 @@ static bool hears_only_us(const struct tcp_socket *listener)
 	       memcmp(&listener->local.bytes[12], any, sizeof(any)) != 0;
 }
 
-int surroundings_strange_ports(struct surroundings *surroundings, const struct config *config,
+static bool is_strange(const struct surroundings *surroundings, __u16 port)
+{
+	for (size_t i = 0; i < surroundings->strange_port_count; i++)
+		if (surroundings->strange_ports[i] == port)
+			return true;
+	return false;
+}
+
+int surroundings_strange_ports(const struct surroundings *surroundings, const struct config *config,
 			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count)
 {
-	cleanup_free struct tcp_socket *list = NULL;
-	size_t count, found = 0;
-	int result;
+	size_t found = 0;
 
-	/* Of a cgroup that is not there nobody can be a stranger. */
-	*ret_count = 0;
-	if (!surroundings->cgroups)
-		return 0;
-	result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, config->ports.number,
-				  config->ports.count, &list, &count);
-
-	if (result)
-		return result;
-	cgroup_set_refresh(surroundings->cgroups);
-	for (__u32 i = 0; i < config->ports.count; i++) {
-		for (size_t j = 0; j < count; j++) {
-			/* Cgroup 0: the kernel does not tell. */
-			if (list[j].local_port != config->ports.number[i] || !list[j].cgroup_id ||
-			    cgroup_set_contains(surroundings->cgroups, list[j].cgroup_id) ||
-			    hears_only_us(&list[j]))
-				continue;
+	for (__u32 i = 0; i < config->ports.count; i++)
+		if (is_strange(surroundings, config->ports.number[i]))
 			ret_ports[found++] = config->ports.number[i];
-			break;
-		}
-	}
 	*ret_count = found;
 	return 0;
+}
+
+/* What it accepts passes by the guard, unless it hears nobody else. Of a cgroup that is not there nobody is a stranger. */
+static void note_stranger(struct surroundings *surroundings, const struct tcp_socket *listener)
+{
+	/* Cgroup 0: the kernel does not tell. */
+	if (surroundings->cgroups && listener->cgroup_id && !hears_only_us(listener) &&
+	    !is_strange(surroundings, listener->local_port) &&
+	    surroundings->strange_port_count < CONFIG_PORTS_MAX)
+		surroundings->strange_ports[surroundings->strange_port_count++] = listener->local_port;
 }
 
 int surroundings_listeners(struct surroundings *surroundings, const struct config *config,
@@ -267,7 +265,7 @@ int surroundings_listeners(struct surroundings *surroundings, const struct confi
 	static const struct peer_address any;
 	cleanup_free struct tcp_socket *list = NULL;
 	struct seen_listener *seen;
-	size_t count;
+	size_t count, seen_count = 0;
 	int result = sockets_list(surroundings->sockets, SOCKET_STATES_LISTEN, config->ports.number,
 				  config->ports.count, &list, &count);
 
@@ -277,15 +275,24 @@ int surroundings_listeners(struct surroundings *surroundings, const struct confi
 	seen = calloc(count + 1, sizeof(*seen));
 	if (!seen)
 		return -ENOMEM;
+	surroundings->strange_port_count = 0;
 	for (size_t i = 0; i < count; i++) {
-		seen[i].cookie = list[i].cookie;
-		memcpy(seen[i].place.address, list[i].local.bytes, sizeof(seen[i].place.address));
-		seen[i].place.port = list[i].local_port;
-		seen[i].ours = !list[i].interface &&
-			       cgroup_set_contains(surroundings->cgroups, list[i].cgroup_id);
-		seen[i].ipv4_also = !list[i].ipv6_only && address_same_host(&list[i].local, &any);
+		bool inside = cgroup_set_contains(surroundings->cgroups, list[i].cgroup_id);
+		struct seen_listener *one = &seen[seen_count];
+
+		if (!inside)
+			note_stranger(surroundings, &list[i]);
+		/* Whoever is at loopback: no knock that the guard refuses comes there, and anybody may make thousands. */
+		if (!inside && hears_only_us(&list[i]))
+			continue;
+		one->cookie = list[i].cookie;
+		memcpy(one->place.address, list[i].local.bytes, sizeof(one->place.address));
+		one->place.port = list[i].local_port;
+		one->ours = inside && !list[i].interface;
+		one->ipv4_also = !list[i].ipv6_only && address_same_host(&list[i].local, &any);
+		seen_count++;
 	}
 	*ret_seen = seen;
-	*ret_count = count;
+	*ret_count = seen_count;
 	return 0;
 }

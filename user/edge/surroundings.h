@@ -24,6 +24,8 @@ struct surroundings {
 	struct sockets *sockets;
 	struct local_table *local_table;
 	struct prefix_set own; /* what of that namespace is this host, when it was last read */
+	__u16 strange_ports[CONFIG_PORTS_MAX]; /* as surroundings_listeners() has last seen them, in no order */
+	size_t strange_port_count;
 };
 
 /* Nothing is open. */
@@ -71,14 +73,6 @@ int surroundings_seen(struct surroundings *surroundings, const struct config *co
 		      const struct tcp_socket *list, size_t count, struct seen_socket **ret_seen,
 		      size_t *ret_count);
 
-/*
- * The guarded ports on which somebody listens with a socket that was made outside the guard's
- * cgroup, in the order of the configuration. A connection belongs to the cgroup of its listener: what
- * such a one accepts is not guarded. *ret_ports has room for all of the configuration's.
- */
-int surroundings_strange_ports(struct surroundings *surroundings, const struct config *config,
-			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count);
-
 /* Somebody who listens on a guarded port. */
 struct seen_listener {
 	__u64 cookie;
@@ -87,8 +81,19 @@ struct seen_listener {
 	bool ipv4_also; /* on any IPv6 address, and it takes IPv4 as well */
 };
 
-/* All of them in the guarded network namespace. *ret_seen is the caller's to free. */
+/*
+ * All of them in the guarded network namespace, but those of others that hear nobody but this host. *ret_seen is the
+ * caller's to free.
+ */
 int surroundings_listeners(struct surroundings *surroundings, const struct config *config,
 			   struct seen_listener **ret_seen, size_t *ret_count);
+
+/*
+ * The guarded ports on which somebody listens with a socket that was made outside the guard's
+ * cgroup, as surroundings_listeners() has seen it last, in the order of the configuration. A connection belongs to the
+ * cgroup of its listener: what such a one accepts is not guarded. *ret_ports has room for all of the configuration's.
+ */
+int surroundings_strange_ports(const struct surroundings *surroundings, const struct config *config,
+			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count);
 
 #endif
