@@ -8,7 +8,7 @@
  * A link whose own address is gone cannot be heard any more, which TCP takes minutes to notice, or never does. It is
  * marked: its peer need not wait for it, nor our dial. Nothing is ended, for the address may come back, and with it
  * what was marked is as it was. A link whose address has never been this host's (of a transparent proxy) is let be.
- * The peers are looked at piece by piece.
+ * The peers are looked at in pieces.
  */
 #include "connguardd/daemon.h"
 
@@ -21,6 +21,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pieces.h"
 #include "edge/furnish.h"
 
 /* After a piece of the peers the walk rests so many times as long: a million take a fifth of a processor meanwhile. */
@@ -33,24 +34,16 @@
 #define READ_BEATS 60
 
 struct own {
-	struct event *read, *piece;
+	struct event *read;
 	__u64 not_before_ns; /* of the next reading */
 	unsigned int beats; /* without a reading */
 	bool failed; /* the last reading: it is tried again with the heartbeat */
 	bool full; /* the map has no room for all */
 	bool stranded; /* there are links whose own address is gone, or there may be */
 	struct prefix_set gone; /* in order: what the walk looks for */
+	struct pieces *pieces;  /* the walk; asked for again while it goes on: peers that were passed may be concerned */
 	struct peer_walk walk;
-	bool walking, again; /* something has changed since the walk began */
 };
-
-static void schedule(struct event *event, __u64 in_ns)
-{
-	const struct timeval when = { .tv_sec = in_ns / NS_PER_SECOND,
-				      .tv_usec = in_ns % NS_PER_SECOND / 1000 };
-
-	evtimer_add(event, &when);
-}
 
 /* ---- links whose own address comes and goes ---- */
 
@@ -81,63 +74,57 @@ static void look_at_link(struct daemon *daemon, const struct peer_address *addre
 	own->stranded |= is_stranded;
 }
 
-static void begin_walk(struct daemon *daemon)
-{
-	struct own *own = daemon->own;
-	int result = guard_peers_walk(daemon->guard, &own->walk);
-
-	own->walking = !result;
-	own->again = false;
-	own->stranded = result;
-	if (result)
-		log_warning("links whose own address is gone are not looked for: %s",
-			    strerror(-result));
-	else
-		schedule(own->piece, 0);
-}
-
-static void on_piece(evutil_socket_t fd, short what, void *argument)
+static int begin_walk(void *argument)
 {
 	struct daemon *daemon = argument;
-	struct own *own = daemon->own;
-	__u64 began = clock_now_ns(), took;
+
+	daemon->own->stranded = false;
+	return guard_peers_walk(daemon->guard, &daemon->own->walk);
+}
+
+static int walk_on(void *argument)
+{
+	struct daemon *daemon = argument;
 	const struct peer *peers;
 	size_t count;
-	int result;
+	int result = guard_peers_next(&daemon->own->walk, &peers, &count);
 
-	(void)fd;
-	(void)what;
-	do {
-		result = guard_peers_next(&own->walk, &peers, &count);
-		for (size_t i = 0; !result && i < count; i++)
-			for (int j = 0; j < PEER_SLOTS; j++)
-				if (peers[i].slots[j].kind == SLOT_LINK)
-					look_at_link(daemon, &peers[i].address, &peers[i].slots[j]);
-		took = clock_now_ns() - began;
-	} while (!result && count && took < PIECE_NS);
-	if (!result && count) {
-		schedule(own->piece, took * WALK_REST_RATIO);
-		return;
-	}
-	guard_peers_leave(&own->walk);
-	own->walking = false;
 	if (result)
+		return result;
+	for (size_t i = 0; i < count; i++)
+		for (int j = 0; j < PEER_SLOTS; j++)
+			if (peers[i].slots[j].kind == SLOT_LINK)
+				look_at_link(daemon, &peers[i].address, &peers[i].slots[j]);
+	return count != 0;
+}
+
+static void end_walk(int result, bool again, void *argument)
+{
+	struct own *own = ((struct daemon *)argument)->own;
+
+	guard_peers_leave(&own->walk);
+	if (result) {
+		/* In what was not looked at there may be some; what is gone the next walk looks for. */
+		own->stranded = true;
 		log_warning("links whose own address is gone are not looked for: %s",
 			    strerror(-result));
-	/* Peers that were passed already may be concerned. */
-	if (own->again)
-		begin_walk(daemon);
-	else
+	} else if (!again) {
 		prefixes_free(&own->gone);
+	}
 }
+
+static const struct pieces_work walk_work = {
+	.begin = begin_walk,
+	.step = walk_on,
+	.end = end_walk,
+	.rest_ratio = WALK_REST_RATIO,
+};
 
 /* Look for links whose own address is among those that are gone, or is back. */
 static void look_for_links(struct daemon *daemon)
 {
 	prefixes_sort(&daemon->own->gone);
-	daemon->own->again = true;
-	if (!daemon->own->walking)
-		begin_walk(daemon);
+	pieces_ask(daemon->own->pieces);
 }
 
 /* ---- the tables ---- */
@@ -177,7 +164,7 @@ static int bring_in_line(struct daemon *daemon, struct prefix_set *now)
 	prefixes_free(before);
 	*before = *now;
 	*now = (struct prefix_set){};
-	if (gone.count || (come.count && (own->stranded || own->walking)))
+	if (gone.count || (come.count && (own->stranded || pieces_asked(own->pieces))))
 		look_for_links(daemon);
 	return 0;
 }
@@ -207,10 +194,12 @@ static void on_read(evutil_socket_t fd, short what, void *argument)
 void own_changed(struct daemon *daemon)
 {
 	struct own *own = daemon->own;
-	__u64 now = clock_now_ns();
+	__u64 now = clock_now_ns(), left = own->not_before_ns > now ? own->not_before_ns - now : 0;
+	const struct timeval when = { .tv_sec = left / NS_PER_SECOND,
+				      .tv_usec = left % NS_PER_SECOND / 1000 };
 
 	if (!evtimer_pending(own->read, NULL))
-		schedule(own->read, own->not_before_ns > now ? own->not_before_ns - now : 0);
+		evtimer_add(own->read, &when);
 }
 
 void own_look(struct daemon *daemon)
@@ -238,8 +227,8 @@ int own_start(struct daemon *daemon)
 	if (!own)
 		return -ENOMEM;
 	own->read = evtimer_new(daemon->base, on_read, daemon);
-	own->piece = evtimer_new(daemon->base, on_piece, daemon);
-	return own->read && own->piece ? 0 : -ENOMEM;
+	own->pieces = pieces_new(daemon->base, &walk_work, daemon);
+	return own->read && own->pieces ? 0 : -ENOMEM;
 }
 
 void own_furnished(struct daemon *daemon, struct furnished *furnished, bool taken_over)
@@ -260,8 +249,7 @@ void own_stop(struct daemon *daemon)
 		return;
 	if (own->read)
 		event_free(own->read);
-	if (own->piece)
-		event_free(own->piece);
+	pieces_free(own->pieces);
 	guard_peers_leave(&own->walk);
 	prefixes_free(&own->gone);
 	free(own);
