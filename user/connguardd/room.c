@@ -18,17 +18,18 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pieces.h"
 #include "edge/furnish.h"
 #include "pure/address_text.h"
 #include "pure/eviction.h"
 
 /* Of the map, or of a network's share, so much is made free at a time: */
 #define SHARE 8
-/* but not more than some milliseconds of work. */
+/* but not more peers than these. */
 #define EVICTED_MAX 4096
 /* A map is full when so small a part of it is free; what comes and goes meanwhile is seen or not. */
 #define NEARLY 16
-/* So many times as long as the search took there is no other: it is a twentieth of a processor at most; */
+/* So many times as long as the search has worked there is no other: it is a twentieth of a processor at most; */
 #define REST_RATIO 20
 /* and where there was nobody to go, none for so long. */
 #define IN_VAIN_NS NS_PER_SECOND
@@ -36,11 +37,14 @@
 #define ROOMY_BEATS 5
 
 struct room {
-	struct event *piece;
+	struct pieces *pieces;     /* the search */
 	struct eviction *eviction; /* NULL: nothing under way */
 	struct peer_walk walk;
 	size_t count; /* peers that were looked at */
-	__u64 took_ns; /* the search, so far */
+	bool chosen;  /* all were */
+	bool full;    /* there was still no room then; */
+	size_t told;  /* so many of the chosen ones were told to go; */
+	size_t gone;  /* so many of these could */
 	bool in_network; /* it is for one network alone: */
 	struct peer_address newcomer; /* somebody of it, who found no place */
 	bool wanted;     /* meanwhile the whole map was full: that is next */
@@ -104,65 +108,85 @@ static void say_crowded(struct daemon *daemon, const struct peer_address *addres
 
 static void begin(struct daemon *daemon, const struct peer_address *newcomer);
 
-/* The choice is made. */
-static void evict(struct daemon *daemon)
+static int begin_walk(void *argument)
+{
+	struct daemon *daemon = argument;
+
+	return guard_peers_walk(daemon->guard, &daemon->room->walk);
+}
+
+static int look_on(struct daemon *daemon)
+{
+	struct room *room = daemon->room;
+	__u64 now = clock_now_ns();
+	const struct peer *peers;
+	size_t count;
+	int result = guard_peers_next(&room->walk, &peers, &count);
+
+	if (result)
+		return result;
+	for (size_t i = 0; i < count; i++)
+		eviction_consider(room->eviction, &peers[i], now);
+	room->count += count;
+	room->chosen = !count;
+	/* Where there is room by now it helps nobody that others go. */
+	room->full = room->chosen && is_full(daemon);
+	return 1;
+}
+
+/* The choice is made: the next of them goes. */
+static int evict_on(struct daemon *daemon)
 {
 	struct guard_command command = { .operation = COMMAND_FORGET, .until_ns = clock_now_ns() };
 	struct room *room = daemon->room;
 	const struct peer_address *addresses;
-	size_t count = eviction_chosen(room->eviction, &addresses), gone = 0;
-	/* Else there was no memory, or there is room by now, and it helps nobody that others go. */
-	bool full = is_full(daemon);
+	size_t count = eviction_chosen(room->eviction, &addresses);
+
+	if (!room->full || room->told == count)
+		return 0;
+	command.address = addresses[room->told++];
+	/* -EBUSY: it has state by now. */
+	room->gone += guard_command(daemon->guard, &command) == 0;
+	return 1;
+}
+
+static int go_on(void *argument)
+{
+	struct daemon *daemon = argument;
+
+	return daemon->room->chosen ? evict_on(daemon) : look_on(daemon);
+}
+
+static void end(int result, bool again, void *argument)
+{
+	struct daemon *daemon = argument;
+	struct room *room = daemon->room;
 	char text[PREFIX_TEXT_MAX];
 
-	for (size_t i = 0; full && i < count; i++) {
-		command.address = addresses[i];
-		/* -EBUSY: it has state by now. */
-		gone += guard_command(daemon->guard, &command) == 0;
-	}
+	(void)again;
 	forget(room);
+	if (result) {
+		log_warning("looking for idle peers: %s", strerror(-result));
+		return;
+	}
 	room->not_before_ns[room->in_network] =
-		clock_now_ns() + REST_RATIO * room->took_ns + (gone ? 0 : IN_VAIN_NS);
-	if (gone && room->in_network)
+		clock_now_ns() + REST_RATIO * pieces_worked_ns(room->pieces) + (room->gone ? 0 : IN_VAIN_NS);
+	if (room->gone && room->in_network)
 		log_info("%s had all the peers that one network may: %zu that were idle are forgotten",
-			 network_text(&room->newcomer, text), gone);
-	else if (gone)
-		log_info("the peers map was full: %zu that were idle are forgotten", gone);
-	else if (room->in_network && full)
+			 network_text(&room->newcomer, text), room->gone);
+	else if (room->gone)
+		log_info("the peers map was full: %zu that were idle are forgotten", room->gone);
+	else if (room->in_network && room->full)
 		say_crowded(daemon, &room->newcomer);
 	/* What came meanwhile may be a link already. */
-	if (gone)
+	if (room->gone)
 		reconcile_now(daemon, false);
 	if (room->wanted)
 		begin(daemon, NULL);
 }
 
-static void look_on(struct daemon *daemon)
-{
-	static const struct timeval at_once;
-	struct room *room = daemon->room;
-	__u64 now = clock_now_ns(), began = now;
-	const struct peer *peers;
-	size_t count;
-	int result;
-
-	do {
-		result = guard_peers_next(&room->walk, &peers, &count);
-		for (size_t i = 0; !result && i < count; i++)
-			eviction_consider(room->eviction, &peers[i], now);
-		room->count += count;
-		now = clock_now_ns();
-	} while (!result && count && now - began < PIECE_NS);
-	room->took_ns += now - began;
-	if (!result && count) {
-		evtimer_add(room->piece, &at_once);
-	} else if (!result) {
-		evict(daemon);
-	} else {
-		log_warning("looking for idle peers: %s", strerror(-result));
-		forget(room);
-	}
-}
+/* Without rests: whoever comes meanwhile is not guarded. */
+static const struct pieces_work search_work = { .begin = begin_walk, .step = go_on, .end = end };
 
 /* Search the whole map, or (not NULL) for places in the network of this one. */
 static void begin(struct daemon *daemon, const struct peer_address *newcomer)
@@ -171,7 +195,6 @@ static void begin(struct daemon *daemon, const struct peer_address *newcomer)
 	__u32 max = guard_peers_max(daemon->guard);
 	size_t wanted = (newcomer ? network_share(max) : max) / SHARE;
 	struct peer_network network;
-	int result;
 
 	room->in_network = newcomer;
 	room->wanted = room->wanted && newcomer;
@@ -179,16 +202,13 @@ static void begin(struct daemon *daemon, const struct peer_address *newcomer)
 		room->newcomer = *newcomer;
 		network = network_of(newcomer);
 	}
-	room->count = 0;
-	room->took_ns = 0;
+	room->count = room->told = room->gone = 0;
+	room->chosen = room->full = false;
 	room->eviction = eviction_new(wanted < EVICTED_MAX ? wanted : EVICTED_MAX, newcomer ? &network : NULL);
-	result = room->eviction ? guard_peers_walk(daemon->guard, &room->walk) : -ENOMEM;
-	if (result) {
-		log_warning("looking for idle peers: %s", strerror(-result));
-		forget(room);
-		return;
-	}
-	look_on(daemon);
+	if (room->eviction)
+		pieces_ask(room->pieces);
+	else
+		log_warning("looking for idle peers: %s", strerror(ENOMEM));
 }
 
 void room_make(struct daemon *daemon, const struct peer_address *address)
@@ -218,13 +238,6 @@ void room_beat(struct daemon *daemon)
 	} else if (++room->roomy_beats >= ROOMY_BEATS) {
 		problem_clear(daemon, PROBLEM_NETWORK);
 	}
-}
-
-static void on_piece(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd;
-	(void)what;
-	look_on(argument);
 }
 
 void room_await(struct daemon *daemon, struct known_peer *known, size_t count, size_t left)
@@ -266,8 +279,8 @@ int room_start(struct daemon *daemon)
 
 	if (!room)
 		return -ENOMEM;
-	room->piece = evtimer_new(daemon->base, on_piece, daemon);
-	return room->piece ? 0 : -ENOMEM;
+	room->pieces = pieces_new(daemon->base, &search_work, daemon);
+	return room->pieces ? 0 : -ENOMEM;
 }
 
 void room_stop(struct daemon *daemon)
@@ -275,8 +288,7 @@ void room_stop(struct daemon *daemon)
 	if (!daemon->room)
 		return;
 	forget(daemon->room);
-	if (daemon->room->piece)
-		event_free(daemon->room->piece);
+	pieces_free(daemon->room->pieces);
 	free(daemon->room->known);
 	free(daemon->room);
 	daemon->room = NULL;
