@@ -161,3 +161,68 @@ def one_visitor_with_many_addresses_fills_the_map_and_keeps_nobody_out(lab, fami
     # One network has a quarter of so small a map, the least there is.
     full = "fd82::/64 had all the peers that one network may" if family is IPV6 else "the peers map was full"
     assert guard.log(1000).count(full) >= 1, guard.log()
+
+
+def cost(guard, action, seconds=1.5):
+    """(how long a processor works for its daemon, how long that takes) in ns, until so long after the action."""
+    def worked():
+        with open(f"/proc/{guard.process.pid}/schedstat", encoding="ascii") as file:
+            return int(file.read().split()[0])
+    before, began = worked(), now_ns()
+    action()
+    time.sleep(seconds)
+    return worked() - before, now_ns() - began
+
+
+# Of a processor; what is done again and again rests in between, so that it takes half as much.
+SHARE = 1 / 10
+
+
+@test
+def links_without_room_cost_a_check_no_more_than_guarded_ones(lab):
+    """They are many, and in each check the same."""
+    accept_all(lab)
+
+    def check(guard):
+        costs = []
+        for _ in range(3):
+            # The second look of the one before is over, and its rest.
+            time.sleep(2)
+            costs.append(cost(guard, lambda: guard.ask("forget"), 0.8)[0])
+        return min(costs)
+
+    guard = lab.own_guard(max_peers=str(2 * PEERS))
+    linked_peers(lab, guard)
+    guarded = check(guard)
+    guard.stop()
+    guard = lab.own_guard(start=False, max_peers="64")
+    guard.start_only()
+    wait_for(lambda: os.path.exists(guard.socket_path), "it is there")
+    wait_for(lambda: f"{PEERS - 64} link(s) are not guarded" in " ".join(guard.status()["problems"]),
+             lambda: guard.status()["problems"])
+    without_room = check(guard)
+    print(f"# {guarded / 1e6:.1f} ms of a processor for {PEERS} that are guarded, "
+          f"{without_room / 1e6:.1f} ms with room for 64")
+    # Asked about one by one they are two and a half times as dear.
+    assert without_room <= 1.8 * guarded, (without_room, guarded)
+    guard.stop()
+
+
+@test
+def listeners_are_looked_at_now_and_then_however_often_that_is_asked_for(lab):
+    """Anybody may listen at any number of addresses, and many things ask for a look."""
+    guard, listeners, times = lab.own_guard(), 800, 200
+
+    def ask():
+        for _ in range(times):
+            guard.ask("forget")
+
+    time.sleep(2)
+    without, _ = cost(guard, ask)
+    for number in range(listeners):
+        lab.home("listen", address=f"127.1.{number // 250}.{number % 250 + 1}", port=PORT)
+    time.sleep(2)
+    beside, lasted = cost(guard, ask)
+    print(f"# {times} requests: {without / 1e6:.1f} ms of a processor, "
+          f"beside {listeners} listeners {beside / 1e6:.1f} ms in {lasted / SECOND:.1f} s")
+    assert beside <= 2 * without + SHARE * lasted, (without, beside, lasted)

@@ -557,6 +557,46 @@ static void order_does_not_matter(void **state)
 	assert_null(strstr(world->actions, "due"));
 }
 
+/* More sockets of peers that are not in the map than are looked at in a call. */
+static void strangers_in_parts(void **state)
+{
+	static struct seen_socket sockets[5000];
+	const size_t all = sizeof(sockets) / sizeof(*sockets);
+	struct world *world = *state;
+	struct check_input input = { .sockets = sockets, .socket_count = all, .policy = world->policy };
+
+	for (size_t i = 0; i < all; i++)
+		sockets[i] = (struct seen_socket){
+			.cookie = i + 1,
+			.address = { .bytes = { [10] = 0xff, [11] = 0xff, 10, 1, i >> 8, i & 0xff } },
+			.direction = DIRECTION_INBOUND,
+			.established = true,
+		};
+	/* The first look suspects them all. */
+	for (int look = 0; look < 2; look++) {
+		const struct check_action *actions;
+		size_t count, parts = 0, found = 0;
+		struct check *check;
+		int result;
+
+		input.now_ns = NOW + look * CHECK_LASTS_NS;
+		assert_int_equal(check_begin(&input, world->memory, &check), 0);
+		do {
+			result = check_end(check, &actions, &count);
+			assert_true(result >= 0 && count < all / 2);
+			for (size_t i = 0; i < count; i++) {
+				assert_int_equal(actions[i].kind, CHECK_ADOPT);
+				/* By address, each once. */
+				assert_int_equal(actions[i].cookie, ++found);
+			}
+			parts++;
+		} while (result);
+		assert_true(parts > 2);
+		assert_int_equal(found, look ? all : 0);
+		check_free(check);
+	}
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, begin, end)
 
 int main(void)
@@ -577,6 +617,7 @@ int main(void)
 		TEST(unseen_link_of_a_leaving_peer),
 		TEST(claim_that_became_a_link_unseen),
 		TEST(no_slot_left_to_adopt_into),
+		TEST(strangers_in_parts),
 		TEST(strangers_share_the_slots_too),
 		TEST(link_too_many),
 		TEST(last_live_link_is_not_destroyed),

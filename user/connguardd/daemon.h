@@ -54,9 +54,6 @@
 /* Events kept for `events`, `explain` and `status`. */
 #define HISTORY_LENGTH 1024
 
-/* Whoever looks at the whole map or at all sockets does so for so long before everything else has its turn. */
-#define PIECE_NS (2 * NS_PER_MS)
-
 /* What the daemon alone can know to be wrong. */
 enum problem {
 	PROBLEM_TAKEN,     /* another daemon has taken the guard over */

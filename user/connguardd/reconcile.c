@@ -2,10 +2,9 @@
 /*
  * Truth: the periodic check of the map against the sockets. See daemon.h.
  *
- * The sockets are listed first, then the map is walked, both piece by piece, a piece each time that the loop has
- * nothing else to do, so that many of either keep nobody waiting. What is no passing state is seen again by the next
- * check. Links that no slot shows are taken under guard at the end, all at once: the kernel walks over
- * all sockets for that.
+ * The sockets are listed first, then the map is walked, both in pieces, so that many of either keep nobody waiting.
+ * What is no passing state is seen again by the next check. Links that no slot shows are taken under guard at the end,
+ * thousands at once: the kernel walks over all sockets for that.
  */
 #include "connguardd/daemon.h"
 
@@ -20,6 +19,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pieces.h"
 #include "edge/furnish.h"
 #include "pure/address_text.h"
 #include "pure/census.h"
@@ -30,19 +30,45 @@
 #define REST_RATIO 4
 /*
  * After a check there is none for so many times as long as it has worked, however many are asked for: with the rests
- * of the next one that is less than a twentieth of a processor.
+ * of the next one that is less than a twentieth of a processor. Likewise after a look at the listeners.
  */
 #define BETWEEN_RATIO 40
+/* Links that one walk of the kernel takes under guard: some milliseconds of work beside the walk. */
+#define ADOPTED_AT_A_TIME 4096
 /* Repairs of one check that get a line each; of more only the number is logged. */
 #define REPAIRS_LOGGED 32
 
+/* Room that is left for peers without an entry. */
+struct places {
+	size_t in_map;
+	__u32 in_network; /* of that one */
+	struct peer_network network;
+	struct peer_address taken; /* the last one that was given a place */
+};
+
+/* Links that no slot shows. */
+struct unshown {
+	struct check_action *links; /* first those of peers with an entry, then the others by peer, older sockets first */
+	size_t count, capacity;
+	size_t of_entries; /* so many are of peers with an entry */
+	size_t looked_at;  /* so many were asked about: */
+	size_t fitting;    /* of those, so many can be taken under guard, and have moved to the beginning; */
+	size_t roomless;   /* so many have no room for their peers, */
+	struct peer_address waiting; /* one of which is this */
+	struct places left;
+	size_t tried;      /* so many of the fitting ones were to be taken under guard; */
+	size_t seen;       /* of so many of these it is known whether they are; */
+	size_t failed;     /* so many are not, or could not be tried */
+};
+
 struct reconcile {
-	struct event *interval, *confirm, *piece;
+	struct event *interval, *confirm;
+	struct pieces *pieces;    /* the check */
+	struct pieces *listeners; /* what is asked for with it */
 	struct check_memory *memory;
-	/* The check under way, or about to begin, step by step. */
-	int (*step)(struct daemon *daemon); /* NULL: there is none */
-	__u64 worked_ns;     /* of a processor, by it so far */
-	__u64 not_before_ns; /* the next one */
+	bool next_again, next_confirms; /* `again` and `confirms` of the check that begins next */
+	/* The check under way, step by step. */
+	int (*step)(struct daemon *daemon);
 	struct sockets *sockets;
 	struct socket_listing *listing;
 	struct tcp_socket *list;
@@ -54,10 +80,8 @@ struct reconcile {
 	__u64 now_ns;
 	bool again;    /* see reconcile_now() */
 	bool confirms; /* it is the second look, after which there is no third */
-	bool wanted, wanted_again; /* another one, asked for meanwhile */
 	struct guard_policy policy;
-	struct check_action *adoptions;
-	size_t adoption_count, adoption_capacity;
+	struct unshown unshown;
 	unsigned int repairs; /* of this check */
 	struct census counting;
 	/* As of the last check that came to its end. */
@@ -92,20 +116,19 @@ static void repaired(struct reconcile *reconcile, const struct check_action *act
 }
 
 /* Remember a link that no slot shows. */
-static void adopt_later(struct reconcile *reconcile, const struct check_action *action)
+static void adopt_later(struct unshown *unshown, const struct check_action *action)
 {
-	if (reconcile->adoption_count == reconcile->adoption_capacity) {
-		size_t capacity = 2 * reconcile->adoption_capacity + 16;
-		struct check_action *larger =
-			reallocarray(reconcile->adoptions, capacity, sizeof(*larger));
+	if (unshown->count == unshown->capacity) {
+		size_t capacity = 2 * unshown->capacity + 16;
+		struct check_action *larger = reallocarray(unshown->links, capacity, sizeof(*larger));
 
 		/* The next check finds it again. */
 		if (!larger)
 			return;
-		reconcile->adoptions = larger;
-		reconcile->adoption_capacity = capacity;
+		unshown->links = larger;
+		unshown->capacity = capacity;
 	}
-	reconcile->adoptions[reconcile->adoption_count++] = *action;
+	unshown->links[unshown->count++] = *action;
 }
 
 static void act(struct daemon *daemon, const struct check_action *action)
@@ -130,7 +153,7 @@ static void act(struct daemon *daemon, const struct check_action *action)
 			 guard_command(daemon->guard, &command));
 		break;
 	case CHECK_ADOPT:
-		adopt_later(reconcile, action);
+		adopt_later(&reconcile->unshown, action);
 		break;
 	case CHECK_DESTROY:
 		/* One that a new link has only just come in the place of has its time first. */
@@ -154,7 +177,7 @@ static void act(struct daemon *daemon, const struct check_action *action)
 
 /* ---- links that no slot shows ---- */
 
-/* Is the socket of an adoption still there? It may have gone by itself since it was listed. */
+/* Is the socket of such a link still there? It may have gone by itself since it was listed. */
 static bool is_established(struct daemon *daemon, const struct check_action *action)
 {
 	struct tcp_socket socket = { .cookie = action->cookie,
@@ -168,108 +191,123 @@ static bool is_established(struct daemon *daemon, const struct check_action *act
 	       socket.state == TCP_ESTABLISHED;
 }
 
-/* By peer, so that those of one network are together; of a peer, the older socket first. */
-static int compare_adoptions(const void *left, const void *right)
-{
-	const struct check_action *one = left, *other = right;
-	int order = memcmp(&one->address, &other->address, sizeof(one->address));
-
-	return order ? order : (one->cookie > other->cookie) - (one->cookie < other->cookie);
-}
-
-/* What is left for peers that have no entry yet. */
-struct places {
-	size_t in_map;
-	__u32 in_network; /* of that one */
-	struct peer_network network;
-};
-
-/* Has the map this peer, or a place for it? It is taken. To be asked of those of one network one after the other. */
-static bool has_place(struct daemon *daemon, const struct peer_address *address, struct places *left)
+/* Is there a place for this peer, which has no entry? To be asked of those of one network one after the other. */
+static bool has_place(struct daemon *daemon, const struct peer_address *address)
 {
 	const struct peer_network network = network_of(address);
+	struct places *left = &daemon->reconcile->unshown.left;
 	bool counted = address_is_counted(address);
-	struct peer peer;
 
-	if (guard_peer_read(daemon->guard, address, &peer) == 0)
+	if (address_equal(address, &left->taken))
 		return true;
+	if (!left->in_map)
+		return false;
 	if (counted && !network_equal(&network, &left->network)) {
 		left->network = network;
 		if (guard_network_room(daemon->guard, address, &left->in_network))
 			left->in_network = guard_peers_max(daemon->guard);
 	}
-	if (!left->in_map || (counted && !left->in_network))
-		return false;
-	left->in_map--;
-	left->in_network -= counted;
-	return true;
+	return !counted || left->in_network;
 }
 
-/*
- * Those whose peers the map has, or has room for: to try another in vain would be counted as one more link that
- * could not be held. Returns how many, which come first; *count is how many there are still.
- */
-static size_t with_room(struct daemon *daemon, struct check_action *actions, size_t *count)
+static void take_place(struct places *left, const struct peer_address *address)
 {
-	size_t max = guard_peers_max(daemon->guard), known = daemon->reconcile->counting.count;
-	struct places left = { .in_map = max > known ? max - known : 0 };
-	size_t fitting = 0, there = 0;
-	struct peer_address asked = {};
-	bool fits = false;
-
-	for (size_t i = 0; i < *count; i++)
-		if (is_established(daemon, &actions[i]))
-			actions[there++] = actions[i];
-	*count = there;
-	qsort(actions, there, sizeof(*actions), compare_adoptions);
-	for (size_t i = 0; i < there; i++) {
-		const struct check_action action = actions[i];
-
-		if (!i || !address_equal(&action.address, &asked))
-			fits = has_place(daemon, &action.address, &left);
-		asked = action.address;
-		if (!fits)
-			continue;
-		actions[i] = actions[fitting];
-		actions[fitting++] = action;
-	}
-	return fitting;
+	if (address_equal(address, &left->taken))
+		return;
+	left->in_map--;
+	left->in_network -= address_is_counted(address);
+	left->taken = *address;
 }
 
+static int take_under_guard(struct daemon *daemon);
+
 /*
- * Take the links under guard that no slot showed. For lack of room or memory one may not come to be, and
- * that is no repair: it is tried again with each check, and a problem until then.
+ * Look at the next of them. Where there is no room it is not tried, which would be counted as one more link that could
+ * not be held; and the kernel is asked nothing about its socket, for they may be many, in each check the same.
  */
-static void adopt(struct daemon *daemon)
+static int look_at_unshown(struct daemon *daemon)
 {
 	struct reconcile *reconcile = daemon->reconcile;
-	struct check_action *actions = reconcile->adoptions;
-	size_t count = with_room(daemon, actions, &reconcile->adoption_count);
-	cleanup_free struct adoption *adoptions = calloc(count + 1, sizeof(*adoptions));
-	cleanup_free __u64 *cookies = calloc(count + 1, sizeof(*cookies));
-	int result = adoptions && cookies ? 0 : -ENOMEM;
+	struct unshown *unshown = &reconcile->unshown;
+	bool has_entry = unshown->looked_at < unshown->of_entries;
+	const struct check_action *link;
 
-	/* Any of those who wait: with each check another network has its turn. */
-	if (count < reconcile->adoption_count)
-		room_make(daemon, &actions[count + (size_t)rand() % (reconcile->adoption_count - count)].address);
-	for (size_t i = 0; !result && i < count; i++) {
-		cookies[i] = actions[i].cookie;
-		adoptions[i] = (struct adoption){ .address = actions[i].address,
-						  .direction = actions[i].direction,
-						  .local_port = actions[i].local_port,
-						  .remote_port = actions[i].remote_port,
-						  .local = actions[i].local };
+	if (unshown->looked_at == unshown->count) {
+		reconcile->step = take_under_guard;
+		return 1;
 	}
-	if (!result && count)
+	link = &unshown->links[unshown->looked_at++];
+	if (!has_entry && !has_place(daemon, &link->address)) {
+		/* Any of those who wait: with each check another network has its turn. */
+		if ((size_t)rand() % ++unshown->roomless == 0)
+			unshown->waiting = link->address;
+	} else if (is_established(daemon, link)) {
+		if (!has_entry)
+			take_place(&unshown->left, &link->address);
+		unshown->links[unshown->fitting++] = *link;
+	}
+	return 1;
+}
+
+/*
+ * Was the next link of those that were tried taken under guard? For lack of memory it may not have come to be, and that
+ * is no repair: it is tried again with each check, and a problem until then.
+ */
+static int see_adopted(struct daemon *daemon)
+{
+	struct reconcile *reconcile = daemon->reconcile;
+	struct unshown *unshown = &reconcile->unshown;
+	const struct check_action *link;
+
+	if (unshown->seen == unshown->tried) {
+		reconcile->step = take_under_guard;
+		return 1;
+	}
+	link = &unshown->links[unshown->seen++];
+	if (furnish_shown(daemon->guard, &link->address, link->cookie))
+		repaired(reconcile, link, "a link that no slot showed", 0);
+	else if (is_established(daemon, link))
+		unshown->failed++;
+	return 1;
+}
+
+static int finish(struct daemon *daemon);
+
+/* Take the next thousands of them under guard; when there are none the check is over. */
+static int take_under_guard(struct daemon *daemon)
+{
+	struct reconcile *reconcile = daemon->reconcile;
+	struct unshown *unshown = &reconcile->unshown;
+	size_t left = unshown->fitting - unshown->tried, count = left < ADOPTED_AT_A_TIME ? left : ADOPTED_AT_A_TIME;
+	cleanup_free struct adoption *adoptions = NULL;
+	cleanup_free __u64 *cookies = NULL;
+	int result = -ENOMEM;
+
+	if (!count)
+		return finish(daemon);
+	adoptions = calloc(count, sizeof(*adoptions));
+	cookies = calloc(count, sizeof(*cookies));
+	for (size_t i = 0; adoptions && cookies && i < count; i++) {
+		const struct check_action *link = &unshown->links[unshown->tried + i];
+
+		cookies[i] = link->cookie;
+		adoptions[i] = (struct adoption){ .address = link->address,
+						  .direction = link->direction,
+						  .local_port = link->local_port,
+						  .remote_port = link->remote_port,
+						  .local = link->local };
+	}
+	if (adoptions && cookies)
 		result = guard_adopt(daemon->guard, cookies, adoptions, count);
-	for (size_t i = 0; i < reconcile->adoption_count; i++) {
-		if (i < count && furnish_shown(daemon->guard, &actions[i].address, actions[i].cookie))
-			repaired(reconcile, &actions[i], "a link that no slot showed", 0);
-		else if (is_established(daemon, &actions[i]))
-			reconcile->unguarded++;
-	}
-	if (result && result != -ENOSPC && result != -ENOMEM && result != -E2BIG)
+	if (result && result != -ENOSPC && result != -ENOMEM && result != -E2BIG) {
 		log_warning("taking links under guard that no slot showed: %s", strerror(-result));
+		/* The others would fare no better. */
+		unshown->failed += left - count;
+		unshown->fitting -= left - count;
+	}
+	unshown->tried += count;
+	reconcile->step = see_adopted;
+	return 1;
 }
 
 /* ---- ports that pass by the guard ---- */
@@ -282,20 +320,26 @@ static bool port_among(const __u16 *ports, size_t count, __u16 port)
 	return false;
 }
 
-/*
- * Who listens on the guarded ports, for the hooks; and say it once of each port whose connections pass by
- * the guard, until that has changed.
- */
-static void look_at_listeners(struct daemon *daemon)
+/* Who listens on the guarded ports, for the hooks. */
+static int look_at_listeners(void *argument)
 {
-	__u16 ports[CONFIG_PORTS_MAX];
-	size_t count;
+	struct daemon *daemon = argument;
 	int result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
 
 	if (result)
 		log_warning("the listeners could not be looked at: %s", strerror(-result));
+	return 0;
+}
+
+/* Say it once of each port whose connections pass by the guard, until that has changed. */
+static int say_strange_ports(void *argument)
+{
+	struct daemon *daemon = argument;
+	__u16 ports[CONFIG_PORTS_MAX];
+	size_t count;
+
 	if (surroundings_strange_ports(&daemon->surroundings, &daemon->config, ports, &count))
-		return;
+		return 0;
 	for (size_t i = 0; i < count; i++)
 		if (!port_among(daemon->strange_ports, daemon->strange_port_count, ports[i]))
 			log_warning("somebody listens on port %u with a socket made outside cgroup %s: "
@@ -303,39 +347,46 @@ static void look_at_listeners(struct daemon *daemon)
 				    ports[i], daemon->config.cgroup);
 	memcpy(daemon->strange_ports, ports, count * sizeof(*ports));
 	daemon->strange_port_count = count;
+	return 0;
 }
+
+/* One after the other, and with rests: anybody may have made any number of listeners. */
+static const struct pieces_work listeners_work = {
+	.begin = look_at_listeners,
+	.step = say_strange_ports,
+	.rest_ratio = REST_RATIO,
+	.between_ratio = BETWEEN_RATIO,
+};
 
 /* ---- a check ---- */
 
 static void forget(struct reconcile *reconcile)
 {
-	evtimer_del(reconcile->piece);
 	check_free(reconcile->check);
 	guard_peers_leave(&reconcile->walk);
 	sockets_list_end(reconcile->listing, NULL, NULL);
 	sockets_close(reconcile->sockets);
 	free(reconcile->list);
 	free(reconcile->seen);
-	free(reconcile->adoptions);
+	free(reconcile->unshown.links);
 	reconcile->step = NULL;
 	reconcile->check = NULL;
 	reconcile->listing = NULL;
 	reconcile->sockets = NULL;
 	reconcile->list = NULL;
 	reconcile->seen = NULL;
-	reconcile->adoptions = NULL;
-	reconcile->adoption_count = reconcile->adoption_capacity = 0;
+	reconcile->unshown = (struct unshown){};
 }
 
-/* The whole map was looked at. */
-static void finish(struct daemon *daemon)
+/* All was looked at. The last step. */
+static int finish(struct daemon *daemon)
 {
 	struct reconcile *reconcile = daemon->reconcile;
 
 	reconcile->census = reconcile->counting;
-	reconcile->unguarded = 0;
-	if (reconcile->adoption_count)
-		adopt(daemon);
+	reconcile->unguarded = reconcile->unshown.roomless + reconcile->unshown.failed;
+	if (reconcile->unshown.roomless)
+		room_make(daemon, &reconcile->unshown.waiting);
 	if (reconcile->unguarded)
 		problem_set(daemon, PROBLEM_UNGUARDED,
 			    "%zu link(s) are not guarded, for lack of room in the peers map, or for their network in "
@@ -352,10 +403,37 @@ static void finish(struct daemon *daemon)
 		log_warning("%u repairs more, not logged one by one; %llu so far",
 			    reconcile->repairs - REPAIRS_LOGGED,
 			    (unsigned long long)reconcile->repairs_ever);
+	return 0;
+}
+
+/* The whole map was looked at: on to sockets of peers that it does not have. */
+static int look_at_strangers(struct daemon *daemon)
+{
+	struct reconcile *reconcile = daemon->reconcile;
+	const struct check_action *actions;
+	size_t count;
+	int result = check_end(reconcile->check, &actions, &count);
+
+	if (result < 0)
+		return result;
+	for (size_t i = 0; i < count; i++)
+		act(daemon, &actions[i]);
+	if (!result)
+		reconcile->step = look_at_unshown;
+	return 1;
+}
+
+static void end_of_map(struct reconcile *reconcile, size_t max)
+{
+	size_t known = reconcile->counting.count;
+
+	reconcile->unshown.of_entries = reconcile->unshown.count;
+	reconcile->unshown.left.in_map = max > known ? max - known : 0;
+	reconcile->step = look_at_strangers;
 }
 
 /*
- * Look at the next piece of the map. Returns 1: there is more; 0: that was all; or a negative errno, as each step
+ * Look at some hundreds of peers more. Returns 1: there is more; 0: that was all; or a negative errno, as each step
  * does.
  */
 static int walk_on(struct daemon *daemon)
@@ -367,8 +445,7 @@ static int walk_on(struct daemon *daemon)
 	int result = guard_peers_next(&reconcile->walk, &peers, &count);
 
 	if (!result)
-		result = count ? check_peers(reconcile->check, peers, count, &actions, &action_count) :
-				 check_end(reconcile->check, &actions, &action_count);
+		result = check_peers(reconcile->check, peers, count, &actions, &action_count);
 	if (result)
 		return result;
 	for (size_t i = 0; i < count; i++) {
@@ -379,8 +456,8 @@ static int walk_on(struct daemon *daemon)
 		act(daemon, &actions[i]);
 	upkeep_queue_backoffs(daemon, peers, count, reconcile->now_ns);
 	if (!count)
-		finish(daemon);
-	return count != 0;
+		end_of_map(reconcile, guard_peers_max(daemon->guard));
+	return 1;
 }
 
 /* The sockets are known: begin with the map. */
@@ -437,54 +514,17 @@ static int list_on(struct daemon *daemon)
 	return result < 0 ? result : 1;
 }
 
-static void begin(struct daemon *daemon, bool again, bool confirms);
-
-/* The check is over, for better or worse. */
-static void end(struct daemon *daemon, int result)
+static int begin(void *argument)
 {
-	const struct timeval soon = { .tv_sec = CONFIRM_SECONDS };
-	struct reconcile *reconcile = daemon->reconcile;
-
-	if (result)
-		log_warning("the periodic check could not look: %s", strerror(-result));
-	forget(reconcile);
-	reconcile->not_before_ns = clock_now_ns() + BETWEEN_RATIO * reconcile->worked_ns;
-	if (!reconcile->confirms && !evtimer_pending(reconcile->confirm, NULL))
-		evtimer_add(reconcile->confirm, &soon);
-	if (reconcile->wanted) {
-		reconcile->wanted = false;
-		begin(daemon, reconcile->wanted_again, false);
-	}
-}
-
-/* Look on until all was looked at, or what has been done is enough for one pass of the loop. */
-static void go_on(struct daemon *daemon)
-{
-	struct reconcile *reconcile = daemon->reconcile;
-	__u64 began = clock_now_ns(), worked = clock_worked_ns(), took;
-	struct timeval rest;
-	int result;
-
-	do {
-		result = reconcile->step(daemon);
-		took = clock_now_ns() - began;
-	} while (result > 0 && took < PIECE_NS);
-	reconcile->worked_ns += clock_worked_ns() - worked;
-	if (result <= 0) {
-		end(daemon, result);
-		return;
-	}
-	took *= REST_RATIO;
-	rest.tv_sec = took / NS_PER_SECOND;
-	rest.tv_usec = took % NS_PER_SECOND / 1000;
-	evtimer_add(reconcile->piece, &rest);
-}
-
-static int ask_for_sockets(struct daemon *daemon)
-{
+	struct daemon *daemon = argument;
 	struct reconcile *reconcile = daemon->reconcile;
 	int result;
 
+	reconcile->again = reconcile->next_again;
+	reconcile->confirms = reconcile->next_confirms;
+	reconcile->next_again = reconcile->next_confirms = false;
+	reconcile->repairs = 0;
+	reconcile->step = list_on;
 	/*
 	 * The sockets first. A link that comes up in between is then a slot without a socket, one that
 	 * ends (its slot goes first, its socket a moment later) a socket without a slot, and neither
@@ -494,27 +534,39 @@ static int ask_for_sockets(struct daemon *daemon)
 	 * On a connection of its own: what is asked meanwhile is not to get in between.
 	 */
 	result = sockets_open(&reconcile->sockets);
-	if (!result)
-		result = surroundings_list_begin(&daemon->config, reconcile->sockets, &reconcile->listing);
-	reconcile->step = list_on;
-	return result ? result : 1;
+	return result ? result :
+			surroundings_list_begin(&daemon->config, reconcile->sockets, &reconcile->listing);
 }
 
-/* The steps come from the loop alone: whoever asks for a check may be in the midst of an answer, or of the start. */
-static void begin(struct daemon *daemon, bool again, bool confirms)
+static int go_on(void *argument)
 {
-	struct reconcile *reconcile = daemon->reconcile;
-	__u64 now = clock_now_ns(), left = reconcile->not_before_ns > now ? reconcile->not_before_ns - now : 0;
-	const struct timeval pause = { .tv_sec = (time_t)(left / NS_PER_SECOND),
-				       .tv_usec = (suseconds_t)(left % NS_PER_SECOND / 1000) };
+	struct daemon *daemon = argument;
 
-	reconcile->again = again;
-	reconcile->confirms = confirms;
-	reconcile->repairs = 0;
-	reconcile->worked_ns = 0;
-	reconcile->step = ask_for_sockets;
-	evtimer_add(reconcile->piece, &pause);
+	return daemon->reconcile->step(daemon);
 }
+
+/* The check is over, for better or worse. */
+static void end(int result, bool again, void *argument)
+{
+	const struct timeval soon = { .tv_sec = CONFIRM_SECONDS };
+	struct reconcile *reconcile = ((struct daemon *)argument)->reconcile;
+
+	(void)again;
+	if (result)
+		log_warning("the periodic check could not look: %s", strerror(-result));
+	forget(reconcile);
+	if (!reconcile->confirms && !evtimer_pending(reconcile->confirm, NULL))
+		evtimer_add(reconcile->confirm, &soon);
+}
+
+/* Whoever asks for a check may be in the midst of an answer, or of the start: its steps come from the loop alone. */
+static const struct pieces_work check_work = {
+	.begin = begin,
+	.step = go_on,
+	.end = end,
+	.rest_ratio = REST_RATIO,
+	.between_ratio = BETWEEN_RATIO,
+};
 
 /* ---- when ---- */
 
@@ -522,19 +574,11 @@ void reconcile_now(struct daemon *daemon, bool again)
 {
 	struct reconcile *reconcile = daemon->reconcile;
 
-	look_at_listeners(daemon);
-	if (reconcile->step == ask_for_sockets) {
-		reconcile->again |= again;
-		reconcile->confirms = false;
-		return;
-	}
-	if (reconcile->step) {
-		/* What the one under way has looked at already may differ by now. */
-		reconcile->wanted_again = again || (reconcile->wanted && reconcile->wanted_again);
-		reconcile->wanted = true;
-		return;
-	}
-	begin(daemon, again, false);
+	reconcile->next_again |= again;
+	reconcile->next_confirms = false;
+	/* What the one under way has looked at already may differ by now: it is done once more. */
+	pieces_ask(reconcile->pieces);
+	pieces_ask(reconcile->listeners);
 }
 
 static void on_interval(evutil_socket_t fd, short what, void *argument)
@@ -547,19 +591,14 @@ static void on_interval(evutil_socket_t fd, short what, void *argument)
 
 static void on_confirm(evutil_socket_t fd, short what, void *argument)
 {
-	struct daemon *daemon = argument;
+	struct reconcile *reconcile = ((struct daemon *)argument)->reconcile;
 
 	(void)fd;
 	(void)what;
-	if (!daemon->reconcile->step)
-		begin(daemon, false, true);
-}
-
-static void on_piece(evutil_socket_t fd, short what, void *argument)
-{
-	(void)fd;
-	(void)what;
-	go_on(argument);
+	if (pieces_asked(reconcile->pieces))
+		return;
+	reconcile->next_confirms = true;
+	pieces_ask(reconcile->pieces);
 }
 
 void reconcile_reconfigured(struct daemon *daemon)
@@ -571,11 +610,14 @@ void reconcile_reconfigured(struct daemon *daemon)
 	};
 
 	event_add(reconcile->interval, &interval);
-	/* Its sockets are those of other ports, perhaps. */
-	if (reconcile->step) {
-		forget(reconcile);
-		begin(daemon, reconcile->again, false);
-	}
+	if (!pieces_asked(reconcile->pieces))
+		return;
+	/* The sockets of the one under way are those of other ports, perhaps. */
+	pieces_give_up(reconcile->pieces);
+	reconcile->next_again |= reconcile->step && reconcile->again;
+	reconcile->next_confirms = false;
+	forget(reconcile);
+	pieces_ask(reconcile->pieces);
 }
 
 size_t reconcile_unguarded(const struct daemon *daemon)
@@ -599,8 +641,10 @@ int reconcile_start(struct daemon *daemon)
 	reconcile->memory = check_memory_new();
 	reconcile->interval = event_new(daemon->base, -1, EV_PERSIST, on_interval, daemon);
 	reconcile->confirm = evtimer_new(daemon->base, on_confirm, daemon);
-	reconcile->piece = evtimer_new(daemon->base, on_piece, daemon);
-	if (!reconcile->memory || !reconcile->interval || !reconcile->confirm || !reconcile->piece)
+	reconcile->pieces = pieces_new(daemon->base, &check_work, daemon);
+	reconcile->listeners = pieces_new(daemon->base, &listeners_work, daemon);
+	if (!reconcile->memory || !reconcile->interval || !reconcile->confirm || !reconcile->pieces ||
+	    !reconcile->listeners)
 		return -ENOMEM;
 	reconcile_reconfigured(daemon);
 	return 0;
@@ -616,10 +660,9 @@ void reconcile_stop(struct daemon *daemon)
 		event_free(reconcile->interval);
 	if (reconcile->confirm)
 		event_free(reconcile->confirm);
-	if (reconcile->piece) {
-		forget(reconcile);
-		event_free(reconcile->piece);
-	}
+	pieces_free(reconcile->pieces);
+	pieces_free(reconcile->listeners);
+	forget(reconcile);
 	check_memory_free(reconcile->memory);
 	free(reconcile);
 	daemon->reconcile = NULL;

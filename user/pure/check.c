@@ -14,6 +14,8 @@
 #include "base/cleanup.h"
 
 #define FIRST_CAPACITY 16
+/* Sockets of peers that the map does not have: a check_end() looks at so many, and at all of the last peer. */
+#define STRANGERS_AT_ONCE 1024
 
 /*
  * A difference that every check since has seen. The cookie names the socket for as long as the host
@@ -37,6 +39,7 @@ struct check {
 	const struct seen_socket **sockets; /* by address, then cookie; those with a cookie only */
 	bool *of_peer;                      /* per element of `sockets`: a peer of the map has it */
 	size_t socket_count;
+	size_t next_stranger; /* those before it check_end() has passed */
 	struct check_action *actions; /* of the piece in hand */
 	size_t action_count;
 	size_t action_capacity;
@@ -420,20 +423,21 @@ static int check_peer(struct check *check, const struct peer *seen)
 	return act(check, &action);
 }
 
-/* Sockets of peers that the map does not have. */
+/* The next sockets of peers that the map does not have. */
 static int check_strangers(struct check *check)
 {
-	size_t index = 0;
+	size_t first = check->next_stranger;
 	int result;
 
-	while (index < check->socket_count) {
-		struct range range = sockets_of(check, &check->sockets[index]->address);
-		struct peer stranger = { .address = check->sockets[index]->address };
+	while (check->next_stranger < check->socket_count && check->next_stranger - first < STRANGERS_AT_ONCE) {
+		const struct peer_address *address = &check->sockets[check->next_stranger]->address;
+		struct range range = sockets_of(check, address);
+		struct peer stranger = { .address = *address };
 
-		result = check->of_peer[index] ? 0 : adopt_sockets(check, range, &stranger);
+		result = check->of_peer[check->next_stranger] ? 0 : adopt_sockets(check, range, &stranger);
 		if (result)
 			return result;
-		index = range.end;
+		check->next_stranger = range.end;
 	}
 	return 0;
 }
@@ -495,6 +499,8 @@ int check_end(struct check *check, const struct check_action **ret_actions, size
 	*ret_count = result ? 0 : check->action_count;
 	if (result)
 		return result;
+	if (check->next_stranger < check->socket_count)
+		return 1;
 	if (check->suspicion_count)
 		qsort(check->suspicions, check->suspicion_count, sizeof(*check->suspicions),
 		      compare_suspicions);

@@ -130,12 +130,13 @@ int check_peers(struct check *check, const struct peer *peers, size_t count,
 		const struct check_action **ret_actions, size_t *ret_count);
 
 /*
- * The whole map was given: look at the sockets whose peers were not in it, and remember what is suspected. Actions
- * and errors as of check_peers(); on failure the memory is as before.
+ * The whole map was given: look at the sockets whose peers were not in it, about a thousand a call, by address, and of
+ * one peer the older ones first. 1: there are more, call again; 0: that was all, and what is suspected is remembered.
+ * Actions and errors as of check_peers(); on failure the memory is as before.
  */
 int check_end(struct check *check, const struct check_action **ret_actions, size_t *ret_count);
 
-/* NULL is allowed. Without check_end() the memory is as before. */
+/* NULL is allowed. Without check_end() to its end the memory is as before. */
 void check_free(struct check *check);
 
 #endif
