@@ -7,9 +7,9 @@ import signal
 import time
 import typing
 
-from harness import IPV4, IPV6, PATIENCE, PORT, SECOND, now_ns, wait_for
+from harness import IPV4, IPV6, PATIENCE, PORT, SECOND, Events, now_ns, wait_for
 from registry import each, test
-from steps import assert_knock_refused, assert_passed, fail_dial, link_out, resent_within
+from steps import assert_knock_refused, assert_passed, fail_dial, link_out, listen_home, resent_within
 from test_floods import Flood, accept_all
 from test_suspect import silent
 
@@ -176,6 +176,40 @@ def cost(guard, action, seconds=1.5):
 
 # Of a processor; what is done again and again rests in between, so that it takes half as much.
 SHARE = 1 / 10
+
+
+@test
+def a_service_that_starts_again_and_again_costs_a_few_walks_over_its_peers(lab):
+    """Each time all backoffs are over, and who waited for that is looked for among all peers."""
+    count, times = 15000, 100
+    guard = lab.own_guard(start=False, max_peers=str(count + 1000), initial="60s", max="60s")
+    path = os.path.join(guard.directory, "peers")
+    with open(path, "w", encoding="utf-8") as file:
+        for number in range(count):
+            file.write(f"10.{100 + number // 65536}.{number // 256 % 256}.{number % 256}\n")
+    guard.write(dict(guard.options, peers=path))
+    guard.start()
+    wait_for(lambda: guard.counters().get("peer_due", 0) >= count,
+             lambda: f"all are announced: {guard.counters()}")
+    # The first checks are over, and with so many announcements perhaps what followed them.
+    time.sleep(3)
+    guard.events.stop()
+    guard.events = Events(guard)
+    watch, waiting = guard.watch(), lab.fresh()
+    fail_dial(lab, watch, waiting)
+
+    def start_anew(times):
+        for _ in range(times):
+            lab.home("close", fd=listen_home(lab))
+
+    once, _ = cost(guard, lambda: start_anew(1))
+    watch.event(waiting, "peer_due", attempts=1)
+    often, lasted = cost(guard, lambda: start_anew(times))
+    watch.counted_at_least(service_started=1 + times)
+    print(f"# once {once / 1e6:.1f} ms of a processor, {times} times {often / 1e6:.1f} ms in {lasted / SECOND:.1f} s")
+    assert often <= times / 10 * once + SHARE * lasted, (once, often, lasted)
+    # There are more than one answer lists, so that it cannot be compared with the sockets afterwards.
+    assert guard.end(signal.SIGTERM) == 0
 
 
 @test

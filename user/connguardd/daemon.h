@@ -73,6 +73,9 @@ enum problem {
 	PROBLEM_COUNT,
 };
 
+/* The search for those who waited for backoffs that are over; upkeep.c's alone. */
+struct revived;
+
 /* The check under way, and what the last one suspected; reconcile.c's alone. */
 struct reconcile;
 
@@ -131,6 +134,7 @@ struct daemon {
 	char problems[PROBLEM_COUNT][640]; /* sentences; empty: none */
 
 	struct deadlines *deadlines;
+	struct revived *revived;
 	struct reconcile *reconcile;
 	struct room *room;
 	struct throttle *throttle;
@@ -211,8 +215,9 @@ void upkeep_beat(struct daemon *daemon);
 /* Make the peer due at `deadline_ns` (now or past: at once). */
 void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __u64 deadline_ns);
 /*
- * A check has found the peer due: make it so now, unless it will be within a second. The timer is set by
- * upkeep_queue_backoffs(), for all that were found.
+ * A check has found the peer due: make it so now, unless it will be within a second; while those are looked for whose
+ * backoffs have ended all at once, within a second. The timer is set by upkeep_queue_backoffs(), for all that were
+ * found.
  */
 void upkeep_found_due(struct daemon *daemon, const struct peer_address *address, __u64 now);
 void upkeep_not_due(struct daemon *daemon, const struct peer_address *address);
@@ -223,7 +228,7 @@ void upkeep_queue_backoffs(struct daemon *daemon, const struct peer *peers, size
 /* See whether events were lost since: a problem for as long as it goes on, and a little longer. */
 void upkeep_count_losses(struct daemon *daemon);
 
-/* Every backoff is over: whoever waited for its end has not to any more, within a second. */
+/* Every backoff is over: whoever waited for its end has not to any more, within a second (later in a large map). */
 void upkeep_revived(struct daemon *daemon);
 
 /* ---- reconcile.c ---- */

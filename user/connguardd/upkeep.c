@@ -10,10 +10,10 @@
 
 #include <connguard/rules.h>
 
-#include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
 #include "base/notify.h"
+#include "base/pieces.h"
 #include "edge/furnish.h"
 #include "pure/address_text.h"
 #include "pure/names.h"
@@ -34,11 +34,22 @@
 #define LOSS_BEATS 5
 /* When every backoff is over at once, those who waited for it are told so spread over this. */
 #define REVIVED_WITHIN_NS NS_PER_SECOND
+/* They are looked for among all peers, with rests of so many times as long: a fifth of a processor meanwhile; */
+#define REVIVED_REST_RATIO 4
+/* and however often that happens, it is a twentieth in the long run. */
+#define REVIVED_BETWEEN_RATIO 20
 /*
  * Peers that are announced, or let go, before everything else has its turn: each is an event in the kernel's ring,
  * which has room for some thousands, and of which as many are read at a time (EVENTS_AT_ONCE).
  */
 #define DUE_AT_A_TIME 64
+
+/* Every backoff was over at once: the walk over all peers for those who waited for that. */
+struct revived {
+	struct pieces *pieces; /* asked for again while it goes on: backoffs may have begun since, and are over too */
+	struct peer_walk walk;
+	__u64 began_ns;
+};
 
 /* ---- due peers ---- */
 
@@ -119,13 +130,20 @@ void upkeep_due_at(struct daemon *daemon, const struct peer_address *address, __
 	arm_deadline(daemon);
 }
 
+/* A moment of a peer's own, within so long after `since_ns`. */
+static __u64 own_moment(__u64 since_ns)
+{
+	return since_ns + (__u64)rand() % REVIVED_WITHIN_NS;
+}
+
 void upkeep_found_due(struct daemon *daemon, const struct peer_address *address, __u64 now)
 {
 	__u64 deadline;
 
-	/* After a revival each has its own moment, which a check must not make one for all. */
+	/* After a revival each has its own moment, or is about to get it, which a check must not make one for all. */
 	if (!deadlines_get(daemon->deadlines, address, &deadline) || deadline >= now + REVIVED_WITHIN_NS)
-		deadlines_set(daemon->deadlines, address, now);
+		deadlines_set(daemon->deadlines, address,
+			      pieces_asked(daemon->revived->pieces) ? own_moment(now) : now);
 }
 
 void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
@@ -141,32 +159,65 @@ void upkeep_not_due(struct daemon *daemon, const struct peer_address *address)
 }
 
 /*
- * Whoever waited for the end of a backoff has not to any more: announced, or let go, within a second and
- * not all at once. (The jitter is for others' sake and none of theirs: an application's own dial passes
- * at once.)
+ * Whoever waited for the end of a backoff has not to any more: announced, or let go, within a second of when the walk
+ * begins or, of very many peers, comes to it; and not all at once. (The jitter is for others' sake and none of theirs:
+ * an application's own dial passes at once.)
  */
-void upkeep_revived(struct daemon *daemon)
+static void look_at_revived(struct daemon *daemon, const struct peer *peer, __u64 now)
 {
-	cleanup_peer_walk struct peer_walk walk = {};
-	__u64 now = clock_now_ns(), when, deadline;
-	const struct peer *peers;
-	size_t count = 0;
-	int result = guard_peers_walk(daemon->guard, &walk);
+	__u64 when = own_moment(daemon->revived->began_ns), deadline;
 
-	do {
-		if (!result)
-			result = guard_peers_next(&walk, &peers, &count);
-		for (size_t i = 0; !result && i < count; i++) {
-			when = now + (__u64)rand() % REVIVED_WITHIN_NS;
-			if (peers[i].attempts && (peer_due(&peers[i], now) || any_is_kept(&peers[i], now)) &&
-			    (!deadlines_get(daemon->deadlines, &peers[i].address, &deadline) || deadline > when))
-				deadlines_set(daemon->deadlines, &peers[i].address, when);
-		}
-	} while (!result && count);
+	if (peer->attempts && (peer_due(peer, now) || any_is_kept(peer, now)) &&
+	    (!deadlines_get(daemon->deadlines, &peer->address, &deadline) || deadline > when))
+		deadlines_set(daemon->deadlines, &peer->address, when);
+}
+
+static int begin_walk(void *argument)
+{
+	struct daemon *daemon = argument;
+
+	daemon->revived->began_ns = clock_now_ns();
+	return guard_peers_walk(daemon->guard, &daemon->revived->walk);
+}
+
+static int walk_on(void *argument)
+{
+	struct daemon *daemon = argument;
+	__u64 now = clock_now_ns();
+	const struct peer *peers;
+	size_t count;
+	int result = guard_peers_next(&daemon->revived->walk, &peers, &count);
+
+	if (result)
+		return result;
+	for (size_t i = 0; i < count; i++)
+		look_at_revived(daemon, &peers[i], now);
+	arm_deadline(daemon);
+	return count != 0;
+}
+
+static void end_walk(int result, bool again, void *argument)
+{
+	struct daemon *daemon = argument;
+
+	(void)again;
+	guard_peers_leave(&daemon->revived->walk);
 	if (result)
 		log_warning("the peers that were in backoff wait for the periodic check: %s",
 			    strerror(-result));
-	arm_deadline(daemon);
+}
+
+static const struct pieces_work walk_work = {
+	.begin = begin_walk,
+	.step = walk_on,
+	.end = end_walk,
+	.rest_ratio = REVIVED_REST_RATIO,
+	.between_ratio = REVIVED_BETWEEN_RATIO,
+};
+
+void upkeep_revived(struct daemon *daemon)
+{
+	pieces_ask(daemon->revived->pieces);
 }
 
 void upkeep_queue_backoffs(struct daemon *daemon, const struct peer *peers, size_t count, __u64 now)
@@ -293,6 +344,12 @@ int upkeep_start(struct daemon *daemon)
 	daemon->deadline_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (!daemon->deadlines || daemon->deadline_fd < 0)
 		return daemon->deadline_fd < 0 ? -errno : -ENOMEM;
+	daemon->revived = calloc(1, sizeof(*daemon->revived));
+	if (!daemon->revived)
+		return -ENOMEM;
+	daemon->revived->pieces = pieces_new(daemon->base, &walk_work, daemon);
+	if (!daemon->revived->pieces)
+		return -ENOMEM;
 	daemon->deadline_event = event_new(daemon->base, daemon->deadline_fd, EV_READ | EV_PERSIST,
 					   on_deadline, daemon);
 	daemon->heartbeat_event = event_new(daemon->base, -1, EV_PERSIST, on_heartbeat, daemon);
@@ -324,4 +381,10 @@ void upkeep_stop(struct daemon *daemon)
 	daemon->deadline_fd = -1;
 	deadlines_free(daemon->deadlines);
 	daemon->deadlines = NULL;
+	if (!daemon->revived)
+		return;
+	pieces_free(daemon->revived->pieces);
+	guard_peers_leave(&daemon->revived->walk);
+	free(daemon->revived);
+	daemon->revived = NULL;
 }
