@@ -17,6 +17,8 @@
 	 RTMGRP_IPV6_ROUTE)
 /* Interfaces whose carrier is remembered, by index; of others each word of it counts. */
 #define INTERFACES_MAX 4096
+/* Messages that are read at a time, a fraction of a millisecond of work: some hosts' routes change all the time. */
+#define MESSAGES_AT_ONCE 64
 
 struct network_watch {
 	struct mnl_socket *netlink;
@@ -126,31 +128,46 @@ static void take(struct news *news, const struct nlmsghdr *header)
 	}
 }
 
+/* What was read. */
+enum reading {
+	READ_NOTHING, /* for there is nothing more */
+	READ_NEWS,
+	READ_LIST_END,
+};
+
 /* libmnl takes a length beyond 2^31 for a negative one, which fits anywhere. */
-static void take_all(struct news *news, const void *buffer, int length)
+static enum reading take_all(struct news *news, const void *buffer, int length)
 {
 	const struct nlmsghdr *header = buffer;
 
 	for (; mnl_nlmsg_ok(header, length) && header->nlmsg_len <= (__u32)length;
-	     header = mnl_nlmsg_next(header, &length))
+	     header = mnl_nlmsg_next(header, &length)) {
+		if (header->nlmsg_type == NLMSG_DONE || header->nlmsg_type == NLMSG_ERROR)
+			return READ_LIST_END;
 		take(news, header);
+	}
+	return READ_NEWS;
+}
+
+static enum reading read_on(struct network_watch *watch, struct news *news)
+{
+	char buffer[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
+	ssize_t length = recv(mnl_socket_get_fd(watch->netlink), buffer, sizeof(buffer), MSG_DONTWAIT);
+
+	if (length > 0)
+		return take_all(news, buffer, (int)length);
+	if (length < 0 && errno == ENOBUFS)
+		news->bits = NETWORK_BACK | NETWORK_SELF;
+	return length < 0 && (errno == ENOBUFS || errno == EINTR) ? READ_NEWS : READ_NOTHING;
 }
 
 unsigned int network_watch_drain(struct network_watch *watch)
 {
 	struct news news = { .watch = watch };
-	char buffer[16384] __attribute__((aligned(NLMSG_ALIGNTO)));
-	ssize_t length;
 
-	for (;;) {
-		length = recv(mnl_socket_get_fd(watch->netlink), buffer, sizeof(buffer), MSG_DONTWAIT);
-		if (length > 0)
-			take_all(&news, buffer, (int)length);
-		else if (length < 0 && errno == ENOBUFS)
-			news.bits = NETWORK_BACK | NETWORK_SELF;
-		else if (length == 0 || errno != EINTR)
-			return news.bits;
-	}
+	for (int i = 0; i < MESSAGES_AT_ONCE && read_on(watch, &news) != READ_NOTHING; i++)
+		;
+	return news.bits;
 }
 
 /* Which interfaces have carrier now: their next word of it is no news. */
@@ -158,6 +175,7 @@ static int carriers_list(struct network_watch *watch)
 {
 	char buffer[64] __attribute__((aligned(NLMSG_ALIGNTO)));
 	struct nlmsghdr *header = mnl_nlmsg_put_header(buffer);
+	struct news news = { .watch = watch };
 	struct ifinfomsg *message;
 
 	header->nlmsg_type = RTM_GETLINK;
@@ -166,8 +184,9 @@ static int carriers_list(struct network_watch *watch)
 	message->ifi_family = AF_UNSPEC;
 	if (mnl_socket_sendto(watch->netlink, header, header->nlmsg_len) < 0)
 		return -errno;
-	/* The kernel makes a list while it is asked for; it is read, and what it tells is remembered. */
-	network_watch_drain(watch);
+	/* The kernel makes the list while it is read, to its end here; what it tells is remembered. */
+	while (read_on(watch, &news) == READ_NEWS)
+		;
 	return 0;
 }
 
