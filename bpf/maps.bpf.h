@@ -244,6 +244,15 @@ static __always_inline void revive_all(__u64 now)
 		value->since_ns = now;
 }
 
+/* A listener of the service has come up: 0 when that is one too many to matter. */
+static __always_inline int service_starts(__u64 now)
+{
+	__u32 zero = 0;
+	struct guard_revival *value = bpf_map_lookup_elem(&revival, &zero);
+
+	return value && revival_started(value, now);
+}
+
 /*
  * Since when somebody listens where the pending handshake came to, for handshake_forget_before(); 0: nobody does, or
  * it is not known. Asked without the lock: what is another peer's by then is looked at with a time that is another's,

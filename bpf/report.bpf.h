@@ -43,12 +43,12 @@ static __always_inline void count_lost_event(void)
 }
 
 /*
- * Anybody can make us refuse or hold knocks, as fast as the wire is: they have half of the ring. The other
- * half is for dials and links, which the daemon must not miss.
+ * Anybody can make us refuse or hold knocks, as fast as the wire is, and an application refuse its dials: they have
+ * half of the ring. The other half is for dials that go on and for links, which the daemon must not miss.
  */
 static __always_inline int has_room(const struct decision *decision, const struct dial *dial)
 {
-	if (dial || (decision->verdict != VERDICT_REFUSE && decision->verdict != VERDICT_HOLD))
+	if (decision->verdict != VERDICT_REFUSE && (dial || decision->verdict != VERDICT_HOLD))
 		return 1;
 	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) < EVENTS_BYTES / 2;
 }

@@ -264,7 +264,7 @@ static __attribute__((noinline)) void remember_listener(struct bpf_sock_ops *ctx
 	follow_states(ctx);
 }
 
-/* The service starts anew: what it has failed in before is void. */
+/* The service starts anew: what it has failed in before is void. Not by listeners without end. */
 static __always_inline void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock *sk)
 {
 	const struct guard_policy *rules = policy_in_force();
@@ -276,8 +276,7 @@ static __always_inline void on_listen(struct bpf_sock_ops *ctx, struct bpf_sock 
 	if (!rules || !port_guarded(happening.local_port) || !in_guarded_netns(sk))
 		return;
 	remember_listener(ctx, sk);
-	revive_all(happening.now);
-	if (mode_in_force() != MODE_OFF)
+	if (service_starts(happening.now) && mode_in_force() != MODE_OFF)
 		report(&decision, &happening, 0, 1);
 }
 

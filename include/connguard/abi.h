@@ -266,7 +266,8 @@ struct guard_daemon {
  * service has started anew, the network or the host is back.
  */
 struct guard_revival {
-	__u64 since_ns; /* a backoff that began before is over; 0: none is */
+	__u64 since_ns;  /* a backoff that began before is over; 0: none is */
+	__u64 starts_ns; /* so far the listeners that have come up use up their share (revival_started()); 0: not at all */
 };
 
 /*
@@ -553,7 +554,7 @@ _Static_assert(sizeof(struct peer) == 152 + PEER_SLOTS * sizeof(struct slot), "s
 _Static_assert(sizeof(struct network_tally) == 16, "struct network_tally");
 _Static_assert(sizeof(struct guard_policy) == 128, "struct guard_policy");
 _Static_assert(sizeof(struct guard_daemon) == 16, "struct guard_daemon");
-_Static_assert(sizeof(struct guard_revival) == 8, "struct guard_revival");
+_Static_assert(sizeof(struct guard_revival) == 16, "struct guard_revival");
 _Static_assert(sizeof(struct handshake_key) == 48, "struct handshake_key");
 _Static_assert(sizeof(struct exempt_prefix) == 20, "struct exempt_prefix");
 _Static_assert(sizeof(struct exempt_value) == 16, "struct exempt_value");

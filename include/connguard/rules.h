@@ -93,6 +93,12 @@
  * heard of the peer: an application that waits for half a second must not become a flood.
  */
 #define UNHEARD_DIALS 3
+/*
+ * A service that starts may have many listeners. So many in a row end every backoff, and after them one in each period:
+ * whoever listens without end must not keep every failure void.
+ */
+#define STARTS_AT_ONCE	 64
+#define STARTS_PERIOD_NS NS_PER_SECOND
 /* Links in a row that the peer ends young and without a byte; that many are a failure. */
 #define SHORT_LINKS 2
 /*
@@ -295,6 +301,21 @@ static __always_inline void peer_revive(struct peer *peer, __u64 revived_ns)
 	__u64 over = 1 ^ before(revived_ns, peer->failed_ns);
 
 	peer->next_attempt_ns = pick(over, 0, peer->next_attempt_ns);
+}
+
+/*
+ * A listener of the service has come up: 1, and everything that failed until now is void. 0: too many have, and
+ * nothing is changed.
+ */
+static __always_inline __u64 revival_started(struct guard_revival *revival, __u64 now)
+{
+	__u64 from_ns = pick(before(revival->starts_ns, now), now, revival->starts_ns);
+	__u64 starts_ns = from_ns + STARTS_PERIOD_NS;
+	__u64 counts = 1 ^ before(now + STARTS_AT_ONCE * STARTS_PERIOD_NS, starts_ns);
+
+	revival->starts_ns = pick(counts, starts_ns, revival->starts_ns);
+	revival->since_ns = pick(counts, now, revival->since_ns);
+	return counts;
 }
 
 /* ---- slots ----------------------------------------------------------------------------------- */

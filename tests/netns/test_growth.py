@@ -11,6 +11,7 @@ from harness import IPV4, IPV6, PATIENCE, PORT, SECOND, Events, now_ns, wait_for
 from registry import each, test
 from steps import assert_knock_refused, assert_passed, fail_dial, link_out, listen_home, resent_within
 from test_floods import Flood, accept_all
+from test_revival import STARTS_AT_ONCE
 from test_suspect import silent
 
 PEERS = 1000
@@ -181,7 +182,7 @@ SHARE = 1 / 10
 @test
 def a_service_that_starts_again_and_again_costs_a_few_walks_over_its_peers(lab):
     """Each time all backoffs are over, and who waited for that is looked for among all peers."""
-    count, times = 15000, 100
+    count, times = 15000, STARTS_AT_ONCE - 2
     guard = lab.own_guard(start=False, max_peers=str(count + 1000), initial="60s", max="60s")
     path = os.path.join(guard.directory, "peers")
     with open(path, "w", encoding="utf-8") as file:

@@ -15,6 +15,8 @@ LONG = {"initial": "60s", "max": "60s"}
 # So long the daemon waits for what belongs together; and so long after one it rests, when there were several.
 SETTLED_NS = 2 * SECOND
 REST_NS = 5 * SECOND
+# Of include/connguard/rules.h.
+STARTS_AT_ONCE = 64
 PEERS = 20
 
 
@@ -104,6 +106,21 @@ def not_by_a_listener_of(lab, whose):
     event = assert_dial_refused(lab, watch, peer, "dial_backoff")
     assert event["until_ns"] == failure["until_ns"], event
     assert "service_started" not in watch.grown(of_the_guard=True), watch.grown(of_the_guard=True)
+
+
+@test
+def not_by_listeners_without_end(lab):
+    """Whoever may listen for the service ends backoffs so many times, and then once a second."""
+    guard = lab.own_guard(**LONG)
+    watch = guard.watch()
+    began = now_ns()
+    for _ in range(10 * STARTS_AT_ONCE):
+        lab.home("close", fd=lab.home("listen", address="127.0.0.9", port=PORT))
+    seconds = (now_ns() - began) / SECOND
+    watch.counted_at_least(service_started=STARTS_AT_ONCE)
+    counted = watch.grown(of_the_guard=True)["service_started"]
+    assert counted <= STARTS_AT_ONCE + 1 + seconds, (counted, seconds)
+    print(f"# {counted} of {10 * STARTS_AT_ONCE} listeners, in {seconds:.2f} s")
 
 
 def carrier(lab):

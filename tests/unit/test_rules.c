@@ -3663,6 +3663,34 @@ static void revival_ends_what_began_before_it(void **state)
 	assert_memory_equal(&before, &peer, sizeof(peer));
 }
 
+/* A service has many listeners, and starts often; only who listens without end is not believed. */
+static void starts_are_counted(void **state)
+{
+	struct guard_revival revival = {}, before;
+	__u64 now = NOW;
+
+	(void)state;
+	for (int i = 0; i < STARTS_AT_ONCE; i++, now++) {
+		assert_true(revival_started(&revival, now));
+		assert_int_equal(revival.since_ns, now);
+	}
+	before = revival;
+	assert_false(revival_started(&revival, now));
+	assert_memory_equal(&before, &revival, sizeof(revival));
+	/* What was one too many uses nothing up. */
+	for (int i = 0; i < 3; i++) {
+		now = NOW + (i + 1) * STARTS_PERIOD_NS;
+		assert_true(revival_started(&revival, now));
+		assert_int_equal(revival.since_ns, now);
+		assert_false(revival_started(&revival, now));
+	}
+	/* After a rest as many as ever, and no more. */
+	now += 10 * STARTS_AT_ONCE * STARTS_PERIOD_NS;
+	for (int i = 0; i < STARTS_AT_ONCE; i++)
+		assert_true(revival_started(&revival, now));
+	assert_false(revival_started(&revival, now));
+}
+
 /* ---- dials in backoff ------------------------------------------------------------------------ */
 
 /* A peer that has been silent, in backoff until NOW + 5 s. */
@@ -5215,6 +5243,7 @@ int main(void)
 		cmocka_unit_test(knock_that_is_let_in_ends_the_backoff),
 		cmocka_unit_test(link_ends_the_backoff_and_not_the_attempts),
 		cmocka_unit_test(revival_ends_what_began_before_it),
+		cmocka_unit_test(starts_are_counted),
 		cmocka_unit_test(kept_dial_leaves_when_the_backoff_is_over),
 		cmocka_unit_test(kept_is_only_what_can_be_let_go),
 		cmocka_unit_test(kept_dial_holds_its_claim),
