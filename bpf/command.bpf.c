@@ -8,12 +8,10 @@
  */
 #include "run.bpf.h"
 
-/* 1: it is about a peer that need not be there yet. What takes a decision back makes none. */
+/* 1: it is about a peer that need not be there yet. */
 static __always_inline int creates(const struct guard_command *request)
 {
-	return request->operation == COMMAND_ADD || request->operation == COMMAND_ADOPT ||
-	       (request->operation == COMMAND_LIMIT && request->value) ||
-	       (request->operation == COMMAND_ALLOW && request->until_ns);
+	return request->operation == COMMAND_ADD || request->operation == COMMAND_ADOPT || command_decides(request);
 }
 
 /* The peer that a command is about; NULL: there is none, and it could not be made. */

@@ -1723,6 +1723,20 @@ static __always_inline void dial_led_away(struct peer *peer, __u64 cookie, __u64
 
 /* ---- commands -------------------------------------------------------------------------------- */
 
+/* 1 for an operator's decision about a peer, which need not be there yet. */
+static __always_inline int command_decides(const struct guard_command *command)
+{
+	return (command->operation == COMMAND_LIMIT && command->value) ||
+	       (command->operation == COMMAND_ALLOW && command->until_ns);
+}
+
+/* 1 for a decision that is taken back. A peer that is not there has none to lose. */
+static __always_inline int command_takes_back(const struct guard_command *command)
+{
+	return (command->operation == COMMAND_LIMIT || command->operation == COMMAND_ALLOW) &&
+	       !command_decides(command);
+}
+
 /* 1 when the peer has no link, however silent, no claim and no backoff left. */
 static __always_inline int peer_idle(const struct peer *peer, __u64 now)
 {

@@ -25,8 +25,8 @@
  * rules left out: peer_is() and peer_forget() (one peer, which stays), handshake_hash() (which has its
  * own place in the table), peer_due() and peer_idle()
  * (announcing is not refusing), claims_expire() (a claim is void without it), backoff_clear()
- * (kick), slot_release() (cut), link_trim() (older links), dial_led_away() (no other programs), liveness_settings() (KEEPALIVE
- * stands for it), link_stalls() (links carry nothing that could be lost), handshake_awaited() (no
+ * (kick), command_decides() and command_takes_back(), slot_release() (cut), link_trim() (older links), dial_led_away()
+ * (no other programs), liveness_settings() (KEEPALIVE stands for it), link_stalls() (links carry nothing that could be lost), handshake_awaited() (no
  * SYN cookies), handshake_forget_before() and revival_started() (listeners stay), peer_limit() (in egress, of which
  * SYNs the daemon has copies), link_stranded() and link_floats() (addresses stay). Nor is there the
  * central dial policy, an exempt peer, observe mode, or an adopted link.

@@ -516,13 +516,6 @@ int guard_link_look(const struct guard *guard, __u32 interface, struct link_sigh
 	return 0;
 }
 
-/* A decision that is taken back; what had found no room for it has none to lose. */
-static bool takes_back(const struct guard_command *command)
-{
-	return (command->operation == COMMAND_LIMIT && !command->value) ||
-	       (command->operation == COMMAND_ALLOW && !command->until_ns);
-}
-
 int guard_command_host(const struct guard *guard, const struct guard_command *command)
 {
 	__u16 services[GUARD_PORTS_MAX];
@@ -540,7 +533,7 @@ int guard_command_host(const struct guard *guard, const struct guard_command *co
 		if (each && each != -ENOENT)
 			result = result ? result : each;
 	}
-	return result || done || takes_back(command) ? result : -ENOENT;
+	return result || done || command_takes_back(command) ? result : -ENOENT;
 }
 
 /* Run a command on each peer that wants it, as far as it is still so. *ret_done: on so many. */
