@@ -179,25 +179,31 @@ static bool port_among(const __u16 *ports, size_t count, __u16 port)
 	return false;
 }
 
+/* Say it once of each port whose connections pass by the guard, until that has changed. */
+static void say_strange_ports(struct daemon *daemon)
+{
+	__u16 ports[CONFIG_PORTS_MAX];
+	size_t count = surroundings_strange_ports(&daemon->surroundings, &daemon->config, ports);
+
+	for (size_t i = 0; i < count; i++)
+		if (!port_among(daemon->strange_ports, daemon->strange_port_count, ports[i]))
+			log_warning("somebody listens on port %u with a socket made outside cgroup %s: "
+				    "what it accepts is not guarded",
+				    ports[i], daemon->config.cgroup);
+	memcpy(daemon->strange_ports, ports, count * sizeof(*ports));
+	daemon->strange_port_count = count;
+}
+
 void places_look_at_listeners(struct daemon *daemon)
 {
 	__u64 worked = clock_worked_ns();
-	__u16 ports[CONFIG_PORTS_MAX];
-	size_t count;
 	int result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
 
 	if (result != daemon->listeners_result && result)
 		log_warning("the listeners could not be looked at: %s; tried again until they can", strerror(-result));
 	daemon->listeners_result = result;
-	if (!result && !surroundings_strange_ports(&daemon->surroundings, &daemon->config, ports, &count)) {
-		for (size_t i = 0; i < count; i++)
-			if (!port_among(daemon->strange_ports, daemon->strange_port_count, ports[i]))
-				log_warning("somebody listens on port %u with a socket made outside cgroup %s: "
-					    "what it accepts is not guarded",
-					    ports[i], daemon->config.cgroup);
-		memcpy(daemon->strange_ports, ports, count * sizeof(*ports));
-		daemon->strange_port_count = count;
-	}
+	if (!result)
+		say_strange_ports(daemon);
 	daemon->listeners_not_before_ns =
 		clock_now_ns() + LISTENERS_REST_RATIO * (clock_worked_ns() - worked);
 }

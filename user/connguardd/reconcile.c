@@ -30,7 +30,7 @@
 #define REST_RATIO 4
 /*
  * After a check there is none for so many times as long as it has worked, however many are asked for: with the rests
- * of the next one that is less than a twentieth of a processor. Likewise after a look at the listeners.
+ * of the next one that is less than a twentieth of a processor.
  */
 #define BETWEEN_RATIO 40
 /* Links that one walk of the kernel takes under guard: some milliseconds of work beside the walk. */
@@ -63,8 +63,7 @@ struct unshown {
 
 struct reconcile {
 	struct event *interval, *confirm;
-	struct pieces *pieces;    /* the check */
-	struct pieces *listeners; /* what is asked for with it */
+	struct pieces *pieces;
 	struct check_memory *memory;
 	bool next_again, next_confirms; /* `again` and `confirms` of the check that begins next */
 	/* The check under way, step by step. */
@@ -310,54 +309,6 @@ static int take_under_guard(struct daemon *daemon)
 	return 1;
 }
 
-/* ---- ports that pass by the guard ---- */
-
-static bool port_among(const __u16 *ports, size_t count, __u16 port)
-{
-	for (size_t i = 0; i < count; i++)
-		if (ports[i] == port)
-			return true;
-	return false;
-}
-
-/* Who listens on the guarded ports, for the hooks. */
-static int look_at_listeners(void *argument)
-{
-	struct daemon *daemon = argument;
-	int result = furnish_listeners(daemon->guard, &daemon->surroundings, &daemon->config);
-
-	if (result)
-		log_warning("the listeners could not be looked at: %s", strerror(-result));
-	return 0;
-}
-
-/* Say it once of each port whose connections pass by the guard, until that has changed. */
-static int say_strange_ports(void *argument)
-{
-	struct daemon *daemon = argument;
-	__u16 ports[CONFIG_PORTS_MAX];
-	size_t count;
-
-	if (surroundings_strange_ports(&daemon->surroundings, &daemon->config, ports, &count))
-		return 0;
-	for (size_t i = 0; i < count; i++)
-		if (!port_among(daemon->strange_ports, daemon->strange_port_count, ports[i]))
-			log_warning("somebody listens on port %u with a socket made outside cgroup %s: "
-				    "what it accepts is not guarded",
-				    ports[i], daemon->config.cgroup);
-	memcpy(daemon->strange_ports, ports, count * sizeof(*ports));
-	daemon->strange_port_count = count;
-	return 0;
-}
-
-/* One after the other, and with rests: anybody may have made any number of listeners. */
-static const struct pieces_work listeners_work = {
-	.begin = look_at_listeners,
-	.step = say_strange_ports,
-	.rest_ratio = REST_RATIO,
-	.between_ratio = BETWEEN_RATIO,
-};
-
 /* ---- a check ---- */
 
 static void forget(struct reconcile *reconcile)
@@ -578,7 +529,6 @@ void reconcile_now(struct daemon *daemon, bool again)
 	reconcile->next_confirms = false;
 	/* What the one under way has looked at already may differ by now: it is done once more. */
 	pieces_ask(reconcile->pieces);
-	pieces_ask(reconcile->listeners);
 }
 
 static void on_interval(evutil_socket_t fd, short what, void *argument)
@@ -642,9 +592,7 @@ int reconcile_start(struct daemon *daemon)
 	reconcile->interval = event_new(daemon->base, -1, EV_PERSIST, on_interval, daemon);
 	reconcile->confirm = evtimer_new(daemon->base, on_confirm, daemon);
 	reconcile->pieces = pieces_new(daemon->base, &check_work, daemon);
-	reconcile->listeners = pieces_new(daemon->base, &listeners_work, daemon);
-	if (!reconcile->memory || !reconcile->interval || !reconcile->confirm || !reconcile->pieces ||
-	    !reconcile->listeners)
+	if (!reconcile->memory || !reconcile->interval || !reconcile->confirm || !reconcile->pieces)
 		return -ENOMEM;
 	reconcile_reconfigured(daemon);
 	return 0;
@@ -661,7 +609,6 @@ void reconcile_stop(struct daemon *daemon)
 	if (reconcile->confirm)
 		event_free(reconcile->confirm);
 	pieces_free(reconcile->pieces);
-	pieces_free(reconcile->listeners);
 	forget(reconcile);
 	check_memory_free(reconcile->memory);
 	free(reconcile);

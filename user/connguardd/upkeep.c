@@ -340,7 +340,7 @@ int upkeep_start(struct daemon *daemon)
 	struct guard_counters counters;
 	int result;
 
-	daemon->deadlines = deadlines_new(daemon->config.max_peers);
+	daemon->deadlines = deadlines_new(guard_peers_max(daemon->guard));
 	daemon->deadline_fd = timerfd_create(CLOCK_BOOTTIME, TFD_NONBLOCK | TFD_CLOEXEC);
 	if (!daemon->deadlines || daemon->deadline_fd < 0)
 		return daemon->deadline_fd < 0 ? -errno : -ENOMEM;

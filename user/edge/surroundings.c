@@ -237,16 +237,15 @@ static bool is_strange(const struct surroundings *surroundings, __u16 port)
 	return false;
 }
 
-int surroundings_strange_ports(const struct surroundings *surroundings, const struct config *config,
-			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count)
+size_t surroundings_strange_ports(const struct surroundings *surroundings, const struct config *config,
+				  __u16 ret_ports[CONFIG_PORTS_MAX])
 {
-	size_t found = 0;
+	size_t count = 0;
 
 	for (__u32 i = 0; i < config->ports.count; i++)
 		if (is_strange(surroundings, config->ports.number[i]))
-			ret_ports[found++] = config->ports.number[i];
-	*ret_count = found;
-	return 0;
+			ret_ports[count++] = config->ports.number[i];
+	return count;
 }
 
 /* What it accepts passes by the guard, unless it hears nobody else. Of a cgroup that is not there nobody is a stranger. */

@@ -91,9 +91,10 @@ int surroundings_listeners(struct surroundings *surroundings, const struct confi
 /*
  * The guarded ports on which somebody listens with a socket that was made outside the guard's
  * cgroup, as surroundings_listeners() has seen it last, in the order of the configuration. A connection belongs to the
- * cgroup of its listener: what such a one accepts is not guarded. *ret_ports has room for all of the configuration's.
+ * cgroup of its listener: what such a one accepts is not guarded. `ret_ports` has room for all of the configuration's.
+ * Returns how many they are.
  */
-int surroundings_strange_ports(const struct surroundings *surroundings, const struct config *config,
-			       __u16 ret_ports[CONFIG_PORTS_MAX], size_t *ret_count);
+size_t surroundings_strange_ports(const struct surroundings *surroundings, const struct config *config,
+				  __u16 ret_ports[CONFIG_PORTS_MAX]);
 
 #endif
