@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: GPL-2.0-only OR BSD-2-Clause
 /*
- * Where a connection is: what somebody has to know who asks its other end a question beside TCP.
+ * Where connections are, and when each was heard: what somebody has to know who asks their other ends a question
+ * beside TCP, and waits for the answers.
  *
- * Userspace runs it on a struct link_sight, in the network namespace of the connection and at the interface that its
- * socket is bound to. The kernel looks the socket up as
+ * Userspace runs it on an array of struct link_sight, in the network namespace of the connections and at the interface
+ * that their sockets are bound to. The kernel looks each socket up as
  * it would for a packet of the other end, however many sockets there are.
  */
 #include <bpf/bpf_core_read.h>
@@ -59,31 +60,68 @@ static __always_inline struct bpf_sock *find(struct __sk_buff *skb, const struct
 	return bpf_sk_lookup_tcp(skb, &tuple, sizeof(tuple.ipv6), BPF_F_CURRENT_NETNS, 0);
 }
 
-SEC("classifier")
-int look(struct __sk_buff *skb)
+/* What its socket shows. Not inline: the verifier's work, and the stack, are small so. */
+static __attribute__((noinline)) void see_socket(struct __sk_buff *skb, struct link_sight *sight)
 {
-	struct link_sight sight;
+	struct bpf_sock *sk = find(skb, sight);
 	struct bpf_tcp_sock *tcp;
 	struct tcp_sock *socket;
-	struct bpf_sock *sk;
 
-	if (bpf_skb_load_bytes(skb, 0, &sight, sizeof(sight)))
-		return -ERROR_INVALID;
-	sk = find(skb, &sight);
 	if (!sk)
-		return -ERROR_NO_ENTRY;
+		return;
 	tcp = sk->state == BPF_TCP_ESTABLISHED ? bpf_tcp_sock(sk) : 0;
 	socket = tcp ? bpf_skc_to_tcp_sock(sk) : 0;
 	/* Another one may have taken over its addresses and ports. */
-	if (!tcp || !socket ||
-	    (__u64)((struct sock *)socket)->__sk_common.skc_cookie.counter != sight.cookie) {
-		bpf_sk_release(sk);
-		return -ERROR_NO_ENTRY;
+	if (tcp && socket &&
+	    (__u64)((struct sock *)socket)->__sk_common.skc_cookie.counter == sight->cookie) {
+		sight->unacknowledged = tcp->snd_una;
+		sight->expected = tcp->rcv_nxt;
+		sight->segments_in = tcp->segs_in;
+		sight->segments_out = tcp->segs_out;
+		sight->mark = sk->mark;
+		sight->is_signed = is_signed(socket);
+		sight->is_there = 1;
 	}
-	sight.unacknowledged = tcp->snd_una;
-	sight.expected = tcp->rcv_nxt;
-	sight.mark = sk->mark;
-	sight.is_signed = is_signed(socket);
 	bpf_sk_release(sk);
-	return bpf_skb_store_bytes(skb, 0, &sight, sizeof(sight), 0);
+}
+
+/* What the peer's slot says. */
+static __attribute__((noinline)) void see_slot(struct link_sight *sight)
+{
+	struct peer_address address = sight->remote;
+	struct peer *peer = bpf_map_lookup_elem(&peers, &address);
+	__u64 cookie = sight->cookie, heard_ns = 0, stalled_ns = 0;
+	struct slot *slot;
+
+	if (!peer)
+		return;
+	bpf_spin_lock(&peer->lock);
+	slot = slot_of(peer, cookie);
+	if (slot && slot->kind == SLOT_LINK) {
+		heard_ns = slot->heard_ns;
+		stalled_ns = slot->stalled_ns;
+	}
+	bpf_spin_unlock(&peer->lock);
+	sight->heard_ns = heard_ns;
+	sight->stalled_ns = stalled_ns;
+}
+
+SEC("classifier")
+int look(struct __sk_buff *skb)
+{
+	for (__u32 i = 0; i < SIGHTS_MAX; i++) {
+		struct link_sight sight;
+		__u32 offset = i * sizeof(sight);
+
+		if (bpf_skb_load_bytes(skb, offset, &sight, sizeof(sight)))
+			return i ? 0 : -ERROR_INVALID;
+		sight.is_there = 0;
+		sight.heard_ns = 0;
+		sight.stalled_ns = 0;
+		see_socket(skb, &sight);
+		see_slot(&sight);
+		if (bpf_skb_store_bytes(skb, offset, &sight, sizeof(sight), 0))
+			return -ERROR_INVALID;
+	}
+	return 0;
 }

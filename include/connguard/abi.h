@@ -476,9 +476,12 @@ struct guard_command {
 	__u32 reserved;
 };
 
+/* Connections that one run of the `look` program looks at, at most: its packet is smaller than a page. */
+#define SIGHTS_MAX 16
+
 /*
- * The packet of the `look` program: an established connection, and where it is. `frame_type` as in struct
- * guard_command. The program's 32-bit retval: -ENOENT no such connection.
+ * The packet of the `look` program is an array of these: established connections, where each is and when it was heard.
+ * `frame_type` as in struct guard_command.
  */
 struct link_sight {
 	__u64 cookie; /* of its socket */
@@ -487,11 +490,16 @@ struct link_sight {
 	__u32 frame_type;
 	__u32 expected;  /* answer: RCV.NXT, the next number that is expected from it */
 	__u32 mark;      /* answer: SO_MARK */
-	__u32 is_signed; /* answer: 1 when its segments are (TCP-MD5, TCP-AO) */
+	__u32 segments_in;  /* answer: that have come, data or not, modulo 2^32 */
+	__u32 segments_out; /* answer: that have left, likewise */
+	__u16 is_there;  /* answer: 1 when there is such a connection; else none of the above counts */
+	__u16 is_signed; /* answer: 1 when its segments are (TCP-MD5, TCP-AO) */
 	__u16 local_port; /* host byte order */
 	__u16 remote_port;
+	__u64 heard_ns;   /* answer: slot.heard_ns of the link that the peer `remote` has by this socket; 0: it has none */
+	__u64 stalled_ns; /* answer: slot.stalled_ns, likewise */
 	struct peer_address local;
-	struct peer_address remote;
+	struct peer_address remote; /* the key of the peer, with the service */
 };
 
 /* Bytes of the longest SYN that is kept for sending again: an IPv6 header and a TCP header with all its options. */
@@ -569,7 +577,8 @@ _Static_assert(sizeof(struct held_packet) == sizeof(struct guard_event) + 4 + HE
 _Static_assert(sizeof(struct guard_command) == 64 &&
 		       __builtin_offsetof(struct guard_command, frame_type) == 12, "struct guard_command");
 _Static_assert(sizeof(struct ready_syn) == 128, "struct ready_syn");
-_Static_assert(sizeof(struct link_sight) == 80, "struct link_sight");
+_Static_assert(sizeof(struct link_sight) == 104 && __builtin_offsetof(struct link_sight, frame_type) == 12,
+	       "struct link_sight");
 _Static_assert(sizeof(struct adoption) == 64, "struct adoption");
 _Static_assert(sizeof(struct link_nudge) == 24, "struct link_nudge");
 

@@ -14,11 +14,13 @@
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <bpf/bpf.h>
 
+#include "edge/holders.h"
 #include "edge/kernel.h"
 #include "edge/sockets.h"
 
@@ -656,7 +658,7 @@ static size_t nudge(__u64 cookie, bool begin)
 {
 	size_t nudged = 77;
 
-	assert_int_equal(guard_nudge(guard, &cookie, 1, begin, &nudged), 0);
+	assert_int_equal(guard_nudge(guard, &cookie, begin, &cookie, !begin, &nudged), 0);
 	return nudged;
 }
 
@@ -738,6 +740,35 @@ static void asked_and_changed(void **state)
 		assert_options(ours.fd, changes[i].after);
 		close(ours.fd);
 	}
+}
+
+/* One link begins to be asked while another is set back; one that is asked already stays as it is. */
+static void asked_while_another_is_set_back(void **state)
+{
+	static const struct options set = { 1, 44, 5, 6, 20000 };
+	struct options before, before_other;
+	struct our_dial ours, other;
+	__u64 cookie, other_cookie;
+	size_t nudged;
+
+	(void)state;
+	if (!asks())
+		skip();
+	ours = link_to(THERE4);
+	other = link_to(OTHER4);
+	cookie = cookie_of(ours.fd);
+	other_cookie = cookie_of(other.fd);
+	set_as_service(ours.fd, &set);
+	before = options_of(ours.fd);
+	before_other = options_of(other.fd);
+	assert_int_equal(nudge(cookie, true), 1);
+	assert_int_equal(nudge(cookie, true), 1);
+	assert_int_equal(guard_nudge(guard, &other_cookie, 1, &cookie, 1, &nudged), 0);
+	assert_int_equal(nudged, 1);
+	assert_options(ours.fd, before);
+	assert_options(other.fd, asking);
+	nudge(other_cookie, false);
+	assert_options(other.fd, before_other);
 }
 
 /* Neither a dial nor what is gone, nor the link beside it. */
@@ -860,6 +891,116 @@ static void seen_where_it_is(void **state)
 	}
 }
 
+/* Any number of them, those that are there and those that are not side by side. */
+static void seen_many_at_once(void **state)
+{
+	enum { COUNT = 2 * SIGHTS_MAX + 3, IPV4_LINK = 0, IPV6_LINK, NO_LINK, KINDS };
+	struct our_dial links[] = { link_to(THERE4), link_to(THERE6) };
+	struct link_sight sights[COUNT];
+	struct peer peers[2];
+	__u32 before;
+
+	(void)state;
+	for (int i = 0; i < 2; i++) {
+		const char *there = i ? THERE6 : THERE4;
+
+		peers[i] = get_peer(&maps, there);
+		assert_int_equal(peers[i].slots[0].kind, SLOT_LINK);
+		peers[i].slots[0].heard_ns = LONG_AGO + i;
+		peers[i].slots[0].stalled_ns = 77 + i;
+		put_peer(&maps, there, &peers[i]);
+	}
+	for (int i = 0; i < COUNT; i++) {
+		sights[i] = i % KINDS == IPV6_LINK ? sight_of(links[1].fd, HERE6, THERE6) :
+						     sight_of(links[0].fd, HERE4, THERE4);
+		sights[i].is_there = 1;
+		if (i % KINDS == NO_LINK)
+			sights[i].cookie += 1000000;
+	}
+	assert_int_equal(guard_links_look(guard, 0, sights, COUNT), 0);
+	for (int i = 0; i < COUNT; i++) {
+		int kind = i % KINDS;
+
+		assert_int_equal(sights[i].is_there, kind != NO_LINK);
+		assert_int_equal(sights[i].heard_ns, kind == NO_LINK ? 0 : LONG_AGO + kind);
+		assert_int_equal(sights[i].stalled_ns, kind == NO_LINK ? 0 : 77 + kind);
+		if (kind == NO_LINK)
+			continue;
+		assert_int_equal(sights[i].unacknowledged, links[kind].syn_ack.acknowledgment);
+		assert_int_equal(sights[i].expected, links[kind].syn_ack.sequence + 1);
+	}
+	assert_int_equal(guard_links_look(guard, 0, sights, 0), 0);
+	/* What comes and what leaves is counted. */
+	before = sights[0].segments_in;
+	say(&links[0], "four", TH_ACK, 0);
+	await(guard_link_look(guard, 0, &sights[0]) == 0 && sights[0].segments_in != before);
+	before = sights[0].segments_out;
+	assert_int_equal(send(links[0].fd, "data", 4, 0), 4);
+	await(guard_link_look(guard, 0, &sights[0]) == 0 && sights[0].segments_out != before);
+	/* At an interface that is none of theirs they are found all the same: they are bound to none. */
+	assert_int_equal(guard_links_look(guard, 1, sights, 2), 0);
+	assert_int_equal(sights[1].is_there, 1);
+}
+
+/* The process that holds a socket; 0: nobody. */
+static __u32 holder_of(const struct socket_holder *list, size_t count, __u64 cookie)
+{
+	for (size_t i = 0; i < count; i++)
+		if (list[i].cookie == cookie)
+			return list[i].process_id;
+	return 0;
+}
+
+/* Who asks again and again has a walk that was costly for a while, and any other anew. */
+static void holders_of_many_descriptors(void **state)
+{
+	enum { DESCRIPTORS = 3000, HEIRS = 64 };
+	static const __u16 ports[] = { PORT };
+	const struct socket_holder *list;
+	struct rlimit limit, more;
+	struct holders holders = {};
+	pid_t heirs[HEIRS];
+	struct our_dial ours;
+	int heir_count = 0;
+	__u64 cookie, until_ns;
+	size_t count;
+
+	(void)state;
+	if (!features[FEATURE_SOCKET_ITERATOR])
+		skip();
+	ours = link_to(THERE4);
+	assert_int_equal(getrlimit(RLIMIT_NOFILE, &limit), 0);
+	more = (struct rlimit){ .rlim_cur = limit.rlim_max, .rlim_max = limit.rlim_max };
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &more), 0);
+	for (int i = 0; i < DESCRIPTORS; i++)
+		assert_true(fcntl(ours.fd, F_DUPFD, last_own_descriptor + 1) >= 0);
+	assert_int_equal(holders_recent(&holders, guard, sockets, ports, 1, &list, &count), 0);
+	cookie = cookie_of(ours.fd);
+	assert_int_equal(holder_of(list, count, cookie), getpid());
+	while (!holders.until_ns && heir_count < HEIRS) {
+		heirs[heir_count++] = heir();
+		assert_int_equal(holders_recent(&holders, guard, sockets, ports, 1, &list, &count), 0);
+	}
+	assert_true(holders.until_ns);
+	/* What a walk leaves 0. */
+	holders.list[0].reserved = 77;
+	until_ns = holders.until_ns;
+	assert_int_equal(holders_recent(&holders, guard, sockets, ports, 1, &list, &count), 0);
+	if (now_ns() < until_ns)
+		assert_int_equal(list[0].reserved, 77);
+	while (heir_count)
+		die(heirs[--heir_count]);
+	close(ours.fd);
+	close_range(last_own_descriptor + 1, ~0U, 0);
+	next_event(watch, link_ended);
+	await(now_ns() >= holders.until_ns);
+	assert_int_equal(holders_recent(&holders, guard, sockets, ports, 1, &list, &count), 0);
+	assert_int_equal(holder_of(list, count, cookie), 0);
+	holders_forget(&holders);
+	assert_null(holders.list);
+	assert_int_equal(setrlimit(RLIMIT_NOFILE, &limit), 0);
+}
+
 /*
  * The peer hears the question, and one that does not answer several of them ends nothing, whatever user
  * timeout the service has; its answer is a sign of life.
@@ -917,9 +1058,12 @@ static int run_all(void)
 		TEST(keepalive),
 		TEST(asked_and_set_back),
 		TEST(asked_and_changed),
+		TEST(asked_while_another_is_set_back),
 		TEST(asks_no_other),
 		TEST(what_has_not_begun_is_forgotten),
 		TEST(seen_where_it_is),
+		TEST(seen_many_at_once),
+		TEST(holders_of_many_descriptors),
 		TEST(asked_in_vain),
 	};
 

@@ -571,9 +571,10 @@ int links_cut(const struct guard *guard, struct sockets *sockets,
 	return 1;
 }
 
-int holders_read(const struct guard *guard, struct sockets *sockets, const __u16 *ports,
-		 size_t port_count, struct socket_holder **ret_holders, size_t *ret_count)
+int holders_recent(struct holders *holders, const struct guard *guard, struct sockets *sockets, const __u16 *ports,
+		   size_t port_count, const struct socket_holder **ret_holders, size_t *ret_count)
 {
+	(void)holders;
 	(void)guard;
 	(void)sockets;
 	(void)ports;

@@ -151,6 +151,22 @@ def link_that_nothing_answers_for_makes_room_after_three_probes(lab, family):
     watch.counted_at_least(link_unanswered=4, link_replaced=4, knock_suspect=4)
 
 
+@test
+@needs("socket_options")
+def many_links_that_nothing_answers_for_make_room_together(lab):
+    """A whole site is back behind such a firewall: each of its peers is in as soon as one alone would be."""
+    guard = lab.guard(**OPTIONS)
+    watch, listener = guard.watch(), listen_home(lab)
+    cases = [Case(lab, IPV4, listener, "inbound", "idle") for _ in range(100)]
+    revive = crash(lab, cases)
+    silent(guard, *[case.peer.address for case in cases])
+    revive()
+    lab.at_end(cases[0].peer.host.silence(*[case.peer.address for case in cases], only=RESETS))
+    come_back(lab, cases, IPV4)
+    assert_one_new_link(guard, cases)
+    watch.counted_at_least(link_replaced=len(cases), link_destroyed=len(cases))
+
+
 def not_repeated_soon(host, state, *which):
     """How many sockets of the host in this state will not repeat what they have sent in the next five seconds."""
     _status, text = run(*host.inside("ss", "-Htno", "state", state, *which))

@@ -38,6 +38,7 @@
 #include "base/budget.h"
 #include "edge/confine.h"
 #include "edge/furnish.h"
+#include "edge/holders.h"
 #include "edge/instance.h"
 #include "edge/kernel.h"
 #include "edge/overlaps.h"
@@ -160,6 +161,7 @@ struct daemon {
 	size_t strange_port_count;
 	struct overlap *overlaps;    /* guards that overlap with this one, as last seen */
 	size_t overlap_count;
+	struct holders holders;      /* who has the sockets, as told last */
 	struct timespec pins_changed; /* when guards last came or went, as the directory of all pins says */
 	unsigned int beats_to_look;  /* heartbeats for which others are still looked for */
 	int exempt_result;           /* of the last writing of the exempt map: said when it changes */
@@ -405,11 +407,14 @@ int probing_start(struct daemon *daemon);
 void probing_stop(struct daemon *daemon);
 
 /*
- * A knock was turned away for the sake of quiet links: ask those for a sign of life. Of a dial: only those that
- * the rules put in doubt, for our own dial proves nothing. Of a link that has come up: those beside it, if there is
+ * A knock was turned away for the sake of quiet links: those are to be asked for a sign of life. Of a dial: only those
+ * that the rules put in doubt, for our own dial proves nothing. Of a link that has come up: those beside it, if there is
  * no room for another. Only what is enforced asks anybody.
  */
 void probing_doubt(struct daemon *daemon, const struct guard_event *event);
+
+/* Ask them, all together: at once, or where very many are in doubt, some milliseconds later. */
+void probing_ask(struct daemon *daemon);
 
 /* Ask those links of the peer that have not shown life since the guard knows them, or not lately. */
 void probing_prove(struct daemon *daemon, const struct peer *peer);

@@ -422,6 +422,7 @@ static void on_ring(evutil_socket_t fd, short what, void *argument)
 	(void)what;
 	if (result < 0)
 		log_warning("reading events: %s", strerror(-result));
+	probing_ask(daemon);
 	/* What is there is read without a pause, or the ring would fill. */
 	if (result > 0 || budget_spend(&daemon->readings, clock_now_ns()))
 		return;

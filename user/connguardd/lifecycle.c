@@ -342,6 +342,7 @@ void daemon_stop(struct daemon *daemon, bool remove_guard)
 	replaced_stop(daemon);
 	surplus_stop(daemon);
 	probing_stop(daemon);
+	holders_forget(&daemon->holders);
 	/* Who never was alive to the hooks is not missed. */
 	if (ours && daemon->beaten)
 		guard_daemon_write(daemon->guard, &gone);

@@ -12,6 +12,10 @@
  * Then what was changed for the asking is set back. Unanswered questions count against a service that has
  * keepalive of its own: its timer would end the link sooner than without us. Such a link is asked on,
  * with nothing that could end it, until it answers or its own time is over.
+ *
+ * Whoever sends SYNs in the names of linked peers has this work done, so it is bounded: peers are collected and asked
+ * together, their links are looked up, TCP is not asked again what it thinks of one that has sent and received nothing,
+ * and what takes a walk over all sockets rests afterwards.
  */
 #include "connguardd/daemon.h"
 
@@ -25,6 +29,7 @@
 #include "base/clock.h"
 #include "base/log.h"
 #include "edge/links.h"
+#include "pure/address_index.h"
 #include "pure/life.h"
 #include "pure/names.h"
 #include "pure/packet.h"
@@ -37,6 +42,25 @@
  * knock. Ten thousand SYNs a second in the names of as many quiet peers, which are alive, do not fill it.
  */
 #define TRIALS_MAX 1024
+/*
+ * Who comes into doubt is asked at once, or if others were asked less than so long before, with all who come until
+ * then: with the next reading of the ring afterwards, or a little later if there is none. A peer takes far longer to
+ * repeat its SYN.
+ */
+#define ASKED_APART_NS (10 * NS_PER_MS)
+static const struct timeval asking_pause = { .tv_usec = 12000 };
+/*
+ * Walks over all sockets rest for so many times as long as they have worked: a fortieth of a processor at most. Who has
+ * rested for longer has credit, for a tenth of a second of work: a few links in doubt wait for nobody.
+ */
+#define REST_RATIO 40
+#define CREDIT_NS (4 * NS_PER_SECOND)
+/* What TCP has told of a link is asked anew after this, though nothing has come or left. */
+#define TOLD_FOR_NS NS_PER_SECOND
+/* A link that has come up since shows life for as long (the least `suspect_after`). */
+#define ALONE_FOR_NS NS_PER_SECOND
+
+_Static_assert(TRIALS_MAX <= ADDRESS_INDEX_MAX, "each trial is found by its peer");
 
 struct trial {
 	struct peer_address address;
@@ -46,96 +70,262 @@ struct trial {
 	unsigned int asked; /* times */
 	bool nudged; /* TCP is made to ask */
 	__u64 restore_after_ns; /* judged; its settings are set back then, or when it answers. 0: on trial */
+	__u64 alone_until_ns; /* until then its peer has no other link that could be quiet */
+	struct socket_vitals told; /* by TCP */
+	__u64 told_ns; /* when; 0: never */
+	__u32 segments_in, segments_out; /* shortly before that */
 };
+
+/* A peer some of whose links are in doubt. */
+struct doubt {
+	struct peer_address address;
+	unsigned int subjects; /* SUBJECT_BIT() of what was turned away, or has come up */
+};
+
+#define SUBJECT_BIT(subject) (1U << (subject))
 
 struct probing {
-	struct event *look;
+	struct event *look, *asking;
 	struct trial trials[TRIALS_MAX];
+	struct link_sight sights[TRIALS_MAX]; /* of the trials, as last seen */
 	size_t count;
+	struct address_index by_address; /* of the trials */
+	struct doubt doubts[TRIALS_MAX]; /* not looked at yet */
+	size_t doubt_count;
+	__u64 doubts_asked_ns; /* when those before them were */
+	struct address_index doubts_by_address;
+	__u64 over[TRIALS_MAX]; /* cookies of links that TCP is made to ask, to be set back. With the trials no more than
+				 * TRIALS_MAX */
+	size_t over_count;
+	__u64 walk_after_ns;   /* what has worked for long rests until then: making TCP ask, */
+	__u64 search_after_ns; /* and searching for a socket */
+	__u32 interface; /* of the last link that was bound to one; 0: none was */
 };
 
-static struct trial *trial_of(struct probing *probing, __u64 cookie)
+static struct trial *trial_of(struct probing *probing, const struct peer_address *address, __u64 cookie)
 {
-	for (size_t i = 0; i < probing->count; i++)
+	for (size_t i = address_index_first(&probing->by_address, address); i != ADDRESS_INDEX_END;
+	     i = address_index_next(&probing->by_address, i))
 		if (probing->trials[i].socket.cookie == cookie)
 			return &probing->trials[i];
 	return NULL;
+}
+
+/* Trials have left. */
+static void index_anew(struct probing *probing)
+{
+	address_index_clear(&probing->by_address);
+	for (size_t i = 0; i < probing->count; i++)
+		address_index_add(&probing->by_address, &probing->trials[i].address, i);
 }
 
 static void look_soon(struct probing *probing)
 {
 	const struct timeval interval = { .tv_usec = LIFE_LOOK_NS / 1000 };
 
-	if (probing->count && !evtimer_pending(probing->look, NULL))
+	if ((probing->count || probing->over_count) && !evtimer_pending(probing->look, NULL))
 		evtimer_add(probing->look, &interval);
 }
+
+/*
+ * When work may be done again that rested until `after_ns`, has been done now and began when this process had worked for
+ * so long. What it has not used lately it may use at once.
+ */
+static __u64 rested_ns(__u64 after_ns, __u64 worked_before_ns)
+{
+	__u64 now = clock_now_ns(), from = now > CREDIT_NS ? now - CREDIT_NS : 0;
+
+	return (after_ns > from ? after_ns : from) + REST_RATIO * (clock_worked_ns() - worked_before_ns);
+}
+
+/* ---- looking up ---- */
+
+static struct link_sight sight_of(const struct trial *trial)
+{
+	return (struct link_sight){ .cookie = trial->socket.cookie,
+				    .local = trial->socket.local,
+				    .remote = trial->address,
+				    .local_port = trial->socket.local_port,
+				    .remote_port = trial->socket.remote_port };
+}
+
+/* Look at the trials from `first` on. */
+static void see(struct daemon *daemon, size_t first)
+{
+	struct probing *probing = daemon->probing;
+	size_t end;
+
+	for (size_t i = first; i < probing->count; i++)
+		probing->sights[i] = sight_of(&probing->trials[i]);
+	/* Nearly all are bound to no interface. */
+	for (size_t begin = first; begin < probing->count; begin = end) {
+		__u32 interface = probing->trials[begin].socket.interface;
+
+		end = begin + 1;
+		while (end < probing->count && probing->trials[end].socket.interface == interface)
+			end++;
+		guard_links_look(daemon->guard, interface, &probing->sights[begin], end - begin);
+	}
+}
+
+/* Is the link at this interface? */
+static bool is_at(struct daemon *daemon, struct trial *trial, __u32 interface, struct link_sight *sight)
+{
+	*sight = sight_of(trial);
+	if (guard_link_look(daemon->guard, interface, sight))
+		return false;
+	trial->socket.interface = interface;
+	return true;
+}
+
+/*
+ * A link that was not seen where its slot says: it is bound to an interface, which no slot knows, or is about to end.
+ * True: it is found. One that is at an interface of its own is searched for among all sockets, now and then.
+ */
+static bool find(struct daemon *daemon, struct trial *trial, struct link_sight *sight)
+{
+	struct probing *probing = daemon->probing;
+	struct sockets *sockets = daemon->surroundings.sockets;
+	__u64 worked;
+	int result;
+
+	if (probing->interface && is_at(daemon, trial, probing->interface, sight))
+		return true;
+	result = sockets_query(sockets, &trial->socket, &trial->socket);
+	if (result == -ENOENT && clock_now_ns() >= probing->search_after_ns) {
+		worked = clock_worked_ns();
+		result = sockets_find(sockets, trial->socket.cookie, &trial->socket);
+		probing->search_after_ns = rested_ns(probing->search_after_ns, worked);
+	}
+	if (result)
+		return false;
+	if (trial->socket.interface)
+		probing->interface = trial->socket.interface;
+	is_at(daemon, trial, trial->socket.interface, sight);
+	return true;
+}
+
+/* Find what the new trials, from `first` on, are about; those whose links are gone leave. */
+static void locate(struct daemon *daemon, size_t first)
+{
+	struct probing *probing = daemon->probing;
+	size_t kept = first;
+
+	see(daemon, first);
+	for (size_t i = first; i < probing->count; i++) {
+		struct trial *trial = &probing->trials[i];
+		struct link_sight *sight = &probing->sights[i];
+
+		if (!sight->is_there && !find(daemon, trial, sight)) {
+			if (trial->nudged)
+				probing->over[probing->over_count++] = trial->socket.cookie;
+			continue;
+		}
+		probing->trials[kept] = *trial;
+		probing->sights[kept++] = *sight;
+	}
+	if (kept == probing->count)
+		return;
+	probing->count = kept;
+	index_anew(probing);
+}
+
+/* ---- asking ---- */
 
 /*
  * Ask the question that TCP's keepalive asks, with TCP's own numbers. What comes of it is TCP's business: an RST ends
  * the link, an ACK is a sign of life; no answer says nothing. A connection whose segments are signed (RFC 2385,
  * RFC 5925) is left alone: to its other end a question that is not would look like an attack.
  */
-static void ask(struct daemon *daemon, struct trial *trial, __u64 now)
+static void ask(struct daemon *daemon, struct trial *trial, const struct link_sight *sight, __u64 now)
 {
-	struct packet_ends ends = { .local = trial->socket.local,
-				    .remote = trial->socket.remote,
-				    .local_port = trial->socket.local_port,
-				    .remote_port = trial->socket.remote_port };
-	struct link_sight sight = { .cookie = trial->socket.cookie,
-				    .local = ends.local,
-				    .remote = ends.remote,
-				    .local_port = ends.local_port,
-				    .remote_port = ends.remote_port };
+	const struct packet_ends ends = { .local = trial->socket.local,
+					  .remote = trial->socket.remote,
+					  .local_port = trial->socket.local_port,
+					  .remote_port = trial->socket.remote_port,
+					  .unacknowledged = sight->unacknowledged,
+					  .expected = sight->expected };
 	__u8 packet[PACKET_PROBE_MAX];
 
-	if (guard_link_look(daemon->guard, trial->socket.interface, &sight) || sight.is_signed)
+	if (!sight->is_there || sight->is_signed)
 		return;
-	ends.unacknowledged = sight.unacknowledged;
-	ends.expected = sight.expected;
-	if (packets_send(daemon, packet, packet_probe(&ends, packet), &ends.remote, sight.mark,
+	if (packets_send(daemon, packet, packet_probe(&ends, packet), &ends.remote, sight->mark,
 			 trial->socket.interface))
 		return;
 	trial->asked_ns = now;
 	trial->asked++;
 }
 
-/* Make TCP ask in all these trials. */
+/*
+ * Make TCP ask in these trials, and set back what is over: all in one walk over all sockets, unless it rests from the
+ * last one. Then both wait; a knock is held for ASK_MAX_NS at most, whatever is known by then.
+ */
 static void make_tcp_ask(struct daemon *daemon, struct trial *const *trials, size_t count)
 {
-	__u64 cookies[TRIALS_MAX];
+	struct probing *probing = daemon->probing;
+	__u64 cookies[TRIALS_MAX], worked;
 	int result;
 
+	if ((!count && !probing->over_count) || clock_now_ns() < probing->walk_after_ns)
+		return;
 	for (size_t i = 0; i < count; i++) {
 		cookies[i] = trials[i]->socket.cookie;
 		trials[i]->nudged = true;
 	}
-	result = count ? guard_nudge(daemon->guard, cookies, count, true, NULL) : 0;
+	worked = clock_worked_ns();
+	result = guard_nudge(daemon->guard, cookies, count, probing->over, probing->over_count, NULL);
+	probing->walk_after_ns = rested_ns(probing->walk_after_ns, worked);
+	probing->over_count = 0;
 	if (result && result != -EOPNOTSUPP)
 		log_warning("a quiet link is not asked for a sign of life: %s", strerror(-result));
 }
 
-/* Ask a link, unless it is asked already or there is no room: `knocked`, its peer knocks. */
-static void begin(struct daemon *daemon, const struct peer_address *address, const struct slot *slot,
-		  bool knocked, __u64 now)
+/* TCP is made to ask this link still: it was to be set back, and is not any more. */
+static bool take_back(struct probing *probing, __u64 cookie)
+{
+	for (size_t i = 0; i < probing->over_count; i++)
+		if (probing->over[i] == cookie) {
+			probing->over[i] = probing->over[--probing->over_count];
+			return true;
+		}
+	return false;
+}
+
+/* Put a link on trial, unless it is or there is no room: `knocked`, its peer knocks. */
+static void put_on_trial(struct probing *probing, const struct peer_address *address, const struct slot *slot,
+			 bool knocked, __u64 now)
+{
+	struct trial *trial = trial_of(probing, address, slot->cookie);
+
+	if (trial) {
+		trial->life.knocked |= knocked;
+		return;
+	}
+	if (probing->count + probing->over_count >= TRIALS_MAX)
+		return;
+	trial = &probing->trials[probing->count];
+	*trial = (struct trial){ .address = *address,
+				 .socket = links_known(address, slot),
+				 .life = { .began_ns = now, .knocked = knocked },
+				 .nudged = take_back(probing, slot->cookie) };
+	address_index_add(&probing->by_address, address, probing->count++);
+}
+
+/* Ask the links that were put on trial since there were `first`. */
+static void begin(struct daemon *daemon, size_t first, __u64 now)
 {
 	struct probing *probing = daemon->probing;
-	struct trial *trial = trial_of(probing, slot->cookie);
-	struct tcp_socket socket;
 
-	if (trial)
-		trial->life.knocked |= knocked;
-	if (trial || probing->count == TRIALS_MAX ||
-	    links_socket(daemon->surroundings.sockets, address, slot, &socket))
-		return;
-	trial = &probing->trials[probing->count++];
-	*trial = (struct trial){ .address = *address,
-				 .socket = socket,
-				 .life = { .began_ns = now, .knocked = knocked } };
-	ask(daemon, trial, now);
+	locate(daemon, first);
+	for (size_t i = first; i < probing->count; i++)
+		ask(daemon, &probing->trials[i], &probing->sights[i], now);
+	look_soon(probing);
 }
 
 void probing_prove(struct daemon *daemon, const struct peer *peer)
 {
+	struct probing *probing = daemon->probing;
+	size_t first = probing->count;
 	__u64 now = clock_now_ns();
 	struct guard_policy policy;
 
@@ -143,38 +333,157 @@ void probing_prove(struct daemon *daemon, const struct peer *peer)
 		return;
 	for (int i = 0; i < PEER_SLOTS; i++)
 		if (slot_is_link(&peer->slots[i]) && !surplus_proven(&peer->slots[i], &policy, now, now))
-			begin(daemon, &peer->address, &peer->slots[i], false, now);
-	look_soon(daemon->probing);
+			put_on_trial(probing, &peer->address, &peer->slots[i], false, now);
+	begin(daemon, first, now);
 }
 
-void probing_doubt(struct daemon *daemon, const struct guard_event *event)
+/* ---- doubts ---- */
+
+/* Which links of the peer the doubt is about. */
+enum asked_links {
+	ASK_NONE,
+	ASK_DOUBTED, /* our own dial proves nothing: only what the rules put in doubt is asked */
+	ASK_QUIET,
+};
+
+static enum asked_links links_to_ask(struct daemon *daemon, const struct doubt *doubt, const struct peer *peer,
+				     const struct guard_policy *policy, __u64 now)
 {
-	bool knocked = names_cause_subject(event->cause) == SUBJECT_KNOCK;
-	__u64 now = clock_now_ns();
-	struct guard_policy policy;
+	const unsigned int dial = SUBJECT_BIT(SUBJECT_DIAL), link = SUBJECT_BIT(SUBJECT_LINK);
+
+	if (doubt->subjects & ~(dial | link))
+		return ASK_QUIET;
+	/* A link has come up: the next one will ask for the place of a quiet one, if there is no other. */
+	if (doubt->subjects & link && !peer_room(peer, policy, now) && !peer_exempt(peer, now) &&
+	    !guard_exempts(daemon->guard, &doubt->address, now))
+		return ASK_QUIET;
+	return doubt->subjects & dial ? ASK_DOUBTED : ASK_NONE;
+}
+
+/* Put on trial what the doubt is about. */
+static void try_links(struct daemon *daemon, const struct doubt *doubt, const struct guard_policy *policy, __u64 now)
+{
+	struct probing *probing = daemon->probing;
+	const struct slot *quiet[PEER_SLOTS], *link = NULL;
+	enum asked_links asked = ASK_NONE;
+	size_t links = 0, count = 0;
+	struct trial *trial;
 	struct peer peer;
 
-	if (guard_peer_read(daemon->guard, &event->address, &peer) ||
-	    guard_policy_read(daemon->guard, &policy))
-		return;
-	/* A link has come up: the next one will ask for the place of a quiet one, if there is no other. */
-	if (names_cause_subject(event->cause) == SUBJECT_LINK &&
-	    (peer_room(&peer, &policy, now) || peer_exempt(&peer, now) ||
-	     guard_exempts(daemon->guard, &event->address, now)))
+	if (guard_slots_read(daemon->guard, &doubt->address, &peer))
 		return;
 	for (int i = 0; i < PEER_SLOTS; i++) {
 		const struct slot *slot = &peer.slots[i];
 
-		if (!slot_is_link(slot) || slot_shows_life(slot, &policy, now) ||
-		    slot->flags & SLOT_UNANSWERED)
-			continue;
-		/* Our own dial proves nothing: only what the rules put in doubt is asked. */
-		if (names_cause_subject(event->cause) == SUBJECT_DIAL && !slot->doubted_ns)
-			continue;
-		begin(daemon, &event->address, slot, knocked, now);
+		if (slot->kind == SLOT_LINK) {
+			link = slot;
+			links++;
+		}
+		if (slot_is_link(slot) && !slot_shows_life(slot, policy, now) && !(slot->flags & SLOT_UNANSWERED))
+			quiet[count++] = slot;
 	}
-	look_soon(daemon->probing);
+	if (count)
+		asked = links_to_ask(daemon, doubt, &peer, policy, now);
+	for (size_t i = 0; i < count; i++)
+		if (asked == ASK_QUIET || (asked == ASK_DOUBTED && quiet[i]->doubted_ns))
+			put_on_trial(probing, &doubt->address, quiet[i],
+				     doubt->subjects & SUBJECT_BIT(SUBJECT_KNOCK), now);
+	trial = links == 1 ? trial_of(probing, &doubt->address, link->cookie) : NULL;
+	if (trial)
+		trial->alone_until_ns = now + ALONE_FOR_NS;
 }
+
+/* Ask all who are in doubt. */
+static void ask_doubted(struct daemon *daemon)
+{
+	struct probing *probing = daemon->probing;
+	size_t first = probing->count;
+	__u64 now = clock_now_ns();
+	struct guard_policy policy;
+
+	if (guard_policy_read(daemon->guard, &policy) == 0)
+		for (size_t i = 0; i < probing->doubt_count; i++)
+			try_links(daemon, &probing->doubts[i], &policy, now);
+	probing->doubt_count = 0;
+	probing->doubts_asked_ns = now;
+	address_index_clear(&probing->doubts_by_address);
+	event_del(probing->asking);
+	begin(daemon, first, now);
+}
+
+static void on_asking(evutil_socket_t fd, short what, void *argument)
+{
+	(void)fd;
+	(void)what;
+	ask_doubted(argument);
+}
+
+void probing_ask(struct daemon *daemon)
+{
+	struct probing *probing = daemon->probing;
+
+	if (!probing->doubt_count)
+		return;
+	if (clock_now_ns() - probing->doubts_asked_ns >= ASKED_APART_NS)
+		ask_doubted(daemon);
+	else if (!evtimer_pending(probing->asking, NULL))
+		evtimer_add(probing->asking, &asking_pause);
+}
+
+/*
+ * What is on trial already is not looked at again, but noted: the peer of `event` knocks. True: it had no other link
+ * then that could be quiet.
+ */
+static bool is_on_trial(struct probing *probing, const struct guard_event *event)
+{
+	bool knocked = names_cause_subject(event->cause) == SUBJECT_KNOCK, all = false;
+
+	for (size_t i = address_index_first(&probing->by_address, &event->address); i != ADDRESS_INDEX_END;
+	     i = address_index_next(&probing->by_address, i)) {
+		struct trial *trial = &probing->trials[i];
+
+		if (!address_equal(&trial->address, &event->address))
+			continue;
+		trial->life.knocked |= knocked;
+		all |= event->time_ns < trial->alone_until_ns;
+	}
+	return all;
+}
+
+/* What is in doubt of this peer already, or room for it; NULL: there is none. */
+static struct doubt *doubt_of(struct probing *probing, const struct peer_address *address)
+{
+	struct doubt *doubt;
+
+	for (size_t i = address_index_first(&probing->doubts_by_address, address); i != ADDRESS_INDEX_END;
+	     i = address_index_next(&probing->doubts_by_address, i))
+		if (address_equal(&probing->doubts[i].address, address))
+			return &probing->doubts[i];
+	if (probing->doubt_count == TRIALS_MAX)
+		return NULL;
+	doubt = &probing->doubts[probing->doubt_count];
+	*doubt = (struct doubt){ .address = *address };
+	address_index_add(&probing->doubts_by_address, address, probing->doubt_count++);
+	return doubt;
+}
+
+void probing_doubt(struct daemon *daemon, const struct guard_event *event)
+{
+	struct probing *probing = daemon->probing;
+	enum cause_subject subject = names_cause_subject(event->cause);
+	struct doubt *doubt;
+
+	if (subject != SUBJECT_LINK && is_on_trial(probing, event))
+		return;
+	doubt = doubt_of(probing, &event->address);
+	if (!doubt) {
+		ask_doubted(daemon);
+		doubt = doubt_of(probing, &event->address);
+	}
+	doubt->subjects |= SUBJECT_BIT(subject);
+}
+
+/* ---- judging ---- */
 
 /* What there is to know of a link on trial at one time. */
 struct signs {
@@ -182,45 +491,52 @@ struct signs {
 	bool tcp_asks; /* with data on its way it does by itself, and a user timeout is for that very case */
 };
 
-/* 0, or a negative errno: TCP does not tell. */
-static int read_signs(struct daemon *daemon, const struct trial *trial, struct signs *ret_signs)
+/* Would TCP tell the same as it has told, but for the time? */
+static bool is_as_told(const struct trial *trial, const struct link_sight *sight, __u64 now)
 {
-	struct socket_vitals vitals;
-	struct life_signs signs = {};
+	return trial->told_ns && now - trial->told_ns < TOLD_FOR_NS && sight->is_there &&
+	       sight->segments_in == trial->segments_in && sight->segments_out == trial->segments_out;
+}
+
+/* 0, or a negative errno: TCP does not tell. */
+static int read_signs(struct daemon *daemon, struct trial *trial, const struct link_sight *sight, __u64 now,
+		      struct signs *ret_signs)
+{
+	__u64 stalled_ns = sight->stalled_ns;
 	const struct slot *slot;
 	struct peer peer;
-	/* Before the slot: an answer is in there before TCP has seen it. */
-	int result = sockets_vitals(daemon->surroundings.sockets, &trial->socket, &vitals);
+	int result;
 
 	*ret_signs = (struct signs){};
-	if (result && result != -ENOENT)
-		return result;
-	if (!result) {
-		ret_signs->tcp_asks = vitals.unacknowledged || vitals.unanswered_retransmissions;
-		signs.established = vitals.state == TCP_ESTABLISHED;
-		signs.silent_ns = vitals.silent_ns;
-		signs.probes = vitals.unanswered_probes;
-		signs.retransmissions = vitals.unanswered_retransmissions;
-		signs.round_trip_ns = vitals.round_trip_ns;
+	if (!is_as_told(trial, sight, now)) {
+		/* Before the slot: an answer is in there before TCP has seen it. */
+		result = sockets_vitals(daemon->surroundings.sockets, &trial->socket, &trial->told);
+		trial->told_ns = result ? 0 : now;
+		if (result)
+			return result == -ENOENT ? 0 : result;
+		trial->segments_in = sight->segments_in;
+		trial->segments_out = sight->segments_out;
+		slot = guard_slots_read(daemon->guard, &trial->address, &peer) ?
+			       NULL :
+			       slot_of(&peer, trial->socket.cookie);
+		stalled_ns = slot ? slot->stalled_ns : 0;
 	}
-	if (!guard_peer_read(daemon->guard, &trial->address, &peer)) {
-		slot = slot_of(&peer, trial->socket.cookie);
-		signs.stalled_ns = slot ? slot->stalled_ns : 0;
-	}
-	ret_signs->of_life = signs;
+	ret_signs->tcp_asks = trial->told.unacknowledged || trial->told.unanswered_retransmissions;
+	ret_signs->of_life = (struct life_signs){
+		.established = trial->told.state == TCP_ESTABLISHED,
+		.silent_ns = trial->told.silent_ns + (now - trial->told_ns),
+		.stalled_ns = stalled_ns,
+		.probes = trial->told.unanswered_probes,
+		.retransmissions = trial->told.unanswered_retransmissions,
+		.round_trip_ns = trial->told.round_trip_ns,
+	};
 	return 0;
 }
 
 /* Has the link been heard since it was asked? The hook has noted it then, so nobody else need be asked. */
-static bool heard_since(struct daemon *daemon, const struct trial *trial)
+static bool heard_since(const struct trial *trial, const struct link_sight *sight)
 {
-	const struct slot *slot;
-	struct peer peer;
-
-	if (guard_peer_read(daemon->guard, &trial->address, &peer))
-		return false;
-	slot = slot_of(&peer, trial->socket.cookie);
-	return slot && slot->kind == SLOT_LINK && slot->heard_ns > trial->life.began_ns;
+	return sight->heard_ns > trial->life.began_ns;
 }
 
 static void heard(struct daemon *daemon, const struct trial *trial, __u64 now)
@@ -281,24 +597,26 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 {
 	struct daemon *daemon = argument;
 	struct probing *probing = daemon->probing;
-	size_t kept = 0, by_tcp_count = 0, over_count = 0;
 	struct trial *by_tcp[TRIALS_MAX] = {};
-	__u64 now = clock_now_ns(), over[TRIALS_MAX];
+	size_t kept = 0, by_tcp_count = 0;
+	__u64 now = clock_now_ns();
 	bool enforcing;
 
 	(void)fd;
 	(void)what;
 	/* Who observes asks nobody, and has nobody's settings changed. */
 	enforcing = daemon_enforces(daemon);
+	see(daemon, 0);
 	for (size_t i = 0; i < probing->count; i++) {
+		const struct link_sight *sight = &probing->sights[i];
 		struct trial *trial = &probing->trials[i];
 		enum life_verdict verdict = LIFE_UNKNOWN;
 		struct signs signs = {};
 
-		if (enforcing && heard_since(daemon, trial)) {
+		if (enforcing && heard_since(trial, sight)) {
 			verdict = LIFE_ALIVE;
 		} else if (enforcing) {
-			verdict = read_signs(daemon, trial, &signs) ?
+			verdict = read_signs(daemon, trial, sight, now, &signs) ?
 					  LIFE_UNDECIDED :
 					  life_judge(&trial->life, &signs.of_life, now);
 			if (verdict == LIFE_ALIVE)
@@ -306,22 +624,23 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 		}
 		if (verdict != LIFE_UNDECIDED && !settle(daemon, trial, verdict, &signs, now)) {
 			if (trial->nudged)
-				over[over_count++] = trial->socket.cookie;
+				probing->over[probing->over_count++] = trial->socket.cookie;
 			continue;
 		}
 		probing->trials[kept] = *trial;
 		trial = &probing->trials[kept++];
 		if (signs.tcp_asks && trial->asked && trial->asked < LIFE_QUESTIONS &&
 		    now - trial->asked_ns >= NS_PER_SECOND)
-			ask(daemon, trial, now);
+			ask(daemon, trial, sight, now);
 		else if (!signs.tcp_asks && !trial->nudged &&
 			 (!trial->asked || life_wants_tcp(&trial->life, &signs.of_life, now)))
 			by_tcp[by_tcp_count++] = trial;
 	}
-	probing->count = kept;
+	if (kept != probing->count) {
+		probing->count = kept;
+		index_anew(probing);
+	}
 	make_tcp_ask(daemon, by_tcp, by_tcp_count);
-	if (over_count)
-		guard_nudge(daemon->guard, over, over_count, false, NULL);
 	look_soon(probing);
 }
 
@@ -334,29 +653,30 @@ int probing_start(struct daemon *daemon)
 	if (!daemon->probing)
 		return -ENOMEM;
 	daemon->probing->look = evtimer_new(daemon->base, on_look, daemon);
-	if (!daemon->probing->look)
+	daemon->probing->asking = evtimer_new(daemon->base, on_asking, daemon);
+	if (!daemon->probing->look || !daemon->probing->asking)
 		return -ENOMEM;
 	/* A daemon that died in the middle has left timers shortened. */
 	if (guard_nudges_read(daemon->guard, &left, &left_count) == 0 && left_count)
-		guard_nudge(daemon->guard, left, left_count, false, NULL);
+		guard_nudge(daemon->guard, NULL, 0, left, left_count, NULL);
 	return 0;
 }
 
 void probing_stop(struct daemon *daemon)
 {
 	struct probing *probing = daemon->probing;
-	__u64 cookies[TRIALS_MAX];
-	size_t nudged = 0;
 
 	if (!probing)
 		return;
 	for (size_t i = 0; i < probing->count; i++)
 		if (probing->trials[i].nudged)
-			cookies[nudged++] = probing->trials[i].socket.cookie;
-	if (nudged)
-		guard_nudge(daemon->guard, cookies, nudged, false, NULL);
+			probing->over[probing->over_count++] = probing->trials[i].socket.cookie;
+	if (probing->over_count)
+		guard_nudge(daemon->guard, NULL, 0, probing->over, probing->over_count, NULL);
 	if (probing->look)
 		event_free(probing->look);
+	if (probing->asking)
+		event_free(probing->asking);
 	free(probing);
 	daemon->probing = NULL;
 }

@@ -189,15 +189,12 @@ static int request_status(const struct call *call)
 }
 
 /* Who holds the sockets: without it a document still says everything else. */
-static void find_holders(const struct call *call, struct view_origin *origin,
-			 struct socket_holder **ret_holders)
+static void find_holders(const struct call *call, struct view_origin *origin)
 {
 	const struct config *config = &call->daemon->config;
 
-	if (holders_read(call->daemon->guard, call->daemon->surroundings.sockets,
-			 config->ports.number, config->ports.count, ret_holders,
-			 &origin->holder_count) == 0)
-		origin->holders = *ret_holders;
+	holders_recent(&call->daemon->holders, call->daemon->guard, call->daemon->surroundings.sockets,
+		       config->ports.number, config->ports.count, &origin->holders, &origin->holder_count);
 }
 
 /* The result of a list, in words where it is too long. */
@@ -212,16 +209,14 @@ static int listed(const struct call *call, int result)
 
 static int request_peers(const struct call *call)
 {
-	cleanup_free struct socket_holder *holders = NULL;
 	struct view_origin origin = origin_of(call->daemon);
 
-	find_holders(call, &origin, &holders);
+	find_holders(call, &origin);
 	return listed(call, view_peers(call->daemon->guard, &origin, call->ret_result));
 }
 
 static int request_explain(const struct call *call)
 {
-	cleanup_free struct socket_holder *holders = NULL;
 	cleanup_free struct guard_event *events = calloc(HISTORY_LENGTH, sizeof(*events));
 	struct view_origin origin = origin_of(call->daemon);
 	struct peer_address address;
@@ -237,7 +232,7 @@ static int request_explain(const struct call *call)
 	address.service = (__u16)port;
 	origin.events = events;
 	origin.event_count = happenings_recent(call->daemon, events);
-	find_holders(call, &origin, &holders);
+	find_holders(call, &origin);
 	result = view_explain(call->daemon->guard, &origin, &address, call->ret_result);
 	return result == -ENOENT ? fail(call, result, "the guard has no such port") : result;
 }

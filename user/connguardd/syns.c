@@ -234,10 +234,9 @@ static void let_in_by(struct daemon *daemon, const struct peer_address *address,
 	struct waiting *place;
 	struct ready_syn syn;
 
-	if (guard_held_syn_read(daemon->guard, address, &syn))
-		return;
 	place = place_of(daemon->syns, address, 0);
-	if (!place || (place->timer && place->let_in_ns <= time_ns))
+	if (!place || (place->timer && place->let_in_ns <= time_ns) ||
+	    guard_held_syn_read(daemon->guard, address, &syn))
 		return;
 	if (place->timer)
 		wait_no_more(place);

@@ -6,8 +6,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <connguard/rules.h>
+
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "edge/processes.h"
+
+/* A walk that has worked for longer is not made for each question, but rests for so many times as long. */
+#define CHEAP_NS (2 * NS_PER_MS)
+#define REST_RATIO 40
 
 /* By sock_diag, whose list is ascending by cookie, and /proc. */
 static int read_from_proc(struct sockets *sockets, const __u16 *ports, size_t port_count,
@@ -62,4 +69,31 @@ int holders_read(const struct guard *guard, struct sockets *sockets, const __u16
 	return result == -EOPNOTSUPP ?
 		       read_from_proc(sockets, ports, port_count, ret_holders, ret_count) :
 		       result;
+}
+
+void holders_forget(struct holders *holders)
+{
+	free(holders->list);
+	*holders = (struct holders){};
+}
+
+int holders_recent(struct holders *holders, const struct guard *guard, struct sockets *sockets, const __u16 *ports,
+		   size_t port_count, const struct socket_holder **ret_holders, size_t *ret_count)
+{
+	__u64 worked;
+	int result;
+
+	if (clock_now_ns() >= holders->until_ns) {
+		holders_forget(holders);
+		worked = clock_worked_ns();
+		result = holders_read(guard, sockets, ports, port_count, &holders->list, &holders->count);
+		worked = clock_worked_ns() - worked;
+		if (worked > CHEAP_NS)
+			holders->until_ns = clock_now_ns() + REST_RATIO * worked;
+		if (result)
+			return result;
+	}
+	*ret_holders = holders->list;
+	*ret_count = holders->count;
+	return 0;
 }

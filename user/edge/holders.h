@@ -5,8 +5,8 @@
  * together.
  *
  * For links whose opener no hook saw: knocks, and sockets older than the guard. Knows nothing of
- * peers or documents beyond the array that view.h takes. Walks all processes: for a person's
- * question.
+ * peers or documents beyond the array that view.h takes. Walks all descriptors of all processes: for a person's
+ * question, and where anybody may ask as often as he likes, by holders_recent().
  */
 #ifndef EDGE_HOLDERS_H
 #define EDGE_HOLDERS_H
@@ -25,5 +25,22 @@
  */
 int holders_read(const struct guard *guard, struct sockets *sockets, const __u16 *ports,
 		 size_t port_count, struct socket_holder **ret_holders, size_t *ret_count);
+
+/* What one who is asked again and again has read last. Zeroed: nothing yet. */
+struct holders {
+	struct socket_holder *list;
+	size_t count;
+	__u64 until_ns; /* it is as good as new before; 0: it is not kept */
+};
+
+/*
+ * The same, but a walk that has worked for longer than two milliseconds is good for forty times as long: a fortieth of
+ * a processor goes into walks, however often somebody asks. *ret_holders is that of `holders`, until the next call.
+ */
+int holders_recent(struct holders *holders, const struct guard *guard, struct sockets *sockets, const __u16 *ports,
+		   size_t port_count, const struct socket_holder **ret_holders, size_t *ret_count);
+
+/* Forget it. */
+void holders_forget(struct holders *holders);
 
 #endif

@@ -214,6 +214,11 @@ int guard_counters_read(const struct guard *guard, enum counters_index index,
 int guard_peer_read(const struct guard *guard, const struct peer_address *address,
 		    struct peer *ret_peer);
 /*
+ * The same in one system call, for who asks nothing about its backoff: that may be one which is over (struct
+ * guard_revival).
+ */
+int guard_slots_read(const struct guard *guard, const struct peer_address *address, struct peer *ret_peer);
+/*
  * A walk over all peers, some hundreds at a time: a map may have a million. Each peer is a consistent copy, as the
  * hooks will see it, and comes once; one that is added or deleted meanwhile may or may not come. Belongs to the
  * guard, which must outlive it.
@@ -313,20 +318,25 @@ int guard_adopt_listeners(const struct guard *guard, const __u64 *cookies,
 			  const struct adoption *adoptions, size_t count);
 
 /*
- * Links whose other ends TCP is asked for a sign of life, `begin` true: their keepalive timers are
- * shortened, their user timeouts put off; false: set back what the service has not set meanwhile, and
- * forgotten. Runs the iterator in the calling thread's network
- * namespace. *ret_nudged (NULL allowed) is how many were found and could be. -EOPNOTSUPP: the
- * kernel lacks the iterator, or this process did not load the guard. -ENOSPC: too many at a time.
+ * Links whose other ends TCP is asked for a sign of life from now on (`begin`): their keepalive timers are
+ * shortened, their user timeouts put off. And those that are asked no more (`end`): set back what the service has not
+ * set meanwhile, and forgotten. No link is in both. One walk of the iterator over all sockets of the calling thread's
+ * network namespace; none when nothing is to be done. *ret_nudged (NULL allowed) is how many of `begin` were found and
+ * could be. -EOPNOTSUPP: the kernel lacks the iterator, or this process did not load the guard. -ENOSPC: too many at a
+ * time; what there was room for is done.
  */
-int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
+int guard_nudge(const struct guard *guard, const __u64 *begin, size_t begin_count, const __u64 *end, size_t end_count,
 		size_t *ret_nudged);
 
 /*
- * Where an established connection is, which `sight` names by cookie, addresses and ports: fills in its answers. In
- * the calling thread's network namespace; `interface` is the index of the one that its socket is bound to, 0: none.
- * -ENOENT: there is no such connection; -EOPNOTSUPP: this process did not load the guard.
+ * Where established connections are, and when each was heard: each `sight` names one by cookie, addresses and ports,
+ * and has its answers filled in; `is_there` 0: there is no such connection. In the calling thread's network namespace;
+ * `interface` is the index of the one that their sockets are bound to, 0: none. A system call for SIGHTS_MAX of them.
+ * -EOPNOTSUPP: this process did not load the guard. After an error no `is_there` is set that should not be.
  */
+int guard_links_look(const struct guard *guard, __u32 interface, struct link_sight *sights, size_t count);
+
+/* The same for one. -ENOENT: there is no such connection. */
 int guard_link_look(const struct guard *guard, __u32 interface, struct link_sight *sight);
 
 /* The last SYN of the dial of this socket. -ENOENT: none was kept for sending again. */

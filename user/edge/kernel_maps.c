@@ -201,6 +201,11 @@ int guard_peer_read(const struct guard *guard, const struct peer_address *addres
 	return result ? result : peer_read(guard, address, revival.since_ns, ret_peer);
 }
 
+int guard_slots_read(const struct guard *guard, const struct peer_address *address, struct peer *ret_peer)
+{
+	return peer_read(guard, address, 0, ret_peer);
+}
+
 int guard_peer_add(const struct guard *guard, const struct peer *peer)
 {
 	if (!bpf_map_update_elem(guard->maps[MAP_PEERS], &peer->address, peer, BPF_NOEXIST))
@@ -497,23 +502,42 @@ int guard_command(const struct guard *guard, const struct guard_command *command
 	return (int)options.retval;
 }
 
-int guard_link_look(const struct guard *guard, __u32 interface, struct link_sight *sight)
+/* Look at so many as one run takes. */
+static int look_batch(const struct guard *guard, __u32 interface, struct link_sight *sights, size_t count)
 {
 	struct __sk_buff context = { .ifindex = interface };
-	struct link_sight answer = *sight;
-	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = sight, .data_size_in = sizeof(*sight),
-		    .data_out = &answer, .data_size_out = sizeof(answer), .ctx_in = &context,
-		    .ctx_size_in = sizeof(context), .repeat = 1);
+	__u32 size = (__u32)(count * sizeof(*sights));
+	LIBBPF_OPTS(bpf_test_run_opts, options, .data_in = sights, .data_size_in = size, .data_out = sights,
+		    .data_size_out = size, .ctx_in = &context, .ctx_size_in = sizeof(context), .repeat = 1);
 
-	if (guard->look_fd < 0)
-		return -EOPNOTSUPP;
-	answer.frame_type = 0;
 	if (bpf_prog_test_run_opts(guard->look_fd, &options))
 		return -errno;
-	if (options.retval)
-		return (int)options.retval;
-	*sight = answer;
-	return 0;
+	return (int)options.retval;
+}
+
+int guard_links_look(const struct guard *guard, __u32 interface, struct link_sight *sights, size_t count)
+{
+	int result = 0;
+
+	for (size_t i = 0; i < count; i++) {
+		sights[i].frame_type = 0;
+		sights[i].is_there = 0;
+		sights[i].heard_ns = sights[i].stalled_ns = 0;
+	}
+	if (guard->look_fd < 0)
+		return -EOPNOTSUPP;
+	for (size_t done = 0, batch; done < count && !result; done += batch) {
+		batch = count - done < SIGHTS_MAX ? count - done : SIGHTS_MAX;
+		result = look_batch(guard, interface, sights + done, batch);
+	}
+	return result;
+}
+
+int guard_link_look(const struct guard *guard, __u32 interface, struct link_sight *sight)
+{
+	int result = guard_links_look(guard, interface, sight, 1);
+
+	return result || sight->is_there ? result : -ENOENT;
 }
 
 int guard_command_host(const struct guard *guard, const struct guard_command *command)
@@ -716,39 +740,52 @@ int guard_adopt_listeners(const struct guard *guard, const __u64 *cookies,
 						      guard_adopt(guard, cookies, adoptions, count);
 }
 
-int guard_nudge(const struct guard *guard, const __u64 *cookies, size_t count, bool begin,
+/* Write that this link is to be set back. False: it was not touched, and there is nothing to go back to. */
+static bool nudge_end(int map, __u64 cookie)
+{
+	struct link_nudge nudge;
+
+	if (bpf_map_lookup_elem(map, &cookie, &nudge) ||
+	    (nudge.step != NUDGE_UNDER_WAY && nudge.step != NUDGE_END))
+		return false;
+	/* How it was before is in the entry: only the step changes. */
+	nudge.step = NUDGE_END;
+	return bpf_map_update_elem(map, &cookie, &nudge, BPF_EXIST) == 0;
+}
+
+int guard_nudge(const struct guard *guard, const __u64 *begin, size_t begin_count, const __u64 *end, size_t end_count,
 		size_t *ret_nudged)
 {
 	struct output nothing __attribute__((cleanup(output_free))) = {};
+	const struct link_nudge fresh = { .step = NUDGE_BEGIN };
 	int map = guard->maps[MAP_NUDGES], result = 0;
-	size_t nudged = 0, written;
+	size_t nudged = 0, written = 0;
 
 	if (guard->iterators[ITERATOR_NUDGE] < 0)
 		return -EOPNOTSUPP;
-	for (written = 0; written < count && !result; written++) {
-		struct link_nudge nudge = {};
-
-		if (!begin && bpf_map_lookup_elem(map, &cookies[written], &nudge))
-			continue;
-		/* How it was before is in the entry, if it has begun: only the step changes. */
-		if (!begin && nudge.step != NUDGE_UNDER_WAY && nudge.step != NUDGE_END) {
-			bpf_map_delete_elem(map, &cookies[written]);
-			continue;
-		}
-		nudge.step = begin ? NUDGE_BEGIN : NUDGE_END;
-		if (bpf_map_update_elem(map, &cookies[written], &nudge, BPF_ANY))
+	for (size_t i = 0; i < end_count; i++)
+		written += nudge_end(map, end[i]);
+	for (size_t i = 0; i < begin_count; i++) {
+		/* One that is under way already stays: how it was before is in its entry. */
+		if (!bpf_map_update_elem(map, &begin[i], &fresh, BPF_NOEXIST))
+			written++;
+		else if (errno != EEXIST)
 			result = errno == E2BIG ? -ENOSPC : -errno;
 	}
-	if (!result)
-		result = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
-	for (size_t i = 0; i < written; i++) {
+	if (written) {
+		int walk = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
+
+		result = walk ? walk : result;
+	}
+	for (size_t i = 0; i < end_count; i++)
+		bpf_map_delete_elem(map, &end[i]);
+	for (size_t i = 0; i < begin_count; i++) {
 		struct link_nudge nudge = {};
 
-		if (begin && !bpf_map_lookup_elem(map, &cookies[i], &nudge) &&
-		    nudge.step == NUDGE_UNDER_WAY)
+		if (!bpf_map_lookup_elem(map, &begin[i], &nudge) && nudge.step == NUDGE_UNDER_WAY)
 			nudged++;
 		else
-			bpf_map_delete_elem(map, &cookies[i]);
+			bpf_map_delete_elem(map, &begin[i]);
 	}
 	if (ret_nudged)
 		*ret_nudged = nudged;

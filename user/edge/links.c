@@ -7,17 +7,23 @@
 
 #include <connguard/rules.h>
 
-int links_socket(struct sockets *sockets, const struct peer_address *address, const struct slot *slot,
-		 struct tcp_socket *ret_socket)
+struct tcp_socket links_known(const struct peer_address *address, const struct slot *slot)
 {
 	struct tcp_socket socket = { .cookie = slot->cookie,
 				     .remote = *address,
 				     .local_port = slot->local_port,
 				     .remote_port = slot->remote_port };
-	int result;
 
 	memcpy(socket.local.bytes, slot->local_address, sizeof(socket.local.bytes));
-	result = sockets_query(sockets, &socket, ret_socket);
+	return socket;
+}
+
+int links_socket(struct sockets *sockets, const struct peer_address *address, const struct slot *slot,
+		 struct tcp_socket *ret_socket)
+{
+	const struct tcp_socket socket = links_known(address, slot);
+	int result = sockets_query(sockets, &socket, ret_socket);
+
 	/* One whose address is not known yet, and one that is bound to an interface, is found by this only. */
 	return result == -ENOENT ? sockets_find(sockets, slot->cookie, ret_socket) : result;
 }

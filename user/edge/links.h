@@ -12,6 +12,12 @@
 #include "edge/sockets.h"
 
 /*
+ * What a slot of a peer knows of its socket: all but the state, the cgroup, the inode, and the interface that it may be
+ * bound to. The address of this end may not be known yet.
+ */
+struct tcp_socket links_known(const struct peer_address *address, const struct slot *slot);
+
+/*
  * The socket that holds this claim or link of a peer, looked up by what its slot knows, so it is quick whatever
  * the number of sockets; one that is bound to an interface is looked for among all. -ENOENT: it is gone; else as
  * sockets_find().
