@@ -9,12 +9,14 @@ import select
 import shutil
 import signal
 import socket
+import time
 
 from harness import (BPFTOOL, CLI, IPV6, OTHER_PORT, PATIENCE, SECOND, TIME_SCALE, Skip, helper, now_ns, run, wait_end,
                      wait_for)
 from registry import core, each, test
 from steps import (assert_dial_refused, assert_passed, assert_refused, dial, link_out)
 from test_bpftool import load
+from test_growth import Window
 from test_instances import PRIVATE_RUN
 
 FILE_HEAD = "# What operators have decided about guard"
@@ -496,6 +498,24 @@ class Question:
         with self.socket.makefile("rb") as stream:
             line = stream.readline()
         return json.loads(line) if line else None
+
+
+@test
+def who_asks_on_while_the_disk_is_busy_costs_nothing(lab):
+    """More than the daemon reads of one client at a time."""
+    guard, busy = guard_on_a_busy_disk(lab)
+    peer = lab.fresh()
+    question = Question(lab, guard, "limit", address=peer.address, limit=2)
+    wait_for(lambda: guard.peer(peer.address) and guard.peer(peer.address)["decided_limit"] == 2, "it is in force")
+    requests = 1000
+    question.socket.sendall(requests * b'{"protocol": 1, "request": "status"}\n')
+    window = Window(guard)
+    time.sleep(2)
+    assert window.end().share < 1 / 4, f"the daemon works for {window.ran_s:.2f} s of {window.lasted_s:.2f} s"
+    os.unlink(busy)
+    with question.socket.makefile("rb") as stream:
+        for _ in range(1 + requests):
+            assert json.loads(stream.readline())["ok"]
 
 
 @test

@@ -265,6 +265,15 @@ static void client_look(struct client *client)
 	}
 }
 
+/* Who is to wait is not read from: libevent would say again and again that there is more than it may read. */
+static void read_or_not(struct client *client)
+{
+	if (client->waiting || client->held || client->ended)
+		bufferevent_disable(client->buffer, EV_READ);
+	else
+		bufferevent_enable(client->buffer, EV_READ);
+}
+
 /* Answer the request whose turn it is. */
 static void on_turn(evutil_socket_t fd, short what, void *argument)
 {
@@ -288,11 +297,8 @@ static void on_turn(evutil_socket_t fd, short what, void *argument)
 	} else {
 		answer_line(client, line, length);
 		client->active_ns = clock_now_ns();
-		if (evbuffer_get_length(bufferevent_get_output(client->buffer)) >
-		    PROTOCOL_BACKLOG_MAX) {
-			client->waiting = true;
-			bufferevent_disable(client->buffer, EV_READ);
-		}
+		client->waiting = evbuffer_get_length(bufferevent_get_output(client->buffer)) > PROTOCOL_BACKLOG_MAX;
+		read_or_not(client);
 		client_look(client);
 	}
 	if (!TAILQ_EMPTY(&server->turns))
@@ -309,11 +315,12 @@ static void on_written(struct bufferevent *buffer, void *argument)
 {
 	struct client *client = argument;
 
+	(void)buffer;
 	if (client->closing) {
 		client_free(client);
 	} else if (client->waiting) {
 		client->waiting = false;
-		bufferevent_enable(buffer, EV_READ);
+		read_or_not(client);
 		client_look(client);
 	}
 }
@@ -585,6 +592,7 @@ void server_release(struct server *server, __u64 ticket, const char *name, const
 			json_object_set_new(result, name, json_string(text));
 		client_send_result(client, result);
 		client->active_ns = clock_now_ns();
+		read_or_not(client);
 		client_look(client);
 	}
 }
