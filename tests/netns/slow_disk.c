@@ -40,9 +40,12 @@ static int ask_before_fsync(void)
 	return (int)syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER, &program);
 }
 
-static void answer(int listener, const char *file)
+static void answer(int listener, const char *file, pid_t program)
 {
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	/* It may have ended before that. */
+	if (getppid() != program)
+		_exit(0);
 	for (;;) {
 		struct seccomp_notif question;
 		struct seccomp_notif_resp go_on = { .flags = SECCOMP_USER_NOTIF_FLAG_CONTINUE };
@@ -63,6 +66,7 @@ static void answer(int listener, const char *file)
 
 int main(int argc, char **argv)
 {
+	const pid_t program = getpid();
 	int listener;
 
 	if (argc < 3) {
@@ -79,7 +83,7 @@ int main(int argc, char **argv)
 		perror("slow_disk: fork");
 		return 1;
 	case 0:
-		answer(listener, argv[1]);
+		answer(listener, argv[1], program);
 	}
 	execvp(argv[2], argv + 2);
 	perror(argv[2]);
