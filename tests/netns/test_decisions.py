@@ -500,13 +500,19 @@ class Question:
         return json.loads(line) if line else None
 
 
+def limit_a_peer(lab, guard):
+    """(a peer whose limit is in force, the question whose answer waits for the disk)."""
+    peer = lab.fresh()
+    question = Question(lab, guard, "limit", address=peer.address, limit=2)
+    wait_for(lambda: guard.peer(peer.address) and guard.peer(peer.address)["decided_limit"] == 2, "it is in force")
+    return peer, question
+
+
 @test
 def who_asks_on_while_the_disk_is_busy_costs_nothing(lab):
     """More than the daemon reads of one client at a time."""
     guard, busy = guard_on_a_busy_disk(lab)
-    peer = lab.fresh()
-    question = Question(lab, guard, "limit", address=peer.address, limit=2)
-    wait_for(lambda: guard.peer(peer.address) and guard.peer(peer.address)["decided_limit"] == 2, "it is in force")
+    _peer, question = limit_a_peer(lab, guard)
     requests = 1000
     question.socket.sendall(requests * b'{"protocol": 1, "request": "status"}\n')
     window = Window(guard)
@@ -552,9 +558,7 @@ def who_decides_on_a_busy_disk_waits_and_nobody_else(lab):
 @test
 def a_stop_waits_for_a_busy_disk(lab):
     guard, busy = guard_on_a_busy_disk(lab)
-    peer = lab.fresh()
-    question = Question(lab, guard, "limit", address=peer.address, limit=2)
-    wait_for(lambda: guard.peer(peer.address) and guard.peer(peer.address)["decided_limit"] == 2, "it is in force")
+    peer, question = limit_a_peer(lab, guard)
     panic_with_bpftool(guard)
     guard.signal(signal.SIGTERM)
     wait_for(lambda: not os.path.exists(guard.socket_path), "it serves nobody any more")

@@ -135,11 +135,9 @@ def a_crashed_peer_is_back_while_others_knock_in_the_name_of_a_thousand(lab):
     assert seen.woken <= 600, seen
 
 
-@test
-def many_due_peers_are_announced_without_a_loss(lab):
-    """More than the kernel's ring has room for: each is an event."""
-    count = 15000
-    guard = lab.own_guard(start=False, max_peers=str(count + 1000), check_interval="500ms")
+def guard_with_due_peers(lab, count, **options):
+    """A guard of one's own with so many known peers, all of which it has announced."""
+    guard = lab.own_guard(start=False, max_peers=str(count + 1000), **options)
     path = os.path.join(guard.directory, "peers")
     with open(path, "w", encoding="utf-8") as file:
         for number in range(count):
@@ -148,6 +146,14 @@ def many_due_peers_are_announced_without_a_loss(lab):
     guard.start()
     wait_for(lambda: guard.counters().get("peer_due", 0) >= count,
              lambda: f"all are announced: {guard.counters()}")
+    return guard
+
+
+@test
+def many_due_peers_are_announced_without_a_loss(lab):
+    """More than the kernel's ring has room for: each is an event."""
+    count = 15000
+    guard = guard_with_due_peers(lab, count, check_interval="500ms")
     # Several checks later each has been announced once.
     time.sleep(2)
     assert guard.counters()["peer_due"] == count, guard.counters()
@@ -209,15 +215,7 @@ SHARE = 1 / 10
 def a_service_that_starts_again_and_again_costs_a_few_walks_over_its_peers(lab):
     """Each time all backoffs are over, and who waited for that is looked for among all peers."""
     count, times = 15000, STARTS_AT_ONCE - 2
-    guard = lab.own_guard(start=False, max_peers=str(count + 1000), initial="60s", max="60s")
-    path = os.path.join(guard.directory, "peers")
-    with open(path, "w", encoding="utf-8") as file:
-        for number in range(count):
-            file.write(f"10.{100 + number // 65536}.{number // 256 % 256}.{number % 256}\n")
-    guard.write(dict(guard.options, peers=path))
-    guard.start()
-    wait_for(lambda: guard.counters().get("peer_due", 0) >= count,
-             lambda: f"all are announced: {guard.counters()}")
+    guard = guard_with_due_peers(lab, count, initial="60s", max="60s")
     # The first checks are over, and with so many announcements perhaps what followed them.
     time.sleep(3)
     guard.events.stop()
