@@ -1020,6 +1020,10 @@ static void destroys_no_other(void **state)
 	assert_int_equal(sockets_query(sockets, &wrong, &now), -ENOENT);
 	wrong.cookie = old.cookie ^ 1ULL << 40;
 	assert_int_equal(sockets_destroy(sockets, &wrong), -ENOENT);
+	/* A cookie like others here, and "any" to the kernel. */
+	wrong.cookie = ~0ULL;
+	assert_int_equal(sockets_destroy(sockets, &wrong), -ENOENT);
+	assert_int_equal(sockets_query(sockets, &wrong, &now), -ENOENT);
 	assert_alive(&connection);
 	wrong = old;
 	wrong.remote_port = OTHER_PORT;

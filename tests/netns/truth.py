@@ -38,8 +38,13 @@ def sockets_of(host):
         assert match, f"ss says what is not understood: {line}"
         found.append(Socket(match["state"], plain(match["local"]), int(match["local_port"]),
                             plain(match["remote"]), int(match["remote_port"]),
-                            int(match["cookie"], 16), match["cgroup"]))
+                            signed(int(match["cookie"], 16)), match["cgroup"]))
     return found
+
+
+def signed(cookie):
+    """As the guard's documents have it: see user/edge/view.h."""
+    return cookie - (cookie >> 63 << 64)
 
 
 def guarded(sockets, ports, cgroup):

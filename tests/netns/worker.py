@@ -77,7 +77,8 @@ def endpoint(address, port):
 
 
 def cookie_of(sock):
-    return struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
+    """Signed, as in the guard's documents."""
+    return struct.unpack("=q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
 
 
 def state_of(sock):

@@ -30,7 +30,8 @@ libc = ctypes.CDLL(None, use_errno=True)
 
 
 def cookie_of(sock):
-    return struct.unpack("=Q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
+    """Signed, as in the guard's documents."""
+    return struct.unpack("=q", sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8))[0]
 
 
 def family_of(address):

@@ -496,6 +496,7 @@ static void event_document(void **state)
 	struct guard_event event = { .time_ns = NOW,
 				     .address = peer_at("192.0.2.7").address,
 				     .cookie = 11,
+				     .other_cookie = ~0ULL - 1,
 				     .until_ns = NOW + NS_PER_SECOND,
 				     .cause = CAUSE_dial_backoff,
 				     .verdict = VERDICT_REFUSE,
@@ -520,7 +521,8 @@ static void event_document(void **state)
 	says_number(document, "attempts", 2);
 	says_number(document, "until_ns", NOW + NS_PER_SECOND);
 	says_number(document, "cookie", 11);
-	says_null(document, "other_cookie");
+	/* Whole, as a signed number. */
+	says_number(document, "other_cookie", ~0ULL - 1);
 	says_number(document, "process_id", 42);
 	says_number(document, "thread_id", 43);
 	says_text(document, "command", "racer");

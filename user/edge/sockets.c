@@ -589,8 +589,11 @@ static int exact_query(struct sockets *sockets, const struct tcp_socket *socket,
 		return -EINVAL;
 	request.idiag_ext = extensions;
 	error = request_run(sockets, SOCK_DIAG_BY_FAMILY, &request, answer);
-	/* ESTALE: found, with another cookie. No error and no socket: only a stand-in is left. */
-	if (error == -ESTALE || (!error && !answer->count))
+	/*
+	 * ESTALE: found, with another cookie. No error and no socket: only a stand-in is left. One cookie that a socket
+	 * may have, 2^64 - 1, finds any (INET_DIAG_NOCOOKIE).
+	 */
+	if (error == -ESTALE || (!error && (!answer->count || answer->list[0].cookie != socket->cookie)))
 		error = -ENOENT;
 	return error;
 }

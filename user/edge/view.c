@@ -39,6 +39,12 @@ static json_t *number_or_null(__u64 value)
 	return value ? number(value) : json_null();
 }
 
+/* Signed: a few count down from 2^64 - 1 (view.h). */
+static json_t *cookie_or_null(__u64 cookie)
+{
+	return cookie ? json_integer((json_int_t)cookie) : json_null();
+}
+
 /* A point in time, and what is left until then. */
 static json_t *left_or_null(__u64 until_ns, __u64 now)
 {
@@ -207,7 +213,7 @@ static json_t *view_slot(const struct view_rules *rules, const struct slot *slot
 			 "s:s?, s:s?, s:o, s:o, s:o, s:o, s:o, s:o}",
 			 "kind", names_slot_kind(slot->kind),
 			 "direction", names_direction(slot->direction),
-			 "cookie", number(slot->cookie),
+			 "cookie", cookie_or_null(slot->cookie),
 			 "since_ns", number(slot->since_ns),
 			 "age_ns", number(age(slot->since_ns, rules->now)),
 			 "local_port", number_or_null(slot->local_port),
@@ -366,8 +372,8 @@ json_t *view_event(const struct guard_event *event)
 			 "attempts", number(event->attempts),
 			 "ending", ending_or_null(event->ending),
 			 "until_ns", number_or_null(event->until_ns),
-			 "cookie", number_or_null(event->cookie),
-			 "other_cookie", number_or_null(event->other_cookie),
+			 "cookie", cookie_or_null(event->cookie),
+			 "other_cookie", cookie_or_null(event->other_cookie),
 			 "process_id", number_or_null(event->process_id),
 			 "thread_id", number_or_null(event->thread_id),
 			 "command", command_or_null(event->command),
@@ -915,7 +921,7 @@ static json_t *view_policy(const struct guard_policy *policy)
 			 "reject_style", names_reject_style(policy->reject_style),
 			 "tie_break", names_tie_break(policy->tie_break),
 			 "dial_policy", names_dial_policy(policy->dial_policy),
-			 "netns_cookie", number_or_null(policy->netns_cookie),
+			 "netns_cookie", cookie_or_null(policy->netns_cookie),
 			 "netns_inode", number_or_null(policy->netns_inode),
 			 "backoff_initial_ns", number(policy->backoff_initial_ns),
 			 "backoff_max_ns", number(policy->backoff_max_ns),

@@ -61,6 +61,11 @@ struct view_origin {
 	const struct state *state; /* what operators have decided; NULL: not known (status only) */
 };
 
+/*
+ * In all documents the cookie of a socket is a signed number: the kernel gives the first one it makes in an interrupt of
+ * the making of another the cookie 2^64 - 1, here -1, the next one -2.
+ */
+
 /* ---- from the pinned maps: 0 or a negative errno; *ret_document is the caller's (json_decref) ---- */
 
 /*
@@ -184,7 +189,7 @@ json_t *view_explain_peer(const struct view_rules *rules, const struct peer_addr
  *  "outcome": text|null ("refused", "would have been refused"; null: a fact), "detail": view_event_detail()|null,
  *  "subject", "verdict", "direction",
  *  "enforced": bool, "attempts", "ending": ending|null (of a dial or link that ended, or a backoff's failure),
- *  "until_ns": number|null, "cookie", "other_cookie", "process_id", "thread_id": number|null, "command": text|null,
+ *  "until_ns": number|null, "cookie", "other_cookie": number|null, "process_id", "thread_id": number|null, "command": text|null,
  *  "local_port", "remote_port": number|null}
  */
 json_t *view_event(const struct guard_event *event);
