@@ -284,6 +284,8 @@ static __always_inline int on_knock(struct __sk_buff *skb, struct bpf_sock *sk, 
 		knock_copy(skb, &happening.address, knock.now,
 			   decision.cause == CAUSE_knock_suspect || several ? KNOCK_KEPT_MAX_NS :
 									      KNOCK_TIED_KEPT_MAX_NS);
+	if (decision.cause == CAUSE_knock_linked && mode == MODE_ENFORCE)
+		held_syn_forget(&happening.address);
 	return conclude(&decision, &happening, mode);
 }
 

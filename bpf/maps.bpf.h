@@ -163,6 +163,12 @@ struct {
 	__type(value, struct ready_syn);
 } held_syns __weak SEC(".maps");
 
+/* A knock of the peer became a link or was refused: its sender does not wait for what was held any more. */
+static __always_inline void held_syn_forget(const struct peer_address *address)
+{
+	bpf_map_delete_elem(&held_syns, address);
+}
+
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);

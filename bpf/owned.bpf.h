@@ -148,6 +148,8 @@ __weak __attribute__((noinline)) int link_established(__u64 high, __u64 low, __u
 		handshake_done(pending, &happening.address, link.remote_port);
 		bpf_spin_unlock(&pending->lock);
 	}
+	if (direction == DIRECTION_INBOUND)
+		held_syn_forget(&happening.address);
 	/* That one of them goes is what observe mode only counts. */
 	loses = decision.cause == CAUSE_link_duplicate || decision.cause == CAUSE_link_replaced;
 	if (decision.cause != CAUSE_none)

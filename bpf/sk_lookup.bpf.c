@@ -118,6 +118,7 @@ int lookup(struct bpf_sk_lookup *ctx)
 	bpf_spin_unlock(&peer->lock);
 	if (decision.verdict != VERDICT_REFUSE)
 		return SK_PASS;
+	held_syn_forget(&happening.address);
 	report(&decision, &happening, 0, 1);
 	return SK_DROP;
 }

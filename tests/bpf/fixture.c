@@ -709,6 +709,22 @@ bool has_peer(const struct guard_maps *maps, const char *address)
 	return !read_peer(maps, address, &peer);
 }
 
+void put_held_syn(const struct guard_maps *maps, const char *address)
+{
+	struct peer_address key = key_of(address);
+	struct ready_syn syn = { .until_ns = ~0ULL };
+
+	assert_int_equal(bpf_map_update_elem(maps->held_syns, &key, &syn, BPF_ANY), 0);
+}
+
+bool has_held_syn(const struct guard_maps *maps, const char *address)
+{
+	struct peer_address key = key_of(address);
+	struct ready_syn syn;
+
+	return bpf_map_lookup_elem(maps->held_syns, &key, &syn) == 0;
+}
+
 unsigned int count_peers(const struct guard_maps *maps)
 {
 	struct peer_address key, *previous = NULL;

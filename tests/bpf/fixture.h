@@ -207,6 +207,9 @@ void put_slot(const struct guard_maps *maps, const char *address, struct slot sl
 /* A copy of the peer; the test fails when there is none. */
 struct peer get_peer(const struct guard_maps *maps, const char *address);
 bool has_peer(const struct guard_maps *maps, const char *address);
+/* A knock of the peer's that is held. */
+void put_held_syn(const struct guard_maps *maps, const char *address);
+bool has_held_syn(const struct guard_maps *maps, const char *address);
 unsigned int count_peers(const struct guard_maps *maps);
 
 /* Places that learned peers have taken of those of this address's network; -1: the network has no element. */

@@ -237,7 +237,9 @@ static void check_linked(const char *peer)
 	struct peer after;
 
 	put_slot(&maps, peer, some_link(LINK_COOKIE));
+	put_held_syn(&maps, peer);
 	assert_refused_as_linked(syn_from(peer));
+	assert_false(has_held_syn(&maps, peer));
 	after = get_peer(&maps, peer);
 	assert_int_equal(after.refused_knocks, 1);
 	assert_int_equal(after.last_refusal_cause, CAUSE_knock_linked);

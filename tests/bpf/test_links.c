@@ -444,10 +444,13 @@ static void knocks_and_hangs_up(void **state)
 	(void)state;
 	next_event(watch, service_started);
 	for (int i = 0; i < 3; i++) {
-		struct our_dial theirs = link_from(THERE4, listening);
 		struct guard_event event;
+		struct our_dial theirs;
 
+		put_held_syn(&maps, THERE4);
+		theirs = link_from(THERE4, listening);
 		next_event(watch, link_inbound);
+		assert_false(has_held_syn(&maps, THERE4));
 		/* What its socket is looked up by. */
 		assert_memory_equal(get_peer(&maps, THERE4).slots[0].local_address, here.bytes,
 				    sizeof(here.bytes));

@@ -134,7 +134,9 @@ static void check_linked(const char *remote, const char *local)
 
 	put_peer(&maps, remote, &before);
 	before = get_peer(&maps, remote);
+	put_held_syn(&maps, remote);
 	assert_int_equal(knock(remote, local), DROPPED);
+	assert_false(has_held_syn(&maps, remote));
 
 	assert_counted(watch, ENFORCED(knock_linked, 1));
 	event = next_event(watch, knock_linked);

@@ -522,9 +522,6 @@ void syns_let_in_later(struct daemon *daemon, const struct peer_address *address
 /* The same, when the hold that `event` tells of (knock_suspect) is over and the question undecided. */
 void syns_let_in_at_last(struct daemon *daemon, const struct guard_event *event);
 
-/* A knock of the peer became a link or was refused: its sender does not wait for what was held any more. */
-void syns_forget_knock(struct daemon *daemon, const struct peer_address *address);
-
 /* A link of the peer is over or counts no longer: the answer to a dial that was held for want of room may pass. */
 void syns_send_into_room(struct daemon *daemon, const struct peer_address *address);
 

@@ -331,8 +331,6 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 	case CAUSE_link_replaced:
 		if (event->enforced)
 			replaced_later(daemon, event);
-		if (event->direction == DIRECTION_INBOUND)
-			syns_forget_knock(daemon, &event->address);
 		give_up_dials(daemon, event);
 		upkeep_not_due(daemon, &event->address);
 		break;
@@ -345,9 +343,6 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 	case CAUSE_knock_tie_lost:
 		if (event->enforced)
 			probing_doubt(daemon, event);
-		break;
-	case CAUSE_knock_linked:
-		syns_forget_knock(daemon, &event->address);
 		break;
 	case CAUSE_link_stranded:
 		syns_let_in(daemon, &event->address);
@@ -364,8 +359,6 @@ static void on_event(const struct guard_event *event, const struct held_packet *
 		upkeep_not_due(daemon, &event->address);
 		break;
 	case CAUSE_link_inbound:
-		syns_forget_knock(daemon, &event->address);
-		/* fall through */
 	case CAUSE_link_spared:
 	case CAUSE_link_outbound:
 		give_up_dials(daemon, event);

@@ -258,11 +258,6 @@ void syns_let_in_at_last(struct daemon *daemon, const struct guard_event *event)
 	let_in_by(daemon, &event->address, event->until_ns + HOLD_OVER_NS);
 }
 
-void syns_forget_knock(struct daemon *daemon, const struct peer_address *address)
-{
-	guard_held_syn_forget(daemon->guard, address);
-}
-
 void syns_send_soon(struct daemon *daemon, const struct guard_event *event)
 {
 	struct waiting *place = place_of(daemon->syns, &event->address, event->cookie);
