@@ -40,14 +40,28 @@ static __always_inline int settings_before(struct tcp_sock *sk, struct link_nudg
 	       option_read(sk, LEVEL_TCP, OPTION_USER_TIMEOUT, &nudge->user_timeout_ms);
 }
 
-/* Set an option back, unless the service has set it meanwhile. */
-static __always_inline void option_restore(struct tcp_sock *sk, int level, int option, __u32 ours,
-					   __u32 before)
+/* Set an option back, unless the service has set it meanwhile. 1: it has. */
+static __always_inline int option_restore(struct tcp_sock *sk, int option, __u32 ours, __u32 before)
 {
 	__u32 present;
 
-	if (option_read(sk, level, option, &present) == 0 && present == ours)
-		option_write(sk, level, option, before);
+	if (option_read(sk, LEVEL_TCP, option, &present) == 0 && present == ours) {
+		option_write(sk, LEVEL_TCP, option, before);
+		return 0;
+	}
+	return 1;
+}
+
+static __always_inline void settings_restore(struct tcp_sock *sk, const struct link_nudge *before)
+{
+	int changed = option_restore(sk, OPTION_KEEPINTVL, NUDGE_SECONDS, before->interval_seconds) |
+		      option_restore(sk, OPTION_KEEPCNT, NUDGE_PROBES, before->probes) |
+		      option_restore(sk, OPTION_KEEPIDLE, NUDGE_SECONDS, before->idle_seconds);
+
+	option_restore(sk, OPTION_USER_TIMEOUT, 0, before->user_timeout_ms);
+	/* That it was switched on anew does not show. Who sets when it asks means it to be on. */
+	if (!changed && !before->keepalive)
+		option_write(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 0);
 }
 
 SEC("iter/tcp")
@@ -75,12 +89,7 @@ int nudge(struct bpf_iter__tcp *ctx)
 		option_write(sk, LEVEL_TCP, OPTION_KEEPIDLE, NUDGE_SECONDS);
 		entry->step = NUDGE_UNDER_WAY;
 	} else if (entry->step == NUDGE_END) {
-		option_restore(sk, LEVEL_SOCKET, OPTION_KEEPALIVE, 1, entry->keepalive);
-		option_restore(sk, LEVEL_TCP, OPTION_KEEPINTVL, NUDGE_SECONDS,
-			       entry->interval_seconds);
-		option_restore(sk, LEVEL_TCP, OPTION_KEEPCNT, NUDGE_PROBES, entry->probes);
-		option_restore(sk, LEVEL_TCP, OPTION_KEEPIDLE, NUDGE_SECONDS, entry->idle_seconds);
-		option_restore(sk, LEVEL_TCP, OPTION_USER_TIMEOUT, 0, entry->user_timeout_ms);
+		settings_restore(sk, entry);
 	}
 	return 0;
 }

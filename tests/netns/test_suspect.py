@@ -492,21 +492,22 @@ def link_survives_an_outage_during_which_anybody_knocks(lab, case):
     assert not {"link_ended", "link_replaced", "link_destroyed", "link_duplicate"} & set(grown), grown
 
 
-@test
-@core()
+@each("keepalive was on", "keepalive was off")
+@core("keepalive was off")
 @needs("socket_options")
-def link_keeps_what_its_service_sets_while_it_is_asked(lab):
+def link_keeps_what_its_service_sets_while_it_is_asked(lab, case):
     """A value that was changed meanwhile is not overwritten; the others are as before."""
     guard, peer = lab.guard(**OPTIONS), lab.fresh(IPV4)
     watch, link = guard.watch(), link_in(lab, peer, listen_home(lab))
-    lab.home("set_keepalive", fd=link.here, on=True, idle=600, interval=60, probes=9, user_timeout=900)
+    lab.home("set_keepalive", fd=link.here, on=case == "keepalive was on", idle=600, interval=60, probes=9,
+             user_timeout=900)
     silent(guard, peer.address)
     outage = Outage(lab, peer)
     outage.knock()
     watch.event(peer, "knock_suspect")
     wait_for(lambda: lab.home("keepalive", fd=link.here)["idle"] == 1, "the link is asked")
     assert lab.home("keepalive", fd=link.here)["user_timeout"] == 0
-    lab.home("set_keepalive", fd=link.here, idle=77, user_timeout=88)
+    lab.home("set_keepalive", fd=link.here, on=True, idle=77, user_timeout=88)
     outage.end()
     peer.host("send", fd=link.there, text="still here")
     wait_for(lambda: lab.home("keepalive", fd=link.here)["interval"] == 60, "the link is left alone")
