@@ -348,6 +348,9 @@ static __always_inline int on_answer(struct __sk_buff *skb, struct bpf_sock *sk)
 	bpf_spin_lock(&peer->lock);
 	if (peer_is(peer, &happening.address, now))
 		decision = answer_decide(peer, rules, &theirs, happening.cookie, now);
+	if (mode == MODE_OBSERVE && decision.cause == CAUSE_answer_linked &&
+	    dial_was_linked(peer, rules, happening.cookie))
+		decision = (struct decision){};
 	bpf_spin_unlock(&peer->lock);
 	return conclude(&decision, &happening, mode);
 }

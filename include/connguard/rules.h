@@ -1440,6 +1440,21 @@ static __always_inline struct decision answer_decide(struct peer *peer,
 	return decision;
 }
 
+/*
+ * Had the peer its links when the dial of `cookie` was made? Then observe mode has told that it would be refused or kept,
+ * and that its answer would be held is not told as well: there would be none.
+ */
+static __always_inline int dial_was_linked(struct peer *peer, const struct guard_policy *policy, __u64 cookie)
+{
+	const struct slot *claim = slot_of(peer, cookie);
+	__u32 links = 0;
+	int i;
+
+	for (i = 0; claim && i < PEER_SLOTS; i++)
+		links += slot_is_link(&peer->slots[i]) & before(peer->slots[i].since_ns, claim->since_ns);
+	return claim && links >= peer_limit(peer, policy);
+}
+
 /* ---- a connection is established ------------------------------------------------------------- */
 
 /* A handshake was completed: the peer is alive, and whoever sent SYNs in its name is forgotten. */

@@ -1767,19 +1767,26 @@ static void answer_tie_not_lost(void **state)
 
 static void answer_observed(void **state)
 {
-	struct our_dial ours = dial_out(THERE4, PORT);
-	const struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
-
 	(void)state;
-	own(ours.fd, THERE4, SLOT_CLAIM);
-	put_peer(&maps, THERE4, &both);
 	set_mode(&maps, MODE_OBSERVE);
-	assert_int_equal(answer_to(&ours.syn_ack, NULL), ANSWER_ACK);
-	assert_true(connected(ours.fd));
-	assert_counted(watch, OBSERVED(answer_linked, 1));
-	assert_int_equal(next_event(watch, answer_linked).enforced, 0);
-	assert_no_event(watch);
-	close(ours.fd);
+	for (int link_was_first = 0; link_was_first < 2; link_was_first++) {
+		struct our_dial ours = dial_out(THERE4, PORT);
+		struct peer both = { .slots = { some_claim(cookie_of(ours.fd), 1), some_link(1) } };
+
+		/* Then it was told when the dial was made. */
+		if (link_was_first)
+			both.slots[1].since_ns = both.slots[0].since_ns - 1;
+		own(ours.fd, THERE4, SLOT_CLAIM);
+		put_peer(&maps, THERE4, &both);
+		assert_int_equal(answer_to(&ours.syn_ack, NULL), ANSWER_ACK);
+		assert_true(connected(ours.fd));
+		if (!link_was_first) {
+			assert_counted(watch, OBSERVED(answer_linked, 1));
+			assert_int_equal(next_event(watch, answer_linked).enforced, 0);
+		}
+		assert_silent(watch);
+		close(ours.fd);
+	}
 }
 
 /* Every reason to let the answer to a dial pass although the peer is linked. */

@@ -28,7 +28,7 @@
  * (kick), command_decides() and command_takes_back(), slot_release() (cut), link_trim() (older links), dial_led_away()
  * (no other programs), liveness_settings() (KEEPALIVE stands for it), link_stalls() (links carry nothing that could be lost), handshake_awaited() (no
  * SYN cookies), handshake_forget_before() and revival_started() (listeners stay), peer_limit() (in egress, of which
- * SYNs the daemon has copies), link_stranded() and link_floats() (addresses stay). Nor is there the
+ * SYNs the daemon has copies), link_stranded() and link_floats() (addresses stay), dial_was_linked() (observe mode). Nor is there the
  * central dial policy, an exempt peer, observe mode, or an adopted link.
  * Nor does the daemon send the SYN of a dial again whose answer was held (answer_tie_lost): TCP does, later.
  */

@@ -20,7 +20,7 @@ def observe_counts_what_it_would_refuse(lab, family):
     event = watch.event(peer, "knock_linked")
     assert event["enforced"] is False, event
     observed = watch.grown("observed")
-    assert observed.get("dial_linked") == 1 and observed.get("knock_linked") == 1, observed
+    assert observed == {"dial_linked": 1, "knock_linked": 1, "link_duplicate": 2}, observed
     enforced = watch.grown()
     assert "dial_linked" not in enforced and "knock_linked" not in enforced, enforced
     assert all(link.alive() for link in links)
