@@ -13,6 +13,7 @@ SLEEP = ["sleep", f"3599.{os.environ['CGT_HANGING']}"]
 
 
 @test
+@takes(60)
 def does_not_hang(lab):
     """It makes the guard, for which the next one has no time."""
     assert lab.guard().cli("status")[0] == 0
@@ -56,7 +57,7 @@ def takes_every_error_for_its_own(_lab):
 
 
 @test
-@takes(5)
+@takes(9)
 def has_more_time(_lab):
     wait_for(lambda: False, "more time", HOUR)
 
