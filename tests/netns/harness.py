@@ -584,6 +584,16 @@ class Guard:
         self.events = Events(self)
         return self
 
+    def wait_answers(self):
+        """After start_only(): until the daemon answers, whatever is wrong with the guard."""
+        def answers():
+            assert self.running(), f"the daemon has ended:\n{self.log()}"
+            # Its socket is there a moment before it listens, and one that was killed has left its own.
+            with contextlib.suppress(OSError):
+                return self.ask("status")
+            return None
+        wait_for(answers, lambda: f"{self.name} answers:\n{self.log()}")
+
     def is_up(self):
         if self.process.poll() is not None:
             raise AssertionError(

@@ -89,9 +89,7 @@ def operator(guard, *arguments):
 def up_with_problems(guard):
     """Start it where `status` has something to say."""
     guard.start_only()
-    wait_for(lambda: os.path.exists(guard.socket_path) and guard.cli("status")[0] in (0, 1)
-             and "daemon        running" in guard.cli("status")[1],
-             lambda: f"guard {guard.name} answers\n{guard.log()}", 60)
+    guard.wait_answers()
 
 
 @each(*ENDS)

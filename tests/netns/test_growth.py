@@ -256,7 +256,7 @@ def links_without_room_cost_a_check_no_more_than_guarded_ones(lab):
     guard.stop()
     guard = lab.own_guard(start=False, max_peers="64")
     guard.start_only()
-    wait_for(lambda: os.path.exists(guard.socket_path), "it is there")
+    guard.wait_answers()
     wait_for(lambda: f"{PEERS - 64} link(s) are not guarded" in " ".join(guard.status()["problems"]),
              lambda: guard.status()["problems"])
     without_room = check(guard)

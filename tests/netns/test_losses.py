@@ -151,7 +151,7 @@ def a_start_without_room_for_the_known_peers_says_so_until_there_is(lab):
     guard.end(signal.SIGKILL)
     write_peers(guard, known, max_links=3)
     guard.start_only()
-    wait_for(lambda: os.path.exists(guard.socket_path), "it is there")
+    guard.wait_answers()
     wait_problem(guard, "3 of the known peers have no entry")
     assert guard.status()["policy"]["max_links"] == 3
     assert guard.running()
@@ -210,7 +210,7 @@ def another_max_peers_after_a_restart_is_a_problem_that_names_the_step(lab):
     assert guard.end(signal.SIGQUIT) == 0
     guard.write(dict(guard.options, max_peers=64))
     guard.start_only()
-    wait_for(lambda: os.path.exists(guard.socket_path), "it is there")
+    guard.wait_answers()
     wait_problem(guard, "max_peers = 64: not in force, the guard that was there has room for 16 peers")
     assert "stop connguardd, which removes the guard, then start it" in problems(guard)[1]
     assert guard.status()["peers"]["max"] == 16 and guard.peer(link.peer.address)["state"] == "linked"

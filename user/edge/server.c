@@ -535,12 +535,13 @@ int server_open(struct event_base *base, const char *path, server_handler handle
 	old_mask = umask(0177);
 	result = bind(fd, (struct sockaddr *)&address, sizeof(address)) ? -errno : 0;
 	umask(old_mask);
+	/* At once: who finds the socket and is refused takes the daemon for dead. */
+	if (!result && listen(fd, LISTEN_BACKLOG))
+		result = -errno;
 	if (!result)
 		result = restrict_access(path);
 	if (result)
 		return result;
-	if (listen(fd, LISTEN_BACKLOG))
-		return -errno;
 	server = calloc(1, sizeof(*server));
 	if (!server)
 		return -ENOMEM;
