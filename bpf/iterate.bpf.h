@@ -13,10 +13,31 @@
 #include "kernel_types.bpf.h"
 #include "owned.bpf.h"
 
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 seq_num;
+} __attribute__((preserve_access_index));
+
 struct bpf_iter__tcp {
 	struct bpf_iter_meta *meta;
 	struct sock_common *sk_common;
 } __attribute__((preserve_access_index));
+
+/* Sockets between two rests of a walk: a fraction of a millisecond of work. A power of two. */
+#define SOCKETS_AT_ONCE 128
+
+/*
+ * Let whoever walks by reading a byte at a time have one now and then: the kernel goes on with the next read, and what
+ * else its reader has to do comes in between.
+ */
+static __always_inline void pause_now_and_then(struct bpf_iter__tcp *ctx)
+{
+	struct bpf_iter_meta *meta = ctx->meta;
+	__u8 byte = 0;
+
+	if (meta->seq_num % SOCKETS_AT_ONCE == 0)
+		bpf_seq_write(meta->seq, &byte, sizeof(byte));
+}
 
 /* The established connection that the iterator is at; NULL: it is at something else. */
 static __always_inline struct tcp_sock *established_socket(struct bpf_iter__tcp *ctx)

@@ -71,6 +71,7 @@ int nudge(struct bpf_iter__tcp *ctx)
 	struct link_nudge *entry;
 	__u64 cookie;
 
+	pause_now_and_then(ctx);
 	if (!sk)
 		return 0;
 	cookie = bpf_get_socket_cookie(sk);

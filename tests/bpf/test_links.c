@@ -774,6 +774,55 @@ static void asked_while_another_is_set_back(void **state)
 	assert_options(other.fd, before_other);
 }
 
+/* Connections of others, and how many sockets one step takes (bpf/iterate.bpf.h). */
+#define CROWD	     200
+#define CROWD_A_STEP 128
+
+/* However many sockets there are, a step is a small one; what was given up half-way is to be ended still. */
+static void asked_in_steps(void **state)
+{
+	static const struct options set = { 1, 44, 5, 6, 20000 };
+	int listening, crowd[CROWD], step, steps = 0;
+	struct link_nudge remembered;
+	struct nudge_walk *walk;
+	struct our_dial ours;
+	size_t nudged = 0;
+	__u64 cookie;
+
+	(void)state;
+	if (!asks())
+		skip();
+	listening = listener("127.0.0.1", 0);
+	assert_int_equal(listen(listening, CROWD), 0);
+	for (int i = 0; i < CROWD; i++) {
+		crowd[i] = bound_socket("127.0.0.1", 0);
+		assert_int_equal(dial(crowd[i], "127.0.0.1", port_of(listening)), 0);
+	}
+	ours = link_to(THERE4);
+	cookie = cookie_of(ours.fd);
+	set_as_service(ours.fd, &set);
+	assert_int_equal(guard_nudge_start(guard, &cookie, 1, NULL, 0, &walk), 0);
+	while ((step = guard_nudge_step(walk)) > 0)
+		steps++;
+	assert_int_equal(step, 0);
+	/* Both ends are sockets. */
+	assert_true(steps >= 2 * CROWD / CROWD_A_STEP);
+	assert_int_equal(guard_nudge_finish(walk, &nudged), 0);
+	assert_int_equal(nudged, 1);
+	assert_options(ours.fd, asking);
+
+	assert_int_equal(guard_nudge_start(guard, NULL, 0, &cookie, 1, &walk), 0);
+	assert_int_equal(guard_nudge_finish(walk, NULL), 0);
+	assert_options(ours.fd, asking);
+	assert_int_equal(guard_nudge_read(guard, cookie, &remembered), 0);
+	nudge(cookie, false);
+	assert_options(ours.fd, set);
+	assert_int_equal(guard_nudge_read(guard, cookie, &remembered), -ENOENT);
+	for (int i = 0; i < CROWD; i++)
+		close(crowd[i]);
+	close(listening);
+}
+
 /* Neither a dial nor what is gone, nor the link beside it. */
 static void asks_no_other(void **state)
 {
@@ -1062,6 +1111,7 @@ static int run_all(void)
 		TEST(asked_and_set_back),
 		TEST(asked_and_changed),
 		TEST(asked_while_another_is_set_back),
+		TEST(asked_in_steps),
 		TEST(asks_no_other),
 		TEST(what_has_not_begun_is_forgotten),
 		TEST(seen_where_it_is),

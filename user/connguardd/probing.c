@@ -28,6 +28,7 @@
 #include "base/cleanup.h"
 #include "base/clock.h"
 #include "base/log.h"
+#include "base/pieces.h"
 #include "edge/links.h"
 #include "pure/address_index.h"
 #include "pure/life.h"
@@ -50,11 +51,13 @@
 #define ASKED_APART_NS (10 * NS_PER_MS)
 static const struct timeval asking_pause = { .tv_usec = 12000 };
 /*
- * Walks over all sockets rest for so many times as long as they have worked: a fortieth of a processor at most. Who has
- * rested for longer has credit, for a tenth of a second of work: a few links in doubt wait for nobody.
+ * Walks over all sockets rest for so many times as long as they have worked: an eightieth of a processor at most. Who has
+ * rested for longer has credit, for a twentieth of a second of work: a few links in doubt wait for nobody.
  */
-#define REST_RATIO 40
+#define REST_RATIO 80
 #define CREDIT_NS (4 * NS_PER_SECOND)
+/* Within a walk: a fifth of a processor, in pieces that hold nobody up. */
+#define STEP_REST_RATIO 4
 /* What TCP has told of a link is asked anew after this, though nothing has come or left. */
 #define TOLD_FOR_NS NS_PER_SECOND
 /* A link that has come up since shows life for as long (the least `suspect_after`). */
@@ -97,8 +100,10 @@ struct probing {
 	__u64 over[TRIALS_MAX]; /* cookies of links that TCP is made to ask, to be set back. With the trials no more than
 				 * TRIALS_MAX */
 	size_t over_count;
-	__u64 walk_after_ns;   /* what has worked for long rests until then: making TCP ask, */
-	__u64 search_after_ns; /* and searching for a socket */
+	struct pieces *walking; /* making TCP ask, and setting back */
+	struct nudge_walk *walk; /* the one under way; NULL: none is */
+	__u64 walk_after_ns;    /* what has worked for long rests until then: such a walk, */
+	__u64 search_after_ns;  /* and searching for a socket */
 	__u32 interface; /* of the last link that was bound to one; 0: none was */
 };
 
@@ -128,14 +133,14 @@ static void look_soon(struct probing *probing)
 }
 
 /*
- * When work may be done again that rested until `after_ns`, has been done now and began when this process had worked for
- * so long. What it has not used lately it may use at once.
+ * When work may be done again that rested until `after_ns` and has taken a processor so long now. What it has not used
+ * lately it may use at once.
  */
-static __u64 rested_ns(__u64 after_ns, __u64 worked_before_ns)
+static __u64 rested_ns(__u64 after_ns, __u64 worked_ns)
 {
 	__u64 now = clock_now_ns(), from = now > CREDIT_NS ? now - CREDIT_NS : 0;
 
-	return (after_ns > from ? after_ns : from) + REST_RATIO * (clock_worked_ns() - worked_before_ns);
+	return (after_ns > from ? after_ns : from) + REST_RATIO * worked_ns;
 }
 
 /* ---- looking up ---- */
@@ -195,7 +200,7 @@ static bool find(struct daemon *daemon, struct trial *trial, struct link_sight *
 	if (result == -ENOENT && clock_now_ns() >= probing->search_after_ns) {
 		worked = clock_worked_ns();
 		result = sockets_find(sockets, trial->socket.cookie, &trial->socket);
-		probing->search_after_ns = rested_ns(probing->search_after_ns, worked);
+		probing->search_after_ns = rested_ns(probing->search_after_ns, clock_worked_ns() - worked);
 	}
 	if (result)
 		return false;
@@ -256,28 +261,55 @@ static void ask(struct daemon *daemon, struct trial *trial, const struct link_si
 	trial->asked++;
 }
 
+static void say_not_asked(int result)
+{
+	if (result && result != -EOPNOTSUPP)
+		log_warning("a quiet link is not asked for a sign of life: %s", strerror(-result));
+}
+
+static int walk_on(void *argument)
+{
+	struct daemon *daemon = argument;
+
+	return guard_nudge_step(daemon->probing->walk);
+}
+
+static void walked(int result, bool again, void *argument)
+{
+	struct daemon *daemon = argument;
+	struct probing *probing = daemon->probing;
+	int finish = guard_nudge_finish(probing->walk, NULL);
+
+	(void)again;
+	probing->walk = NULL;
+	probing->walk_after_ns = rested_ns(probing->walk_after_ns, pieces_worked_ns(probing->walking));
+	say_not_asked(result ? result : finish);
+}
+
+static const struct pieces_work walk_in_pieces = { .step = walk_on, .end = walked, .rest_ratio = STEP_REST_RATIO };
+
 /*
- * Make TCP ask in these trials, and set back what is over: all in one walk over all sockets, unless it rests from the
- * last one. Then both wait; a knock is held for ASK_MAX_NS at most, whatever is known by then.
+ * Make TCP ask in these trials, and set back what is over: all in one walk over all sockets, unless one is under way, or
+ * it rests from the last one. Then both wait; a knock is held for ASK_MAX_NS at most, whatever is known by then.
  */
 static void make_tcp_ask(struct daemon *daemon, struct trial *const *trials, size_t count)
 {
 	struct probing *probing = daemon->probing;
-	__u64 cookies[TRIALS_MAX], worked;
+	__u64 cookies[TRIALS_MAX];
 	int result;
 
-	if ((!count && !probing->over_count) || clock_now_ns() < probing->walk_after_ns)
+	if ((!count && !probing->over_count) || probing->walk || clock_now_ns() < probing->walk_after_ns)
 		return;
 	for (size_t i = 0; i < count; i++) {
 		cookies[i] = trials[i]->socket.cookie;
 		trials[i]->nudged = true;
 	}
-	worked = clock_worked_ns();
-	result = guard_nudge(daemon->guard, cookies, count, probing->over, probing->over_count, NULL);
-	probing->walk_after_ns = rested_ns(probing->walk_after_ns, worked);
+	result = guard_nudge_start(daemon->guard, cookies, count, probing->over, probing->over_count, &probing->walk);
 	probing->over_count = 0;
-	if (result && result != -EOPNOTSUPP)
-		log_warning("a quiet link is not asked for a sign of life: %s", strerror(-result));
+	if (result)
+		say_not_asked(result);
+	else
+		pieces_ask(probing->walking);
 }
 
 /* TCP is made to ask this link still: it was to be set back, and is not any more. */
@@ -644,35 +676,46 @@ static void on_look(evutil_socket_t fd, short what, void *argument)
 	look_soon(probing);
 }
 
-int probing_start(struct daemon *daemon)
+/* Nobody is asked any more: set back all that is not. */
+static void set_back(const struct guard *guard)
 {
 	cleanup_free __u64 *left = NULL;
 	size_t left_count;
 
+	if (guard_nudges_read(guard, &left, &left_count) == 0 && left_count)
+		guard_nudge(guard, NULL, 0, left, left_count, NULL);
+}
+
+int probing_start(struct daemon *daemon)
+{
 	daemon->probing = calloc(1, sizeof(*daemon->probing));
 	if (!daemon->probing)
 		return -ENOMEM;
 	daemon->probing->look = evtimer_new(daemon->base, on_look, daemon);
 	daemon->probing->asking = evtimer_new(daemon->base, on_asking, daemon);
-	if (!daemon->probing->look || !daemon->probing->asking)
+	daemon->probing->walking = pieces_new(daemon->base, &walk_in_pieces, daemon);
+	if (!daemon->probing->look || !daemon->probing->asking || !daemon->probing->walking)
 		return -ENOMEM;
 	/* A daemon that died in the middle has left timers shortened. */
-	if (guard_nudges_read(daemon->guard, &left, &left_count) == 0 && left_count)
-		guard_nudge(daemon->guard, NULL, 0, left, left_count, NULL);
+	set_back(daemon->guard);
 	return 0;
 }
 
 void probing_stop(struct daemon *daemon)
 {
 	struct probing *probing = daemon->probing;
+	bool nudged;
 
 	if (!probing)
 		return;
+	nudged = probing->over_count || probing->walk;
 	for (size_t i = 0; i < probing->count; i++)
-		if (probing->trials[i].nudged)
-			probing->over[probing->over_count++] = probing->trials[i].socket.cookie;
-	if (probing->over_count)
-		guard_nudge(daemon->guard, NULL, 0, probing->over, probing->over_count, NULL);
+		nudged |= probing->trials[i].nudged;
+	pieces_free(probing->walking);
+	if (probing->walk)
+		guard_nudge_finish(probing->walk, NULL);
+	if (nudged)
+		set_back(daemon->guard);
 	if (probing->look)
 		event_free(probing->look);
 	if (probing->asking)

@@ -324,7 +324,17 @@ int guard_adopt_listeners(const struct guard *guard, const __u64 *cookies,
  * network namespace; none when nothing is to be done. *ret_nudged (NULL allowed) is how many of `begin` were found and
  * could be. -EOPNOTSUPP: the kernel lacks the iterator, or this process did not load the guard. -ENOSPC: too many at a
  * time; what there was room for is done.
+ *
+ * In steps: guard_nudge_start(), guard_nudge_step() until it is not 1 any more, or for as long as the caller likes, and
+ * guard_nudge_finish(). One walk at a time. A step is a fraction of a millisecond of work, whatever the number of
+ * sockets; 0: it was the last one; else a negative errno. *ret_walk is the caller's; guard_nudge_finish() frees it, and
+ * forgets those of `begin` that were not reached. Before the last step those of `end` stay to be ended.
  */
+struct nudge_walk;
+int guard_nudge_start(const struct guard *guard, const __u64 *begin, size_t begin_count, const __u64 *end,
+		      size_t end_count, struct nudge_walk **ret_walk);
+int guard_nudge_step(struct nudge_walk *walk);
+int guard_nudge_finish(struct nudge_walk *walk, size_t *ret_nudged);
 int guard_nudge(const struct guard *guard, const __u64 *begin, size_t begin_count, const __u64 *end, size_t end_count,
 		size_t *ret_nudged);
 

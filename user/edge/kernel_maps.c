@@ -623,18 +623,23 @@ static void output_free(struct output *output)
 	free(output->bytes);
 }
 
+/* A descriptor from which an iterator runs as it is read; the caller's to close. Or a negative errno. */
+static int iterator_open(int program_fd)
+{
+	cleanup_close int link_fd = bpf_link_create(program_fd, 0, BPF_TRACE_ITER, NULL);
+	int fd = link_fd < 0 ? -1 : bpf_iter_create(link_fd);
+
+	return fd < 0 ? -errno : fd;
+}
+
 /* Run an iterator to its end. */
 static int iterate(int program_fd, struct output *output)
 {
-	cleanup_close int link_fd = bpf_link_create(program_fd, 0, BPF_TRACE_ITER, NULL);
+	cleanup_close int iterator_fd = iterator_open(program_fd);
 	ssize_t length;
 
-	if (link_fd < 0)
-		return -errno;
-	cleanup_close int iterator_fd = bpf_iter_create(link_fd);
-
 	if (iterator_fd < 0)
-		return -errno;
+		return iterator_fd;
 	for (;;) {
 		if (output->capacity - output->length < ITERATOR_STEP) {
 			size_t capacity = 2 * output->capacity + ITERATOR_STEP;
@@ -753,43 +758,112 @@ static bool nudge_end(int map, __u64 cookie)
 	return bpf_map_update_elem(map, &cookie, &nudge, BPF_EXIST) == 0;
 }
 
-int guard_nudge(const struct guard *guard, const __u64 *begin, size_t begin_count, const __u64 *end, size_t end_count,
-		size_t *ret_nudged)
+struct nudge_walk {
+	int map, iterator_fd; /* -1: nothing is to be done at any socket */
+	int result;           /* of writing what is to be done */
+	bool over;            /* there is no further step */
+	size_t begin_count, end_count;
+	__u64 cookies[];      /* to begin with, then to end with */
+};
+
+/* Write what is to be done. True: there is something. */
+static bool nudge_write(struct nudge_walk *walk)
 {
-	struct output nothing __attribute__((cleanup(output_free))) = {};
 	const struct link_nudge fresh = { .step = NUDGE_BEGIN };
-	int map = guard->maps[MAP_NUDGES], result = 0;
-	size_t nudged = 0, written = 0;
+	const __u64 *begin = walk->cookies, *end = walk->cookies + walk->begin_count;
+	bool written = false;
+
+	for (size_t i = 0; i < walk->end_count; i++)
+		written |= nudge_end(walk->map, end[i]);
+	for (size_t i = 0; i < walk->begin_count; i++) {
+		/* One that is under way already stays: how it was before is in its entry. */
+		if (!bpf_map_update_elem(walk->map, &begin[i], &fresh, BPF_NOEXIST))
+			written = true;
+		else if (errno != EEXIST)
+			walk->result = errno == E2BIG ? -ENOSPC : -errno;
+	}
+	return written;
+}
+
+int guard_nudge_start(const struct guard *guard, const __u64 *begin, size_t begin_count, const __u64 *end,
+		      size_t end_count, struct nudge_walk **ret_walk)
+{
+	struct nudge_walk *walk;
 
 	if (guard->iterators[ITERATOR_NUDGE] < 0)
 		return -EOPNOTSUPP;
-	for (size_t i = 0; i < end_count; i++)
-		written += nudge_end(map, end[i]);
-	for (size_t i = 0; i < begin_count; i++) {
-		/* One that is under way already stays: how it was before is in its entry. */
-		if (!bpf_map_update_elem(map, &begin[i], &fresh, BPF_NOEXIST))
-			written++;
-		else if (errno != EEXIST)
-			result = errno == E2BIG ? -ENOSPC : -errno;
+	walk = malloc(sizeof(*walk) + (begin_count + end_count) * sizeof(*walk->cookies));
+	if (!walk)
+		return -ENOMEM;
+	*walk = (struct nudge_walk){ .map = guard->maps[MAP_NUDGES],
+				     .iterator_fd = -1,
+				     .begin_count = begin_count,
+				     .end_count = end_count };
+	if (begin_count)
+		memcpy(walk->cookies, begin, begin_count * sizeof(*begin));
+	if (end_count)
+		memcpy(walk->cookies + begin_count, end, end_count * sizeof(*end));
+	if (nudge_write(walk)) {
+		walk->iterator_fd = iterator_open(guard->iterators[ITERATOR_NUDGE]);
+		if (walk->iterator_fd < 0) {
+			walk->result = walk->iterator_fd;
+			walk->over = true;
+			return guard_nudge_finish(walk, NULL);
+		}
 	}
-	if (written) {
-		int walk = iterate(guard->iterators[ITERATOR_NUDGE], &nothing);
+	*ret_walk = walk;
+	return 0;
+}
 
-		result = walk ? walk : result;
-	}
-	for (size_t i = 0; i < end_count; i++)
-		bpf_map_delete_elem(map, &end[i]);
-	for (size_t i = 0; i < begin_count; i++) {
+int guard_nudge_step(struct nudge_walk *walk)
+{
+	ssize_t length;
+	char byte;
+
+	length = walk->iterator_fd < 0 ? 0 : read(walk->iterator_fd, &byte, sizeof(byte));
+	if (length > 0 || (length < 0 && (errno == EINTR || errno == EAGAIN)))
+		return 1;
+	walk->over = true;
+	return length ? -errno : 0;
+}
+
+int guard_nudge_finish(struct nudge_walk *walk, size_t *ret_nudged)
+{
+	const __u64 *begin = walk->cookies, *end = walk->cookies + walk->begin_count;
+	int result = walk->result;
+	size_t nudged = 0;
+
+	for (size_t i = 0; walk->over && i < walk->end_count; i++)
+		bpf_map_delete_elem(walk->map, &end[i]);
+	for (size_t i = 0; i < walk->begin_count; i++) {
 		struct link_nudge nudge = {};
 
-		if (!bpf_map_lookup_elem(map, &begin[i], &nudge) && nudge.step == NUDGE_UNDER_WAY)
+		if (!bpf_map_lookup_elem(walk->map, &begin[i], &nudge) && nudge.step == NUDGE_UNDER_WAY)
 			nudged++;
 		else
-			bpf_map_delete_elem(map, &begin[i]);
+			bpf_map_delete_elem(walk->map, &begin[i]);
 	}
 	if (ret_nudged)
 		*ret_nudged = nudged;
+	if (walk->iterator_fd >= 0)
+		close(walk->iterator_fd);
+	free(walk);
 	return result;
+}
+
+int guard_nudge(const struct guard *guard, const __u64 *begin, size_t begin_count, const __u64 *end, size_t end_count,
+		size_t *ret_nudged)
+{
+	struct nudge_walk *walk;
+	int result = guard_nudge_start(guard, begin, begin_count, end, end_count, &walk), step, finish;
+
+	if (result)
+		return result;
+	do
+		step = guard_nudge_step(walk);
+	while (step > 0);
+	finish = guard_nudge_finish(walk, ret_nudged);
+	return step ? step : finish;
 }
 
 int guard_syn_read(const struct guard *guard, __u64 cookie, struct ready_syn *ret_syn)
