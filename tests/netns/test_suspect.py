@@ -144,10 +144,14 @@ def link_that_nothing_answers_for_makes_room_after_three_probes(lab, family):
     for case in cases:
         event = watch.event(case.peer, "link_unanswered", cookie=case.link.cookie)
         assert event["enforced"] is True and event["attempts"] == 0, event
-        # What ends it is the new link, and that one was there before.
+        # What ends it is the new link, and that one was there before. A knock is let in after three seconds, whether or
+        # not a daemon that had no processor has judged by then.
+        held = watch.event(case.peer, "knock_suspect")
         replaced = watch.event(case.peer, "link_replaced", other_cookie=case.link.cookie)
         ended = watch.event(case.peer, "link_destroyed", cookie=case.link.cookie)
-        assert event["time_ns"] < replaced["time_ns"] < ended["time_ns"], (event, replaced, ended)
+        assert replaced["time_ns"] < ended["time_ns"], (replaced, ended)
+        assert event["time_ns"] < replaced["time_ns"] or \
+            replaced["time_ns"] - held["time_ns"] > 3 * SECOND, (held, event, replaced)
     watch.counted_at_least(link_unanswered=4, link_replaced=4, knock_suspect=4)
 
 
