@@ -138,7 +138,8 @@ def known_peers(lab, table):
 
 
 def links_at_start(lab, table):
-    guard = lab.own_guard(start=False, max_peers=str(2 * LINKS), check_interval="5s")
+    # Of one network, which has an eighth of the map.
+    guard = lab.own_guard(start=False, max_peers=str(8 * LINKS), check_interval="5s")
     with crowd(lab, LINKS, PORT):
         table.add(f"{LINKS} links at start: start", started(guard), "s", 3)
         longest, share = answers(guard, LOOKED_AT_S)

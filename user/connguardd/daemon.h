@@ -211,6 +211,12 @@ void powers_explain(const struct daemon *daemon, int result, char *error, size_t
 int upkeep_start(struct daemon *daemon);
 void upkeep_stop(struct daemon *daemon);
 
+/*
+ * What was lost or not held before is nothing to make up for: the links that a start takes under guard may be more than
+ * the ring has room for, and the first look follows. 0 or a negative errno.
+ */
+int upkeep_count_from_now(struct daemon *daemon);
+
 /* What is done each second, and at once when the guard is furnished: from then on the daemon is alive to the hooks. */
 void upkeep_beat(struct daemon *daemon);
 

@@ -222,6 +222,8 @@ int daemon_start(struct daemon *daemon)
 	/* Last of all that can fail: a daemon that cannot start changes nothing of a guard that was there, nor its place. */
 	if (!result)
 		result = take_charge(daemon, take_pointer(known), known_count, taken_over, &furnished);
+	if (!result)
+		result = upkeep_count_from_now(daemon);
 	if (result) {
 		/*
 		 * What was taken over goes on as it was; what was loaded for this start has no

@@ -259,6 +259,18 @@ void upkeep_count_losses(struct daemon *daemon)
 			    (unsigned long long)(counters.events_lost - daemon->events_lost));
 }
 
+int upkeep_count_from_now(struct daemon *daemon)
+{
+	struct guard_counters counters;
+	int result = guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters);
+
+	if (result)
+		return result;
+	daemon->events_lost = counters.events_lost;
+	daemon->unheld = counters.dial_unheld + counters.link_unheld;
+	return 0;
+}
+
 /* What was lost or could not be held is looked for among the sockets. */
 static void make_up(struct daemon *daemon)
 {
@@ -337,7 +349,6 @@ static void on_heartbeat(evutil_socket_t fd, short what, void *argument)
 int upkeep_start(struct daemon *daemon)
 {
 	const struct timeval heartbeat = { .tv_sec = HEARTBEAT_SECONDS };
-	struct guard_counters counters;
 	int result;
 
 	daemon->deadlines = deadlines_new(guard_peers_max(daemon->guard));
@@ -355,11 +366,10 @@ int upkeep_start(struct daemon *daemon)
 	daemon->heartbeat_event = event_new(daemon->base, -1, EV_PERSIST, on_heartbeat, daemon);
 	if (!daemon->deadline_event || !daemon->heartbeat_event)
 		return -ENOMEM;
-	result = guard_counters_read(daemon->guard, COUNTERS_ENFORCED, &counters);
+	/* Before file access is limited: libbpf learns the number of processors from a file, once. */
+	result = upkeep_count_from_now(daemon);
 	if (result)
 		return result;
-	daemon->events_lost = counters.events_lost;
-	daemon->unheld = counters.dial_unheld + counters.link_unheld;
 	event_add(daemon->deadline_event, NULL);
 	event_add(daemon->heartbeat_event, &heartbeat);
 	return 0;
