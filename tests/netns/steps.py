@@ -143,7 +143,11 @@ def assert_dial_refused(lab, watch, peer, cause, errno="ECONNREFUSED", port=PORT
 
 def assert_knock_refused(watch, peer, cause="knock_linked", port=PORT, **options):
     """A knock is answered with RST at once. The event."""
-    result = assert_reset(peer.knock(port=port, **options))
+    return assert_knock_told(watch, peer, assert_reset(peer.knock(port=port, **options)), cause, port)
+
+
+def assert_knock_told(watch, peer, result, cause="knock_linked", port=PORT):
+    """That this knock was refused. The event."""
     event = watch.event(peer, cause, remote_port=result["local"][1])
     assert event["subject"] == "knock" and event["verdict"] == "refuse", event
     assert event["enforced"] is True and event["direction"] == "inbound", event

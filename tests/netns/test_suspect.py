@@ -13,7 +13,7 @@ from harness import (ALL_BUT_SYNS, IPV4, PATIENCE, PORT, SECOND, SYNS, TIME_SCAL
                      wait_for, wait_past)
 from prober import Prober
 from registry import core, each, each_family, needs, test
-from steps import (assert_dial_refused, assert_knock_refused, assert_passed, assert_refused, dial, link_in,
+from steps import (assert_dial_refused, assert_knock_refused, assert_knock_told, assert_passed, assert_refused, dial, link_in,
                    link_out, listen_home, resent_within)
 
 SUSPECT_AFTER = 2
@@ -494,10 +494,9 @@ def link_survives_an_outage_during_which_anybody_knocks(lab, case):
         assert lab.home("receive", fd=link.here, timeout=PATIENCE) == "and here"
         knock = peer.knock()
         assert knock["errno"] == "ECONNREFUSED", knock
-        return not knock["resent"]
+        return None if knock["resent"] else knock
     # On a slow machine it is quiet again before the knock comes.
-    wait_for(refused_at_once, "a knock is refused at once")
-    watch.event(peer, "knock_linked")
+    assert_knock_told(watch, peer, wait_for(refused_at_once, "a knock is refused at once"))
     grown = watch.grown()
     assert not {"link_ended", "link_replaced", "link_destroyed", "link_duplicate"} & set(grown), grown
 
